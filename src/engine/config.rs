@@ -1,0 +1,201 @@
+//! The configuration: a plain struct with good defaults, checked once at start.
+
+use std::fmt;
+
+use crate::{
+    clock::Clock,
+    lane::{Class, LANES_MAX, Seats, Shape, UNIT},
+    record::SpanLimits,
+    trace::{IdSource, Sampling},
+};
+
+/// How an engine is set up. Every field has a default that suits a service with a few cores.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Bytes that recording may use, in all and for ever: about half of it for rings, resident from the start, the rest for
+    /// open spans, resident as they are used. 32 MiB; at least 1 MiB, at most 16 GiB. [`size`](crate::size) computes it.
+    pub memory_budget: usize,
+    /// Rings that finished spans go through: a power of two from 1 to 128. `None` takes one for each core, at least four:
+    /// fewer make threads meet, more make each smaller.
+    pub lanes: Option<usize>,
+    /// How much one span may hold.
+    pub limits: SpanLimits,
+    /// Which spans record.
+    pub sampling: Sampling,
+    /// Where ids come from; `None` is random.
+    pub ids: Option<Box<dyn IdSource>>,
+    /// Where the time comes from; `None` is the machine.
+    pub clock: Option<Clock>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            memory_budget: 32 << 20,
+            lanes: None,
+            limits: SpanLimits::default(),
+            sampling: Sampling::default(),
+            ids: None,
+            clock: None,
+        }
+    }
+}
+
+/// A field of the configuration that cannot work.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigError {
+    field: &'static str,
+    value: String,
+    remedy: String,
+}
+
+impl ConfigError {
+    fn new(field: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> Self {
+        Self { field, value: value.to_string(), remedy: remedy.into() }
+    }
+
+    /// The name of the field.
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        self.field
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "config: {} = {} cannot work: {}", self.field, self.value, self.remedy)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Least bytes of a ring: two of the longest records that come from a first block, and their padding, fit many times over.
+const RING_BYTES_MIN: usize = 16 << 10;
+/// Most bytes of a ring: its frames have lengths of 32 bits.
+const RING_BYTES_MAX: usize = 1 << 30;
+const BUDGET_MIN: usize = 1 << 20;
+/// Blocks are numbered in units of 128 bytes by 28 bits.
+const BUDGET_MAX: usize = 16 << 30;
+/// Threads that count for themselves. A seat takes 128 bytes; threads beyond share one, at the cost of locked additions.
+const SEATS_MAX: usize = 1024;
+/// Bytes of a unit's link.
+const LINK_BYTES: usize = 4;
+
+impl Config {
+    /// The sizes that follow from the budget.
+    pub(super) fn shape(&self) -> Result<Shape, ConfigError> {
+        self.check_limits()?;
+        let budget = self.memory_budget;
+        if !(BUDGET_MIN..=BUDGET_MAX).contains(&budget) {
+            let remedy = format!("give at least {BUDGET_MIN} bytes (1 MiB) and at most {BUDGET_MAX} (16 GiB)");
+            return Err(ConfigError::new("memory_budget", budget, remedy));
+        }
+        let lanes = self.lanes.unwrap_or_else(default_lanes);
+        if !lanes.is_power_of_two() || lanes > LANES_MAX {
+            return Err(ConfigError::new(
+                "lanes",
+                lanes,
+                format!("give a power of two from 1 to {LANES_MAX}, or None"),
+            ));
+        }
+        let ring_bytes = floor_power_of_two(budget / 2 / lanes).min(RING_BYTES_MAX);
+        if ring_bytes < RING_BYTES_MIN {
+            let need = RING_BYTES_MIN * lanes * 2;
+            let remedy = format!("{lanes} lanes need a memory_budget of {need} bytes, or take fewer lanes");
+            return Err(ConfigError::new("memory_budget", budget, remedy));
+        }
+        let seats = (budget / 16 / Seats::SEAT_BYTES).min(SEATS_MAX);
+        let rest = budget - ring_bytes * lanes - seats * (Seats::SEAT_BYTES + LINK_BYTES);
+        let arena_bytes = rest / (UNIT + LINK_BYTES) * UNIT;
+        Ok(Shape { lanes, ring_bytes, arena_bytes, spill_bytes: arena_bytes / 4, seats })
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        let depth = self.limits.attribute_value_depth;
+        if !(1..=SpanLimits::VALUE_DEPTH_MAX).contains(&depth) {
+            let remedy = format!("give a depth from 1 to {}", SpanLimits::VALUE_DEPTH_MAX);
+            return Err(ConfigError::new("limits.attribute_value_depth", depth, remedy));
+        }
+        let counts = [
+            ("limits.attribute_count", self.limits.attribute_count),
+            ("limits.event_count", self.limits.event_count),
+            ("limits.link_count", self.limits.link_count),
+            ("limits.attribute_per_event_count", self.limits.attribute_per_event_count),
+            ("limits.attribute_per_link_count", self.limits.attribute_per_link_count),
+        ];
+        // A block holds 64 KiB, and nothing that is counted takes less than four bytes.
+        const COUNT_MAX: u32 = 16_384;
+        match counts.into_iter().find(|&(_, count)| count > COUNT_MAX) {
+            Some((field, count)) => {
+                Err(ConfigError::new(field, count, format!("a span holds 64 KiB; give at most {COUNT_MAX}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// One ring for each thread that can run at once, and four on small machines: a thread that is stopped in a ring takes that
+/// ring out of use, and the others need somewhere to go.
+fn default_lanes() -> usize {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    threads.next_power_of_two().clamp(4, LANES_MAX)
+}
+
+fn floor_power_of_two(value: usize) -> usize {
+    if value == 0 { 0 } else { 1 << value.ilog2() }
+}
+
+const _: () = assert!(RING_BYTES_MIN / 4 > 2 * Class::First.bytes(), "a ring takes the records of first blocks");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_stay_inside_the_budget() {
+        for budget in [1 << 20, (1 << 20) + 12_345, 32 << 20, 100_000_000, 16 << 30] {
+            for lanes in [1, 4, 32] {
+                let config = Config { memory_budget: budget, lanes: Some(lanes), ..Config::default() };
+                let shape = config.shape().unwrap();
+                let used = shape.lanes * shape.ring_bytes
+                    + shape.arena_bytes
+                    + shape.arena_bytes / UNIT * LINK_BYTES
+                    + shape.seats * (Seats::SEAT_BYTES + LINK_BYTES);
+                assert!(used <= budget, "{used} of {budget}");
+                assert!(shape.arena_bytes >= budget / 4);
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_fields_are_named_with_a_remedy() {
+        let with = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.shape().unwrap_err()
+        };
+        let cases = [
+            (with(|config| config.memory_budget = 0), "memory_budget"),
+            (with(|config| config.memory_budget = usize::MAX), "memory_budget"),
+            (with(|config| config.lanes = Some(3)), "lanes"),
+            (with(|config| config.lanes = Some(0)), "lanes"),
+            (with(|config| config.lanes = Some(256)), "lanes"),
+            (with(|config| config.limits.attribute_value_depth = 0), "limits.attribute_value_depth"),
+            (with(|config| config.limits.attribute_value_depth = 1000), "limits.attribute_value_depth"),
+            (with(|config| config.limits.event_count = u32::MAX), "limits.event_count"),
+        ];
+        for (error, field) in cases {
+            assert_eq!(error.field(), field);
+            assert!(error.to_string().contains("give"), "{error}");
+        }
+        let error = with(|config| {
+            config.memory_budget = 1 << 20;
+            config.lanes = Some(128);
+        });
+        assert_eq!(
+            error.to_string(),
+            "config: memory_budget = 1048576 cannot work: 128 lanes need a memory_budget of 4194304 bytes, or take fewer lanes"
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! The ledger: every span that was started is in exactly one column.
+
+use crate::{lane::Tally, trace::Core};
+
+/// What became of every span, at one moment.
+///
+/// `started == not_sampled + live + queued + drained + lost.total()`, always; [`Ledger::is_closed`] says whether the counters
+/// agree. A call that is under way in another thread may show as still live, never twice.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Ledger {
+    /// Calls of `start`.
+    pub started: u64,
+    /// Of these, spans that the sampler kept from recording: a decision, not a loss.
+    pub not_sampled: u64,
+    /// Recording and not ended.
+    pub live: u64,
+    /// Ended, and waiting in the lanes.
+    pub queued: u64,
+    /// Taken out by the drain.
+    pub drained: u64,
+    /// Lost, by cause.
+    pub lost: Lost,
+    /// Not a column: spans that ended in a ring that was not their first choice. Many of them mean that threads meet.
+    pub sibling_hits: u64,
+    recording: u64,
+    ended: u64,
+}
+
+/// Spans that were lost, by cause. The list is closed: there is no other way to lose one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Lost {
+    /// They ended while the rings were full: spans come faster than they are drained. Raise `memory_budget`, or sample.
+    pub lane_full: u64,
+    /// They found no ring to enter, and the spill stack full. Raise `memory_budget`.
+    pub spill_full: u64,
+    /// They started while all memory for open spans was in use. Raise `memory_budget`, or end spans that hang.
+    pub live_limit: u64,
+    /// They started or ended after the engine was closed. Close it later.
+    pub closed: u64,
+    /// They were open or waiting in the parent when this process was forked. The parent delivers its own.
+    pub forked: u64,
+}
+
+impl Lost {
+    /// The sum over all causes.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.lane_full + self.spill_full + self.live_limit + self.closed + self.forked
+    }
+}
+
+impl Ledger {
+    pub(super) fn of(core: &Core) -> Self {
+        let sum = |tally| core.seats().sum(tally);
+        // Later stages first: a span that moves on meanwhile is then seen where it was before, and no term goes negative.
+        let drained = core.taken();
+        let accepted = sum(Tally::Queued) + sum(Tally::Spilled);
+        let ended_closed = sum(Tally::EndedClosed);
+        let (lane_full, spill_full) = (sum(Tally::LaneFull), sum(Tally::SpillFull));
+        let sibling_hits = sum(Tally::Sibling);
+        let settled_forked = sum(Tally::Forked);
+        let (not_sampled, live_limit) = (sum(Tally::NotSampled), sum(Tally::LiveLimit));
+        let started_closed = sum(Tally::StartedClosed);
+        let recording = sum(Tally::Recording);
+        let unsettled = core.unsettled();
+        let ended = accepted + ended_closed + lane_full + spill_full + settled_forked;
+        let lost = Lost {
+            lane_full,
+            spill_full,
+            live_limit,
+            closed: started_closed + ended_closed,
+            forked: settled_forked + unsettled,
+        };
+        Self {
+            started: recording + not_sampled + live_limit + started_closed + unsettled,
+            not_sampled,
+            live: recording.saturating_sub(ended),
+            queued: accepted.saturating_sub(drained),
+            drained,
+            lost,
+            sibling_hits,
+            recording,
+            ended,
+        }
+    }
+
+    /// Whether every span that was started is in exactly one column.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let columns = self.not_sampled + self.live + self.queued + self.drained + self.lost.total();
+        self.started == columns && self.ended <= self.recording
+    }
+}
+
+/// How much of the memory budget is in use, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Memory {
+    /// The budget.
+    pub budget: u64,
+    /// All rings.
+    pub rings: u64,
+    /// Waiting in the rings.
+    pub rings_waiting: u64,
+    /// Most that ever waited in one ring when the drain came by.
+    pub ring_high_water: u64,
+    /// Waiting on the spill stack.
+    pub spill_waiting: u64,
+    /// The arena of open spans.
+    pub arena: u64,
+    /// Of it, cut into blocks so far: the high-water mark of open spans.
+    pub arena_carved: u64,
+}
+
+impl Memory {
+    pub(super) fn of(core: &Core, budget: usize) -> Self {
+        let fill = core.fill();
+        Self {
+            budget: budget as u64,
+            rings: fill.ring_bytes,
+            rings_waiting: fill.ring_waiting,
+            ring_high_water: fill.ring_high_water,
+            spill_waiting: fill.spill_waiting,
+            arena: fill.arena_bytes,
+            arena_carved: fill.arena_carved,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The wiring: one engine owns the lanes, hands out tracers, and keeps the ledger.
+
+mod config;
+mod ledger;
+mod sizing;
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub use config::{Config, ConfigError};
+pub use ledger::{Ledger, Lost, Memory};
+pub use sizing::{Load, Sizing, size};
+
+use crate::{
+    clock::{Anchors, Clock},
+    lane::{Lanes, Reader},
+    record::Record,
+    trace::{Core, Recorder, Scope, Tracer},
+};
+
+/// A running span pipeline. Dropping it closes the lanes; spans that are still open then are counted as lost, not leaked.
+#[derive(Debug)]
+pub struct Engine {
+    core: Arc<Core>,
+    drain: Mutex<Drain>,
+    memory_budget: usize,
+}
+
+/// The reading half: who takes spans out, and the clock that dates them.
+#[derive(Debug)]
+struct Drain {
+    reader: Option<Reader<Recorder>>,
+    anchors: Anchors,
+}
+
+/// Why an engine did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A field of the configuration cannot work; the text names it, its value, and what would do.
+    Config(ConfigError),
+    /// The system refused the memory.
+    Memory {
+        /// Bytes that were asked for.
+        budget: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Memory { budget, source } => {
+                write!(
+                    f,
+                    "the system refused the lanes' memory (memory_budget = {budget} bytes): {source}; lower memory_budget, or raise the process's limit"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(_) => None,
+            Self::Memory { source, .. } => Some(source),
+        }
+    }
+}
+
+impl Engine {
+    /// Starts an engine: checks the configuration and takes all memory that recording will ever use.
+    ///
+    /// # Errors
+    ///
+    /// When a field of the configuration cannot work, or the system refuses the memory.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let shape = config.shape().map_err(StartError::Config)?;
+        let memory_budget = config.memory_budget;
+        let clock = config.clock.unwrap_or_else(Clock::system);
+        let anchors = Anchors::new(&clock);
+        let recorder = Recorder::new(clock, config.limits, config.sampling, config.ids);
+        let core =
+            Lanes::new(shape, recorder).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
+        let drain = Mutex::new(Drain { reader: core.reader(), anchors });
+        Ok(Self { core, drain, memory_budget })
+    }
+
+    /// A tracer for an instrumentation scope: a name, or a [`Scope`] with version, schema and attributes.
+    #[must_use]
+    pub fn tracer(&self, scope: impl Into<Scope>) -> Tracer {
+        Tracer::new(&self.core, self.core.owner().scopes().number(scope.into()))
+    }
+
+    /// What became of every span so far. Sums plain counters; call it from any thread, as often as you like.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        Ledger::of(&self.core)
+    }
+
+    /// How much of the memory budget is in use.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory::of(&self.core, self.memory_budget)
+    }
+
+    /// How often the wall clock was seen to step. Durations are not affected.
+    #[must_use]
+    pub fn wall_clock_steps(&self) -> u64 {
+        self.reading().anchors.wall_steps()
+    }
+
+    /// Whether times come from the core's counter, or from the kernel's monotonic clock.
+    #[must_use]
+    pub fn uses_counter(&self) -> bool {
+        self.core.owner().clock().uses_counter()
+    }
+
+    /// Stops recording: later starts give spans that do not record, later ends are counted as lost. What has ended before
+    /// can still be drained. True when no thread was inside a lane; else call it again to close the rest.
+    pub fn close(&self) -> bool {
+        self.core.owner().close();
+        self.core.close()
+    }
+
+    /// Takes out every span that has ended before this call, as OTLP bytes: one `ScopeSpans.spans` element each, with Unix
+    /// times. Returns how many there were.
+    pub fn drain(&self, mut sink: impl FnMut(&Scope, &[u8])) -> usize {
+        let marks = self.core.marks();
+        let mut drain = self.reading();
+        let Drain { reader, anchors } = &mut *drain;
+        anchors.refresh();
+        if reader.as_ref().is_none_or(|reader| !reader.is_fit()) {
+            // A child process takes its own reader; the parent's is not fit here.
+            *reader = self.core.settle().then(|| self.core.reader()).flatten();
+        }
+        let Some(reader) = reader else {
+            return 0;
+        };
+        let mut scopes: Vec<Option<Scope>> = Vec::new();
+        let mut bytes = Vec::new();
+        reader.read(Some(&marks), |record| {
+            let Some(record) = Record::parse(record) else {
+                return debug_assert!(false, "lanes hold records");
+            };
+            let number = usize::from(record.scope());
+            if scopes.len() <= number {
+                scopes.resize(number + 1, None);
+            }
+            let scope = scopes[number]
+                .get_or_insert_with(|| self.core.owner().scopes().get(record.scope()).unwrap_or_default());
+            bytes.clear();
+            record.emit(anchors, &mut bytes);
+            sink(scope, &bytes);
+        })
+    }
+
+    fn reading(&self) -> MutexGuard<'_, Drain> {
+        // A sink may have panicked: the reader has released what it read, so it goes on from there.
+        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+        // What nobody drained must not keep the lanes alive through the blocks that hold it.
+        if let Some(reader) = &mut self.reading().reader {
+            reader.read(None, |_| ());
+        }
+    }
+}

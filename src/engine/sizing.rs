@@ -1,0 +1,99 @@
+//! How large the queues must be: the documented formula, as a function.
+
+use std::time::Duration;
+
+/// What a service does at its peak.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    /// Requests a second.
+    pub peak_rps: f64,
+    /// Spans of one request.
+    pub spans_per_request: f64,
+    /// Bytes of one span on the wire; [`Load::RECORD_BYTES`] is a server span with five attributes.
+    pub record_bytes: u32,
+    /// The longest time between two visits of the drain.
+    pub schedule_delay: Duration,
+    /// How long the collector may be away without loss.
+    pub outage: Duration,
+    /// Spans of the peak that are open at the same time.
+    pub live_spans: u32,
+}
+
+impl Load {
+    /// Bytes of a server span with five short attributes, as measured by the demo.
+    pub const RECORD_BYTES: u32 = 280;
+}
+
+/// What the load asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sizing {
+    /// Spans that the queues must hold.
+    pub spans: u64,
+    /// Bytes that the rings must have together.
+    pub ring_bytes: u64,
+    /// The `memory_budget` to set.
+    pub memory_budget: u64,
+}
+
+/// Spare room above the mean: arrivals come in bursts, and the drain may be late.
+const HEADROOM: f64 = 1.5;
+/// Frame, head and padding of a record in a ring, on average.
+const FRAME_BYTES: u32 = 20;
+/// Bytes of a block for an open span.
+const BLOCK_BYTES: u64 = 640;
+
+/// Sizes the queues: `spans = peak_rps × spans_per_request × schedule_delay × 1.5`, plus `rate × outage`.
+///
+/// Bytes are spans times record bytes. The budget is twice the rings (which get half of it, in powers of two, so up to half
+/// of that again may stay unused) or twice the open spans, whichever is more.
+#[must_use]
+pub fn size(load: &Load) -> Sizing {
+    let rate = (load.peak_rps * load.spans_per_request).max(0.0);
+    let waiting = rate * load.schedule_delay.as_secs_f64() * HEADROOM + rate * load.outage.as_secs_f64();
+    let spans = whole(waiting);
+    let ring_bytes = spans.saturating_mul(u64::from(load.record_bytes.saturating_add(FRAME_BYTES)));
+    let rings = ring_bytes.checked_next_power_of_two().unwrap_or(u64::MAX / 4);
+    let live = u64::from(load.live_spans).saturating_mul(BLOCK_BYTES);
+    let memory_budget = rings.saturating_mul(2).max(live.saturating_mul(4)).max(1 << 20);
+    Sizing { spans, ring_bytes, memory_budget }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates, which is meant")]
+fn whole(value: f64) -> u64 {
+    value.ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formula_is_the_documented_one() {
+        let load = Load {
+            peak_rps: 1000.0,
+            spans_per_request: 8.0,
+            record_bytes: 280,
+            schedule_delay: Duration::from_millis(500),
+            outage: Duration::from_secs(2),
+            live_spans: 100,
+        };
+        let sizing = size(&load);
+        assert_eq!(sizing.spans, 8000 / 2 * 3 / 2 + 16_000);
+        assert_eq!(sizing.ring_bytes, 22_000 * 300);
+        assert_eq!(sizing.memory_budget, 16 << 20);
+    }
+
+    #[test]
+    fn absurd_loads_saturate() {
+        let load = Load {
+            peak_rps: f64::INFINITY,
+            spans_per_request: 1e300,
+            record_bytes: u32::MAX,
+            schedule_delay: Duration::MAX,
+            outage: Duration::MAX,
+            live_spans: u32::MAX,
+        };
+        assert_eq!(size(&load).spans, u64::MAX);
+        assert_eq!(size(&Load { peak_rps: f64::NAN, ..load }).memory_budget, u64::from(u32::MAX) * 640 * 4);
+    }
+}

@@ -1,0 +1,396 @@
+//! Who owns the bytes now: open spans in blocks, finished ones in rings or on the spill stack, until the reader has them.
+
+mod block;
+mod combined;
+mod local;
+mod pool;
+mod ring;
+mod seats;
+mod spill;
+mod stack;
+
+use std::{
+    io,
+    sync::{Arc, Weak},
+};
+
+use arrayvec::ArrayVec;
+use crossbeam_utils::CachePadded;
+
+pub use block::Block;
+pub use combined::{Combined, Hold};
+pub use local::Local;
+pub use pool::{Class, Pool, UNIT};
+pub use ring::{Claim, FRAME_LEN, Lease, Ring, Shut};
+pub use seats::{SeatId, Seats, Tally};
+pub use spill::{Spill, SpillRefusal};
+pub use stack::Stack;
+
+use crate::sync::{
+    AtomicBool, AtomicU32, Counter,
+    Ordering::{Acquire, Relaxed, Release},
+    fork::ForkWord,
+    memory::Memory,
+};
+
+/// Most rings that an engine has.
+pub const LANES_MAX: usize = 128;
+
+/// How many rings a span tries before it goes to the spill stack. The bound on the steps of an end.
+const TRIES: usize = 3;
+
+/// The sizes of an engine's lanes, all fixed at start.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Shape {
+    /// Rings; a power of two up to [`LANES_MAX`].
+    pub lanes: usize,
+    /// Bytes of each ring; a power of two.
+    pub ring_bytes: usize,
+    /// Bytes of the arena that blocks are cut from.
+    pub arena_bytes: usize,
+    /// Bytes of blocks that may wait on the spill stack.
+    pub spill_bytes: usize,
+    /// Threads that count in a seat of their own.
+    pub seats: usize,
+}
+
+/// All lanes of one engine, and what the program's side needs beside them.
+///
+/// Every block outside the pool holds a count of the `Arc`, moved in groups; so a span that outlives its engine still has
+/// its memory, and starting a span touches no shared count.
+#[derive(Debug)]
+pub struct Lanes<Owner> {
+    rings: Box<[Ring]>,
+    spill: CachePadded<Spill>,
+    pool: Pool,
+    seats: Seats,
+    arena: Memory,
+    /// Spans that the reader has taken out. Written by the reader.
+    taken: CachePadded<Counter>,
+    /// Whether a reader exists. Written by [`Lanes::reader`] and the reader's drop.
+    has_reader: AtomicBool,
+    /// The generation of the process that these lanes are fit for, or [`MOVING`]. Written by [`Lanes::settle`].
+    home: AtomicU32,
+    /// Spans that were started while another thread was settling these lanes. Written by their threads.
+    unsettled: Counter,
+    fork: ForkWord,
+    /// The way back to the `Arc`, whose count the blocks hold.
+    itself: Weak<Self>,
+    owner: Owner,
+}
+
+/// A child process is putting the lanes in order.
+const MOVING: u32 = u32::MAX;
+
+/// What became of a finished span that asked for a ring.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Offer {
+    /// It is in a ring. `tries` is one unless the first choice was taken or full.
+    Queued {
+        /// Rings that were tried.
+        tries: usize,
+    },
+    /// The rings are full.
+    Full,
+    /// Other threads are in the rings, or the record is too long for one.
+    Busy,
+    /// The engine has shut down.
+    Closed,
+}
+
+/// The tails at one moment: what a flush has to reach.
+#[derive(Clone, Debug)]
+pub struct Marks(ArrayVec<u64, LANES_MAX>);
+
+impl<Owner> Lanes<Owner> {
+    /// Maps the memory and backs the rings, so that nothing faults later while a lease is held.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the memory.
+    pub fn new(shape: Shape, owner: Owner) -> io::Result<Arc<Self>> {
+        assert!(shape.lanes.is_power_of_two() && shape.lanes <= LANES_MAX, "lanes are a power of two");
+        let fork = ForkWord::of_process();
+        let rings: io::Result<Box<[Ring]>> = (0..shape.lanes).map(|_| Ring::new(shape.ring_bytes)).collect();
+        let rings = rings?;
+        let arena = Memory::map(shape.arena_bytes)?;
+        Ok(Arc::new_cyclic(|itself| Self {
+            rings,
+            spill: CachePadded::new(Spill::new(shape.spill_bytes as u64)),
+            pool: Pool::new(shape.arena_bytes),
+            seats: Seats::new(shape.seats),
+            arena,
+            taken: CachePadded::new(Counter::new()),
+            has_reader: AtomicBool::new(false),
+            home: AtomicU32::new(fork.settle()),
+            unsettled: Counter::new(),
+            fork,
+            itself: Weak::clone(itself),
+            owner,
+        }))
+    }
+
+    /// What the program's side keeps here.
+    #[inline]
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The generation of this process, in one load: zero in a child that nobody has settled.
+    #[inline]
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.fork.raw()
+    }
+
+    /// Offers a finished record of `len` bytes to up to three rings from `hint` on. Never waits.
+    #[inline]
+    pub fn offer(&self, hint: usize, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
+        let mut refusal = Offer::Busy;
+        for tries in 1..=TRIES {
+            let ring = &self.rings[(hint + tries - 1) & (self.rings.len() - 1)];
+            match ring.enter() {
+                Ok(lease) => {
+                    if let Some(claim) = lease.claim(len) {
+                        claim.publish(fill);
+                        return Offer::Queued { tries };
+                    }
+                    if len > ring.record_len_max() {
+                        return Offer::Busy;
+                    }
+                    refusal = Offer::Full;
+                }
+                Err(Shut::Held) => {}
+                Err(Shut::Closed) => return Offer::Closed,
+            }
+        }
+        refusal
+    }
+
+    /// Puts a finished record of `len` bytes, which lies in its block, on the spill stack.
+    ///
+    /// # Errors
+    ///
+    /// When the budget is spent or the engine has shut down. The block goes back to the pool.
+    pub fn spill(&self, mut block: Block<Owner>, len: usize) -> Result<(), SpillRefusal> {
+        block.set_frame(len);
+        let bytes = block.class.bytes() as u64;
+        let number = block.number();
+        self.spill.push(self.pool.links(), number, bytes)?;
+        // The stack has the block now, with the count of the engine that it holds.
+        let _ = block.into_number();
+        Ok(())
+    }
+
+    /// A block that does not pass through a thread's magazine; `None` when the budget is spent.
+    #[must_use]
+    pub fn take(self: &Arc<Self>, class: Class) -> Option<Block<Owner>> {
+        let mut block = None;
+        self.take_blocks::<1>(class, |number| block = Some(number));
+        block.map(|number| self.block(number, class))
+    }
+
+    /// The seats, for counts of threads without one of their own.
+    #[must_use]
+    pub fn seats(&self) -> &Seats {
+        &self.seats
+    }
+
+    /// The tails now. Whatever ended before this call lies below them, or on the spill stack.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        Marks(self.rings.iter().map(Ring::tail).collect())
+    }
+
+    /// Counts a span that was started while another thread was settling the lanes, and is lost as forked. It has a counter
+    /// of its own, because settling clears the seats.
+    pub fn add_unsettled(&self) {
+        self.unsettled.add_shared(1);
+    }
+
+    /// Spans that were counted by [`Lanes::add_unsettled`].
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.unsettled.load()
+    }
+
+    /// Whether this is a child process in which the lanes have not been settled.
+    #[must_use]
+    pub fn needs_settling(&self) -> bool {
+        // ORDERING: Relaxed. The number alone is compared.
+        self.home.load(Relaxed) != self.fork.raw()
+    }
+
+    /// A count of these lanes' `Arc`; `None` while the last one is being dropped.
+    #[must_use]
+    pub fn hold(&self) -> Option<Arc<Self>> {
+        self.itself.upgrade()
+    }
+
+    /// Leaves a note of `len` bytes with the holder of `value`, or holds it and lets `apply` see this note and all others.
+    ///
+    /// The caller keeps a count of the lanes of its own.
+    pub fn combine<T>(
+        &self,
+        value: &Combined<T>,
+        mut note: Block<Owner>,
+        len: usize,
+        mut apply: impl FnMut(&mut T, &[u8]),
+    ) {
+        note.set_frame(len);
+        let number = note.into_number();
+        let Some(mut hold) = value.leave(self.pool.links(), number) else {
+            return;
+        };
+        let mut apply = |value: &mut T, number| {
+            self.free_framed(number, |note| apply(value, note));
+        };
+        hold.change(|value| apply(value, number));
+        hold.release(self.pool.links(), apply);
+    }
+
+    /// Closes the lanes for writers. False while a thread is inside a ring: then call again, or give up and say so.
+    #[must_use]
+    pub fn close(&self) -> bool {
+        self.spill.close();
+        // No short cut: a ring that is held must not keep the others open.
+        self.rings.iter().fold(true, |closed, ring| ring.close() && closed)
+    }
+
+    /// The one who takes spans out; `None` while there is one.
+    #[must_use]
+    pub fn reader(self: &Arc<Self>) -> Option<Reader<Owner>> {
+        // ORDERING: [reader] Acquire. The positions are as the last reader left them.
+        self.has_reader.compare_exchange(false, true, Acquire, Relaxed).ok()?;
+        // ORDERING: Relaxed. The caller's own thread settled the lanes, or was created by one that found them settled.
+        let generation = self.home.load(Relaxed);
+        Some(Reader { lanes: Arc::clone(self), generation })
+    }
+
+    /// Spans that a reader has taken out.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load()
+    }
+
+    /// Figures of the lanes' memory.
+    #[must_use]
+    pub fn fill(&self) -> Fill {
+        Fill {
+            ring_bytes: self.rings.iter().map(Ring::capacity).sum(),
+            ring_waiting: self.rings.iter().map(Ring::waiting).sum(),
+            ring_high_water: self.rings.iter().map(Ring::high_water).max().unwrap_or(0),
+            spill_waiting: self.spill.bytes(),
+            arena_bytes: self.arena.len() as u64,
+            arena_carved: self.pool.carved_bytes(),
+        }
+    }
+
+    /// Makes the lanes fit for this process; false while another thread does.
+    ///
+    /// In a child process the spans that were waiting are the parent's to deliver, and the threads that had blocks, seats
+    /// and leases are gone. What was waiting and what was open is written off as forked; the child's ledger begins anew.
+    /// Blocks and seats of the parent's threads stay with them: a thread of ours may be among them, and cannot be told.
+    #[must_use]
+    pub fn settle(&self) -> bool {
+        let here = self.fork.settle();
+        // ORDERING: [settle] Acquire. Who finds the lanes fit sees them as the settler left them.
+        let home = self.home.load(Acquire);
+        if home == here {
+            return true;
+        }
+        // ORDERING: [settle] Acquire on success, so that the reset stays behind it; Relaxed on failure.
+        if home == MOVING || self.home.compare_exchange(home, MOVING, Acquire, Relaxed).is_err() {
+            return false;
+        }
+        let started = self.seats.sum(Tally::Recording);
+        let outcomes = [Tally::LaneFull, Tally::SpillFull, Tally::EndedClosed, Tally::Forked];
+        let ended = outcomes.map(|tally| self.seats.sum(tally)).iter().sum::<u64>() + self.taken.load();
+        for ring in &self.rings {
+            // SAFETY: `home` reads MOVING, and every start and end asks for the generation before it comes to a ring: no
+            // other thread of this process is in one.
+            let _was_held = unsafe { ring.abandon() };
+        }
+        self.spill.take_all(self.pool.links(), |number| self.free_framed(number, |_| ()));
+        self.seats.clear();
+        self.taken.set(0);
+        let lost = started.saturating_sub(ended);
+        self.seats.add(SeatId::Shared, Tally::Recording, lost);
+        self.seats.add(SeatId::Shared, Tally::Forked, lost);
+        // ORDERING: Relaxed. Released by the next line; the parent's reader is no reader of this process.
+        self.has_reader.store(false, Relaxed);
+        // ORDERING: [settle] Release. Who reads this generation sees everything above.
+        self.home.store(here, Release);
+        true
+    }
+}
+
+/// How full the lanes are, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Fill {
+    /// Of all rings.
+    pub ring_bytes: u64,
+    /// Published and not taken out.
+    pub ring_waiting: u64,
+    /// Most that ever waited in one ring when the reader came by.
+    pub ring_high_water: u64,
+    /// Blocks on the spill stack.
+    pub spill_waiting: u64,
+    /// Of the arena that blocks are cut from.
+    pub arena_bytes: u64,
+    /// Cut into blocks so far.
+    pub arena_carved: u64,
+}
+
+/// Takes finished spans out. There is one at a time.
+#[derive(Debug)]
+pub struct Reader<Owner> {
+    lanes: Arc<Lanes<Owner>>,
+    /// The process that this reader belongs to. A child's copy of it reads nothing.
+    generation: u32,
+}
+
+impl<Owner> Reader<Owner> {
+    /// Whether this reader belongs to this process. A child's copy of its parent's does not.
+    #[must_use]
+    pub fn is_fit(&self) -> bool {
+        // ORDERING: Relaxed. Only this process's own generation is compared.
+        self.lanes.home.load(Relaxed) == self.generation && self.lanes.generation() == self.generation
+    }
+
+    /// Hands every finished span to `visit`, oldest first in each ring, then what was spilled. Returns how many there were.
+    ///
+    /// `until` bounds the rings to an earlier moment, so that a flush ends while spans keep coming.
+    pub fn read(&mut self, until: Option<&Marks>, mut visit: impl FnMut(&[u8])) -> usize {
+        if !self.is_fit() {
+            return 0;
+        }
+        let lanes = &*self.lanes;
+        let mut count = 0;
+        let mut visit = |record: &[u8]| {
+            lanes.taken.add_owned(1);
+            visit(record);
+        };
+        for (index, ring) in lanes.rings.iter().enumerate() {
+            let mark = until.map_or(u64::MAX, |marks| marks.0[index]);
+            // SAFETY: there is one reader at a time, and it is borrowed mutably.
+            count += unsafe { ring.read(mark, &mut visit) };
+        }
+        count + lanes.spill.take_all(lanes.pool.links(), |number| lanes.free_framed(number, &mut visit))
+    }
+
+    /// The lanes that are read.
+    #[must_use]
+    pub fn lanes(&self) -> &Arc<Lanes<Owner>> {
+        &self.lanes
+    }
+}
+
+impl<Owner> Drop for Reader<Owner> {
+    fn drop(&mut self) {
+        if self.lanes.generation() == self.generation {
+            // ORDERING: [reader] Release. The next reader goes on from our positions.
+            self.lanes.has_reader.store(false, Release);
+        }
+    }
+}

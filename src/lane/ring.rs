@@ -1,0 +1,463 @@
+//! One byte ring: a lease that nobody waits for in front of a single-writer, single-reader ring.
+//!
+//! A writer leases the ring, fills the bytes of one record, publishes them by moving the tail, and gives the lease back.
+//! A writer that is stopped in between leaves no hole: the reader sees whole records up to the tail, and the other threads
+//! go to another ring. The reader never takes the lease.
+//!
+//! Every ordering of the crate's protocols that carries data has a label, every label two sides and a model:
+//!
+//! | label | Release side | Acquire side | carries | model |
+//! |---|---|---|---|---|
+//! | [lease] | `Lease::drop` | `Ring::enter`, `Ring::close` | the writer's own cells, from one holder to the next; the last tail | `lease.rs` |
+//! | [publish] | `Claim::publish` | `Ring::read`, `Ring::tail` | the record's bytes, and the tally made with it | `publish.rs` |
+//! | [reclaim] | `Ring::read` | `Lease::claim` | the room of what was read | `reclaim.rs` |
+//! | [spill] | `Spill::push` | `Spill::take_all` | a whole block | `spill.rs` |
+//! | [free] | `Stack::push` | `Stack::pop` | a block or a seat, with nobody left in it | `handover.rs` |
+//! | [reader] | `Reader::drop` | `Lanes::reader` | the read positions, from one reader to the next | `reader.rs` |
+//! | [settle] | `Lanes::settle` | `Lanes::settle` | the lanes as a child process reset them | `settle.rs` |
+//! | [note] | `Combined::leave` | `Combined::release` | a change that waits for the holder of a span | `combine.rs` |
+//! | [hold] | `Combined::release` | `Combined::leave` | the span, from one holder to the next | `combine.rs` |
+
+use std::io;
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{
+    AtomicU32, AtomicU64, Counter,
+    Ordering::{Acquire, Relaxed, Release},
+    region::Region,
+};
+
+/// A ring of `2^k` bytes. Each group of fields has a line pair of its own, so that the reader's polling of the tail never
+/// slows the lease, and the writers never touch the line that the reader writes.
+#[derive(Debug)]
+pub struct Ring {
+    lease: CachePadded<LeaseWord>,
+    /// End of the published bytes, counted from the ring's birth: it never wraps in a life of a process. Written by the
+    /// lease holder, read by the reader.
+    tail: CachePadded<AtomicU64>,
+    reader: CachePadded<ReaderCells>,
+    region: Region,
+}
+
+#[derive(Debug)]
+struct LeaseWord {
+    /// [`FREE`], [`HELD`] or [`CLOSED`]. Written by whoever wants the lease, by its holder, and by `close`.
+    word: AtomicU32,
+    /// The holder's copy of the tail; it spares a look at a line that the reader shares. Lease holders only.
+    end: Counter,
+    /// The newest read position that a holder has seen; it spares a look at the reader's line. Lease holders only.
+    read_to: Counter,
+}
+
+#[derive(Debug)]
+struct ReaderCells {
+    /// End of the bytes that may be written over. Written by the reader, read by lease holders that run out of room.
+    head: AtomicU64,
+    /// Most bytes that ever waited when the reader came by. Written by the reader, read by the ledger.
+    high_water: Counter,
+}
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+const CLOSED: u32 = 2;
+
+/// Bytes in front of each record: its length in the ring, and what it is.
+pub const FRAME_LEN: usize = 8;
+/// Records begin at multiples of this.
+const ALIGN: usize = 8;
+const RECORD: u32 = 1;
+const PADDING: u32 = 2;
+
+/// How far ahead of the tail the lines are asked for, and how many of them: what one or two records will need, from the
+/// cache of the core that read them last. Without this a store that misses holds back every later one; see ARCHITECTURE.md.
+const PREFETCH_AHEAD: u64 = 1024;
+const PREFETCH_LINES: u64 = 6;
+const LINE: u64 = 64;
+
+/// Why a ring was not entered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shut {
+    /// Another thread is in it now.
+    Held,
+    /// The engine has shut down.
+    Closed,
+}
+
+impl Ring {
+    /// An empty ring of `len` bytes, a power of two.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no memory to give.
+    pub fn new(len: usize) -> io::Result<Self> {
+        assert!(len.is_power_of_two() && len >= 4 * ALIGN, "a ring has a power of two of bytes");
+        Ok(Self {
+            lease: CachePadded::new(LeaseWord {
+                word: AtomicU32::new(FREE),
+                end: Counter::new(),
+                read_to: Counter::new(),
+            }),
+            tail: CachePadded::new(AtomicU64::new(0)),
+            reader: CachePadded::new(ReaderCells { head: AtomicU64::new(0), high_water: Counter::new() }),
+            region: Region::new(len)?,
+        })
+    }
+
+    /// Bytes that the ring can hold.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.region.len() as u64
+    }
+
+    /// Longest record that may enter: a quarter of the ring, so that padding at its end never costs more than that.
+    #[inline]
+    #[must_use]
+    pub fn record_len_max(&self) -> usize {
+        self.region.len() / 4 - FRAME_LEN
+    }
+
+    /// Takes the lease, in one try.
+    ///
+    /// # Errors
+    ///
+    /// When the ring is held or closed now.
+    #[inline]
+    pub fn enter(&self) -> Result<Lease<'_>, Shut> {
+        // ORDERING: [lease] Acquire. The last holder's cells are ours to use; what it published, we write behind.
+        // ORDERING: Relaxed on failure: who is refused touches nothing of the ring.
+        match self.lease.word.compare_exchange(FREE, HELD, Acquire, Relaxed) {
+            Ok(_) => Ok(Lease { ring: self }),
+            Err(CLOSED) => Err(Shut::Closed),
+            Err(_) => Err(Shut::Held),
+        }
+    }
+
+    /// Closes the ring for writers, in one try; false while a thread is in it.
+    pub fn close(&self) -> bool {
+        // ORDERING: [lease] Acquire, on failure too: the tail that the closer reads afterwards is the last one, for every
+        // holder gave the lease back after its publish.
+        match self.lease.word.compare_exchange(FREE, CLOSED, Acquire, Acquire) {
+            Ok(_) | Err(CLOSED) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// End of what is published now: the mark of a flush.
+    #[must_use]
+    pub fn tail(&self) -> u64 {
+        // ORDERING: [publish] Acquire. A reader that is given this mark finds the records below it whole.
+        self.tail.load(Acquire)
+    }
+
+    /// Bytes that are published and not read.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        // ORDERING: Relaxed. A figure to report; the head is read first, so that it is never ahead of the tail.
+        let head = self.reader.head.load(Relaxed);
+        // ORDERING: Relaxed. As above.
+        self.tail.load(Relaxed).saturating_sub(head)
+    }
+
+    /// Most bytes that ever waited when the reader came by.
+    #[must_use]
+    pub fn high_water(&self) -> u64 {
+        self.reader.high_water.load()
+    }
+
+    /// Reads the records that are published now, oldest first and not past `mark`, and releases their room.
+    ///
+    /// # Safety
+    ///
+    /// * Only one thread reads this ring until the call returns.
+    pub unsafe fn read(&self, mark: u64, visit: &mut impl FnMut(&[u8])) -> usize {
+        // ORDERING: [publish] Acquire. The bytes below this tail are filled. A record that is published later is for the
+        // next visit: never half of it is seen now.
+        let tail = self.tail.load(Acquire);
+        // ORDERING: Relaxed. Only the reader writes the head, and readers follow each other by [reader].
+        let head = self.reader.head.load(Relaxed);
+        if tail - head > self.reader.high_water.load() {
+            self.reader.high_water.set(tail - head);
+        }
+        let mut pass = Pass { ring: self, at: head, released: head };
+        let mut count = 0;
+        let end = tail.min(mark);
+        while pass.at < end {
+            // SAFETY: `at` is a frame's place below the tail, so it is filled; no writer comes here before the release.
+            let (len, kind) = unsafe { self.frame(pass.at) };
+            debug_assert!(len >= ALIGN as u64 && pass.at + len <= tail);
+            if kind == RECORD {
+                let at = self.place(pass.at) + FRAME_LEN;
+                // SAFETY: the record lies below the tail and above the head: filled, and kept from writers.
+                unsafe { self.region.read(at, as_size(len) - FRAME_LEN, &mut *visit) };
+                count += 1;
+            }
+            pass.at += len;
+            // A sixteenth at a time: often enough for writers that wait for room, seldom enough for the head's line.
+            if pass.at - pass.released > self.capacity() / 16 {
+                pass.release();
+            }
+        }
+        count
+    }
+
+    /// Gives up what is published and frees the lease, for a child process: the parent delivers its spans.
+    ///
+    /// # Safety
+    ///
+    /// * No other thread of this process uses the ring until the call returns.
+    pub unsafe fn abandon(&self) -> bool {
+        // ORDERING: Relaxed throughout: the child has no other thread here; [settle] shows the result to later ones.
+        let tail = self.tail.load(Relaxed);
+        self.reader.head.store(tail, Relaxed);
+        self.lease.end.set(tail);
+        self.lease.read_to.set(tail);
+        self.reader.high_water.set(0);
+        // ORDERING: Relaxed, as above.
+        let held = self.lease.word.load(Relaxed) == HELD;
+        if held {
+            // ORDERING: Relaxed, as above. The holder was a thread of the parent.
+            self.lease.word.store(FREE, Relaxed);
+        }
+        held
+    }
+
+    #[inline]
+    fn place(&self, position: u64) -> usize {
+        as_size(position & (self.capacity() - 1))
+    }
+
+    /// Length and kind of what lies at `position`.
+    ///
+    /// # Safety
+    ///
+    /// * `position` is the place of a frame between head and tail.
+    unsafe fn frame(&self, position: u64) -> (u64, u32) {
+        // SAFETY: a frame lies below the tail, so it is filled, and above the head, so no writer comes here.
+        unsafe {
+            self.region.read(self.place(position), FRAME_LEN, |frame| {
+                let (len, kind) = frame.split_at(4);
+                (u64::from(word(len)), word(kind))
+            })
+        }
+    }
+}
+
+/// The right to write into a ring. Nothing that runs while it is held may panic, allocate, wait or call the program.
+#[derive(Debug)]
+pub struct Lease<'a> {
+    ring: &'a Ring,
+}
+
+impl<'a> Lease<'a> {
+    /// Claims room for a record of `len` bytes; `None` when the ring is full, or too small for it.
+    #[inline]
+    #[must_use]
+    pub fn claim(self, len: usize) -> Option<Claim<'a>> {
+        if len > self.ring.record_len_max() {
+            return None;
+        }
+        let cells = &self.ring.lease;
+        let capacity = self.ring.capacity();
+        let end = cells.end.load();
+        let need = (FRAME_LEN + len).next_multiple_of(ALIGN) as u64;
+        let rest = capacity - (end & (capacity - 1));
+        let padding = if need > rest { rest } else { 0 };
+        if end + padding + need - cells.read_to.load() > capacity {
+            // ORDERING: [reclaim] Acquire. The reader is done with the bytes below this head. An older head shows less
+            // room than there is: the span is refused, never a record written over.
+            cells.read_to.set(self.ring.reader.head.load(Acquire));
+            if end + padding + need - cells.read_to.load() > capacity {
+                return None;
+            }
+        }
+        Some(Claim { lease: self, end, padding, need })
+    }
+}
+
+impl Drop for Lease<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // ORDERING: [lease] Release. The next holder sees our cells.
+        self.ring.lease.word.store(FREE, Release);
+    }
+}
+
+/// Room for one record, under the lease.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    lease: Lease<'a>,
+    /// Where the writer stands.
+    end: u64,
+    /// Bytes to skip, because the record would not fit before the end of the memory.
+    padding: u64,
+    /// Bytes of frame and record, rounded up.
+    need: u64,
+}
+
+impl Claim<'_> {
+    /// Lets `fill` write the record, then shows it to the reader.
+    ///
+    /// `fill` is given the record's bytes, rounded up to a multiple of eight.
+    #[inline]
+    pub fn publish(self, fill: impl FnOnce(&mut [u8])) {
+        let ring = self.lease.ring;
+        if self.padding > 0 {
+            // SAFETY: the claim covers the padding: it lies between the tail and the head's next round, and we hold the lease.
+            unsafe {
+                ring.region.fill(ring.place(self.end), FRAME_LEN, |frame| write_frame(frame, self.padding, PADDING));
+            }
+        }
+        let at = self.end + self.padding;
+        // SAFETY: as above, for the record: `claim` found the room, and no record runs over the end of the memory.
+        unsafe {
+            ring.region.fill(ring.place(at), as_size(self.need), |bytes| {
+                let (frame, record) = bytes.split_at_mut(FRAME_LEN);
+                write_frame(frame, self.need, RECORD);
+                fill(record);
+            });
+        }
+        let end = at + self.need;
+        // ORDERING: [publish] Release. The bytes were filled above; a reader that sees this tail sees them all. One that
+        // sees the older tail finds a record fewer, never half a record.
+        ring.tail.store(end, Release);
+        ring.lease.end.set(end);
+        for line in 0..PREFETCH_LINES {
+            ring.region.prefetch(ring.place(end + PREFETCH_AHEAD + line * LINE));
+        }
+        drop(self.lease);
+    }
+}
+
+/// A visit of the reader: gives back what was read, also when the visitor panics.
+struct Pass<'a> {
+    ring: &'a Ring,
+    at: u64,
+    released: u64,
+}
+
+impl Pass<'_> {
+    fn release(&mut self) {
+        // ORDERING: [reclaim] Release. The reader has no use for the bytes below any more; a writer that sees this head
+        // may write over them.
+        self.ring.reader.head.store(self.at, Release);
+        self.released = self.at;
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.at > self.released {
+            self.release();
+        }
+    }
+}
+
+#[inline]
+fn write_frame(frame: &mut [u8], len: u64, kind: u32) {
+    frame[..4].copy_from_slice(&as_word(len).to_ne_bytes());
+    frame[4..8].copy_from_slice(&kind.to_ne_bytes());
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().copied().map_or(0, u32::from_ne_bytes)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a ring's length is a usize, and positions are masked by it")]
+#[inline]
+fn as_size(value: u64) -> usize {
+    value as usize
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a record is at most a quarter of a ring of at most 4 GiB")]
+#[inline]
+fn as_word(value: u64) -> u32 {
+    debug_assert!(u32::try_from(value).is_ok());
+    value as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(ring: &Ring, record: &[u8]) -> bool {
+        let lease = ring.enter().expect("nobody else is here");
+        lease
+            .claim(record.len())
+            .map(|claim| claim.publish(|bytes| bytes[..record.len()].copy_from_slice(record)))
+            .is_some()
+    }
+
+    fn drain(ring: &Ring, mark: u64) -> Vec<Vec<u8>> {
+        let mut records = Vec::new();
+        // SAFETY: the test has one thread.
+        unsafe { ring.read(mark, &mut |record: &[u8]| records.push(record.to_vec())) };
+        records
+    }
+
+    #[test]
+    fn records_leave_in_order_across_the_end_of_the_memory() {
+        let ring = Ring::new(256).unwrap();
+        for round in 0..200u8 {
+            let record = vec![round; usize::from(round % 50)];
+            assert!(offer(&ring, &record));
+            let read = drain(&ring, u64::MAX);
+            assert_eq!(read.len(), 1);
+            assert_eq!(read[0][..record.len()], record);
+        }
+    }
+
+    #[test]
+    fn full_ring_refuses_until_read() {
+        let ring = Ring::new(256).unwrap();
+        let taken = (0..100).take_while(|_| offer(&ring, &[7; 24])).count();
+        assert_eq!(taken, 8);
+        assert_eq!(ring.waiting(), 256);
+        assert_eq!(drain(&ring, u64::MAX).len(), 8);
+        assert_eq!(ring.high_water(), 256);
+        assert!(offer(&ring, &[7; 24]));
+    }
+
+    #[test]
+    fn record_above_a_quarter_is_refused() {
+        let ring = Ring::new(256).unwrap();
+        assert_eq!(ring.record_len_max(), 56);
+        assert!(offer(&ring, &[0; 56]));
+        assert!(!offer(&ring, &[0; 57]));
+    }
+
+    #[test]
+    fn mark_bounds_a_read() {
+        let ring = Ring::new(256).unwrap();
+        assert!(offer(&ring, &[1; 8]));
+        let mark = ring.tail();
+        assert!(offer(&ring, &[2; 8]));
+        assert_eq!(drain(&ring, mark), [vec![1; 8]]);
+        assert_eq!(drain(&ring, u64::MAX), [vec![2; 8]]);
+    }
+
+    #[test]
+    fn held_ring_is_refused_at_once_and_closed_ring_for_good() {
+        let ring = Ring::new(256).unwrap();
+        let lease = ring.enter().unwrap();
+        assert_eq!(ring.enter().unwrap_err(), Shut::Held);
+        assert!(!ring.close());
+        drop(lease);
+        assert!(ring.close());
+        assert!(ring.close());
+        assert_eq!(ring.enter().unwrap_err(), Shut::Closed);
+    }
+
+    #[test]
+    fn panic_of_a_visitor_releases_what_came_before() {
+        let ring = Ring::new(256).unwrap();
+        (1..=3).for_each(|byte| assert!(offer(&ring, &[byte; 8])));
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // SAFETY: the test has one thread.
+            unsafe { ring.read(u64::MAX, &mut |record: &[u8]| assert!(record[0] != 2, "the second record")) };
+        }));
+        assert!(caught.is_err());
+        assert_eq!(drain(&ring, u64::MAX).len(), 2);
+    }
+}

@@ -1,0 +1,145 @@
+//! Where a span goes when it cannot enter a ring: a lock-free stack of whole blocks with a byte budget.
+
+use std::hint;
+
+use super::stack::oldest_first;
+use crate::sync::{
+    AtomicU32, Counter,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+/// Blocks that left with their span in them. Pushed by anyone, taken all at once by the reader.
+#[derive(Debug)]
+pub struct Spill {
+    /// The top block's number plus one, zero being empty; the highest bit says closed. Written by everyone who pushes,
+    /// by the reader who takes all, and by `close`.
+    head: AtomicU32,
+    /// Bytes of the blocks on the stack, an upper bound while calls are under way. Written by pushers and the reader.
+    bytes: Counter,
+    bytes_max: u64,
+}
+
+/// Why a block was not taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SpillRefusal {
+    /// The byte budget is spent.
+    Full,
+    /// The engine has shut down.
+    Closed,
+}
+
+const CLOSED: u32 = 1 << 31;
+
+impl Spill {
+    /// An empty stack that holds at most `bytes_max` bytes of blocks.
+    #[must_use]
+    pub fn new(bytes_max: u64) -> Self {
+        Self { head: AtomicU32::new(0), bytes: Counter::new(), bytes_max }
+    }
+
+    /// Pushes a block of `block_bytes`, which the caller owns and gives away on success.
+    ///
+    /// # Errors
+    ///
+    /// When the budget is spent or the stack is closed; the caller keeps the block.
+    pub fn push(&self, links: &[AtomicU32], block: u32, block_bytes: u64) -> Result<(), SpillRefusal> {
+        if self.bytes.add_shared(block_bytes) + block_bytes > self.bytes_max {
+            self.bytes.sub_shared(block_bytes);
+            return Err(SpillRefusal::Full);
+        }
+        // ORDERING: Relaxed. Only a guess, which the exchange checks.
+        let mut head = self.head.load(Relaxed);
+        loop {
+            if head & CLOSED != 0 {
+                self.bytes.sub_shared(block_bytes);
+                return Err(SpillRefusal::Closed);
+            }
+            // ORDERING: Relaxed. The block is ours until the head's Release below shows it.
+            links[block as usize].store(head, Relaxed);
+            // ORDERING: [spill] Release. The reader that takes the stack sees the block's bytes and its link.
+            // ORDERING: Relaxed on failure: the value is only the next guess.
+            match self.head.compare_exchange(head, block + 1, Release, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(found) => head = found,
+            }
+            hint::spin_loop();
+        }
+    }
+
+    /// Takes every block, oldest first, and hands each to `take`, which says how many bytes it has.
+    ///
+    /// No block is popped alone, so a number that comes back cannot be mistaken for its earlier self.
+    pub fn take_all(&self, links: &[AtomicU32], mut take: impl FnMut(u32) -> u64) -> usize {
+        // ORDERING: Relaxed. An empty stack is not worth a locked instruction; a push that is missed here is newer than
+        // any flush that is under way, or was seen by it (its end happened before, so coherence shows it).
+        if self.head.load(Relaxed) & !CLOSED == 0 {
+            return 0;
+        }
+        // ORDERING: [spill] Acquire. Every block on the stack, and its link, is as its pusher left it. Closed stays closed.
+        let top = self.head.fetch_and(CLOSED, Acquire) & !CLOSED;
+        let mut count = 0;
+        oldest_first(links, top, |block| {
+            self.bytes.sub_shared(take(block));
+            count += 1;
+        });
+        count
+    }
+
+    /// Refuses every later push. Blocks that are on the stack stay for the reader.
+    pub fn close(&self) {
+        // ORDERING: [spill] Release, so that the pushes before stay published to the reader behind this value.
+        self.head.fetch_or(CLOSED, Release);
+    }
+
+    /// Bytes of the blocks on the stack.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links() -> Vec<AtomicU32> {
+        (0..8).map(|_| AtomicU32::new(0)).collect()
+    }
+
+    #[test]
+    fn blocks_leave_in_the_order_in_which_they_came() {
+        let (links, spill) = (links(), Spill::new(100));
+        for block in [3, 1, 7] {
+            spill.push(&links, block, 10).unwrap();
+        }
+        assert_eq!(spill.bytes(), 30);
+        let mut taken = Vec::new();
+        let count = spill.take_all(&links, |block| {
+            taken.push(block);
+            10
+        });
+        assert_eq!((count, spill.bytes()), (3, 0));
+        assert_eq!(taken, [3, 1, 7]);
+    }
+
+    #[test]
+    fn budget_refuses_and_frees_up_again() {
+        let (links, spill) = (links(), Spill::new(20));
+        spill.push(&links, 0, 15).unwrap();
+        assert_eq!(spill.push(&links, 1, 15), Err(SpillRefusal::Full));
+        assert_eq!(spill.bytes(), 15);
+        spill.take_all(&links, |_| 15);
+        assert_eq!(spill.push(&links, 1, 15), Ok(()));
+    }
+
+    #[test]
+    fn closed_stack_refuses_but_keeps_what_it_has() {
+        let (links, spill) = (links(), Spill::new(100));
+        spill.push(&links, 0, 10).unwrap();
+        spill.close();
+        assert_eq!(spill.push(&links, 1, 10), Err(SpillRefusal::Closed));
+        assert_eq!(spill.take_all(&links, |_| 10), 1);
+        assert_eq!(spill.push(&links, 1, 10), Err(SpillRefusal::Closed));
+        assert_eq!(spill.bytes(), 0);
+    }
+}

@@ -1,0 +1,32 @@
+//! The modules in reading order, and the public names.
+//!
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+
+mod record;
+
+#[expect(unsafe_code, reason = "the only door to the machine")]
+mod sync;
+
+#[expect(unsafe_code, reason = "memory that changes its owner")]
+mod lane;
+
+mod clock;
+
+mod trace;
+
+mod engine;
+
+#[cfg(feature = "testing")]
+pub mod testing;
+
+#[doc(hidden)]
+pub mod internals;
+
+pub use clock::{Clock, FakeClock};
+pub use engine::{Config, ConfigError, Engine, Ledger, Load, Lost, Memory, Sizing, StartError, size};
+pub use record::{Key, Kind, SpanId, SpanLimits, Status, TraceId, Value};
+pub use trace::{
+    IdSource, InvalidTraceState, Link, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, SpanContext, TraceState,
+    Tracer,
+};

@@ -1,0 +1,45 @@
+//! How much a span may hold: the limits of the specification, applied when a call is made.
+
+/// Limits of one span, with the specification's defaults. Names as in its `SpanLimits`.
+///
+/// Counts bound what a reader of the trace has to look at; bytes are bounded by the span's block (64 KiB) in any case.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SpanLimits {
+    /// Attributes of a span; further keys are dropped and counted, known keys still overwrite. `LIM-01`
+    pub attribute_count: u32,
+    /// Longest string value in characters, longest byte value in bytes; `None` is no limit. `LIM-02`
+    pub attribute_value_length: Option<u32>,
+    /// Deepest nesting of arrays and maps; what is deeper becomes an empty value. 1 to 128. `LIM-03`
+    pub attribute_value_depth: u32,
+    /// Events of a span. `LIM-04`
+    pub event_count: u32,
+    /// Links of a span. `LIM-04`
+    pub link_count: u32,
+    /// Attributes of one event. `LIM-05`
+    pub attribute_per_event_count: u32,
+    /// Attributes of one link. `LIM-05`
+    pub attribute_per_link_count: u32,
+}
+
+impl SpanLimits {
+    /// Values nest through the stack of the calling thread, so their depth has a ceiling that no configuration lifts.
+    pub const VALUE_DEPTH_MAX: u32 = 128;
+
+    pub(super) fn value_len_max(&self) -> usize {
+        self.attribute_value_length.map_or(usize::MAX, |len| len as usize)
+    }
+}
+
+impl Default for SpanLimits {
+    fn default() -> Self {
+        Self {
+            attribute_count: 128,
+            attribute_value_length: None,
+            attribute_value_depth: 64,
+            event_count: 128,
+            link_count: 128,
+            attribute_per_event_count: 128,
+            attribute_per_link_count: 128,
+        }
+    }
+}

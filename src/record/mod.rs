@@ -1,0 +1,215 @@
+//! What the bytes of a span mean: the vocabulary, the open span's draft, and the view of a finished record. Pure.
+
+mod attributes;
+mod draft;
+mod limits;
+mod value;
+mod view;
+mod wire;
+
+use std::fmt;
+
+pub use attributes::Landed;
+pub use draft::{Draft, Finish, Ids, LinkTarget, RESERVE, TEXT_LEN_MAX};
+pub use limits::SpanLimits;
+pub use value::{Key, Value};
+pub use view::{Record, Timeline};
+pub use wire::Full;
+
+/// The sixteen bytes that all spans of one trace share. All zero is "none".
+#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TraceId(pub [u8; 16]);
+
+/// The eight bytes that name one span. All zero is "none".
+#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SpanId(pub [u8; 8]);
+
+impl TraceId {
+    /// No trace.
+    pub const NONE: Self = Self([0; 16]);
+
+    /// Whether the id names a trace: any byte but zero.
+    #[inline]
+    #[must_use]
+    pub fn is_valid(self) -> bool {
+        u128::from_ne_bytes(self.0) != 0
+    }
+}
+
+impl SpanId {
+    /// No span.
+    pub const NONE: Self = Self([0; 8]);
+
+    /// Whether the id names a span: any byte but zero.
+    #[inline]
+    #[must_use]
+    pub fn is_valid(self) -> bool {
+        u64::from_ne_bytes(self.0) != 0
+    }
+}
+
+fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+impl fmt::Display for TraceId {
+    /// Thirty-two lower-case hex digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Display for SpanId {
+    /// Sixteen lower-case hex digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+/// What a span describes, seen from the program. trace/v1/trace.proto: `SpanKind`.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Work inside the program.
+    #[default]
+    Internal = 1,
+    /// The handling of a remote request.
+    Server = 2,
+    /// A request to a remote service.
+    Client = 3,
+    /// The hand-over of a message to a broker.
+    Producer = 4,
+    /// The handling of a message from a broker.
+    Consumer = 5,
+}
+
+/// How the work of a span ended. trace/v1/trace.proto: `Status.StatusCode`. Ok beats Error beats Unset.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Status<'a> {
+    /// Nothing was said.
+    #[default]
+    Unset,
+    /// It failed; an empty text is no text.
+    Error(&'a str),
+    /// The application says that it went well; nothing changes this any more.
+    Ok,
+}
+
+/// A point in time that says which clock it was read from.
+///
+/// Bit 63 marks a raw reading, which the drain turns into Unix time; bit 62 tells the two raw clocks apart. Without bit 63
+/// the value is Unix nanoseconds, good until the year 2262. So each time in a record explains itself, and one record may mix
+/// times given by the program, times of the counter, and times taken after the engine left an untrusted counter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stamp(u64);
+
+/// A [`Stamp`], taken apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reading {
+    /// Unix nanoseconds, given by the program.
+    Wall(u64),
+    /// Ticks of the core's counter.
+    Counter(u64),
+    /// Nanoseconds of the monotonic clock.
+    Monotonic(u64),
+}
+
+impl Stamp {
+    const RAW: u64 = 1 << 63;
+    const MONOTONIC: u64 = 1 << 62;
+    const VALUE: u64 = Self::MONOTONIC - 1;
+
+    /// The first moment of 1970, which no span ends at.
+    pub const EPOCH: Self = Self(0);
+
+    /// Unix nanoseconds; times after the year 2262 become its last.
+    #[must_use]
+    pub fn wall(unix_nanos: u64) -> Self {
+        Self(unix_nanos.min(Self::RAW - 1))
+    }
+
+    /// Ticks of the core's counter.
+    #[inline]
+    #[must_use]
+    pub fn counter(ticks: u64) -> Self {
+        Self((ticks & Self::VALUE) | Self::RAW)
+    }
+
+    /// Nanoseconds of the monotonic clock.
+    #[inline]
+    #[must_use]
+    pub fn monotonic(nanos: u64) -> Self {
+        Self((nanos & Self::VALUE) | Self::RAW | Self::MONOTONIC)
+    }
+
+    /// The clock and its value.
+    #[must_use]
+    pub fn reading(self) -> Reading {
+        let value = self.0 & Self::VALUE;
+        if self.0 & Self::RAW == 0 {
+            Reading::Wall(self.0)
+        } else if self.0 & Self::MONOTONIC == 0 {
+            Reading::Counter(value)
+        } else {
+            Reading::Monotonic(value)
+        }
+    }
+
+    #[inline]
+    fn to_wire(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    fn from_wire(bytes: [u8; 8]) -> Self {
+        Self(u64::from_le_bytes(bytes))
+    }
+}
+
+/// Bits of a span's and a link's `flags`. trace/v1/trace.proto: `SpanFlags`.
+pub mod flags {
+    /// W3C: the trace is sampled.
+    pub const SAMPLED: u8 = 0x01;
+    /// W3C level 2: the low seven bytes of the trace id are random.
+    pub const RANDOM: u8 = 0x02;
+    /// The next bit is meant: PB-04.
+    pub const HAS_IS_REMOTE: u32 = 0x100;
+    /// The parent (of a link: the target) lives in another process.
+    pub const IS_REMOTE: u32 = 0x200;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_keep_their_clock_and_value() {
+        assert_eq!(Stamp::wall(7).reading(), Reading::Wall(7));
+        assert_eq!(Stamp::counter(7).reading(), Reading::Counter(7));
+        assert_eq!(Stamp::monotonic(7).reading(), Reading::Monotonic(7));
+        assert_eq!(Stamp::wall(u64::MAX).reading(), Reading::Wall(u64::MAX >> 1));
+    }
+
+    #[test]
+    fn ids_print_as_lower_case_hex() {
+        assert_eq!(SpanId([0xAB, 0, 0, 0, 0, 0, 0, 1]).to_string(), "ab00000000000001");
+        assert_eq!(TraceId([0x0F; 16]).to_string(), "0f".repeat(16));
+    }
+
+    #[test]
+    fn status_order_is_ok_error_unset() {
+        assert!(Status::Ok > Status::Error("boom"));
+        assert!(Status::Error("") > Status::Unset);
+    }
+}

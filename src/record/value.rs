@@ -1,0 +1,316 @@
+//! Keys and values of attributes, borrowed from the caller, and how a value is written.
+
+use super::{
+    limits::SpanLimits,
+    wire::{Full, Out},
+};
+
+/// The key of an attribute, with a hash that finds it again.
+///
+/// A `const` key has its hash made at compile time; a `&str` is hashed at the call, in a few instructions.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    name: &'a str,
+    hash: u32,
+}
+
+impl<'a> Key<'a> {
+    /// The key of this name.
+    #[inline]
+    #[must_use]
+    pub const fn new(name: &'a str) -> Self {
+        Self { name, hash: hash(name.as_bytes()) }
+    }
+
+    /// The name.
+    #[inline]
+    #[must_use]
+    pub const fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// Which bit of which word of a draft's filter stands for this key.
+    #[inline]
+    pub(super) fn filter(&self) -> (usize, u64) {
+        ((self.hash >> 30) as usize, 1 << ((self.hash >> 24) & 63))
+    }
+}
+
+impl<'a> From<&'a str> for Key<'a> {
+    #[inline]
+    fn from(name: &'a str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl<'a> From<&'a String> for Key<'a> {
+    fn from(name: &'a String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl<'a> From<&Self> for Key<'a> {
+    fn from(key: &Self) -> Self {
+        *key
+    }
+}
+
+/// Mixes the length and both ends of the name. Keys that differ only in between share a filter bit, which costs a look at
+/// the attributes that are there, never a wrong answer.
+#[inline]
+const fn hash(name: &[u8]) -> u32 {
+    let len = name.len();
+    let (head, tail) = match len {
+        0 => (0, 0),
+        1..=3 => (name[0] as u64 | (name[len / 2] as u64) << 8, name[len - 1] as u64),
+        4..=7 => (four(name, 0), four(name, len - 4)),
+        _ => (four(name, 0) | four(name, 4) << 32, four(name, len - 8) | four(name, len - 4) << 32),
+    };
+    // Odd constants with well-spread bits: the fractional part of the golden ratio, and of the square root of two.
+    let mixed = (head ^ (len as u64)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ tail.wrapping_mul(0x6A09_E667_F3BC_C909).rotate_left(29);
+    #[expect(clippy::cast_possible_truncation, reason = "the shift leaves thirty-two bits")]
+    {
+        (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+    }
+}
+
+#[inline]
+const fn four(name: &[u8], at: usize) -> u64 {
+    u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]) as u64
+}
+
+/// The value of an attribute, borrowed for the length of the call.
+///
+/// Empty strings, zeros and empty arrays are values like others. A number above `i64::MAX` is written as its decimal digits,
+/// because OTLP integers are signed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Value<'a> {
+    /// No value: the key alone.
+    Empty,
+    /// True or false.
+    Bool(bool),
+    /// A signed integer.
+    Int(i64),
+    /// An unsigned integer.
+    Uint(u64),
+    /// A floating-point number, NaN and infinities included.
+    Double(f64),
+    /// Text.
+    Str(&'a str),
+    /// Opaque bytes.
+    Bytes(&'a [u8]),
+    /// An array of booleans.
+    Bools(&'a [bool]),
+    /// An array of integers.
+    Ints(&'a [i64]),
+    /// An array of floating-point numbers.
+    Doubles(&'a [f64]),
+    /// An array of texts.
+    Strs(&'a [&'a str]),
+    /// An array of anything.
+    Array(&'a [Value<'a>]),
+    /// A map; of equal keys the last wins.
+    Map(&'a [(&'a str, Value<'a>)]),
+}
+
+macro_rules! value_from {
+    ($($from:ty => $variant:ident as $as:ty),+ $(,)?) => {
+        $(impl From<$from> for Value<'_> {
+            #[inline]
+            fn from(value: $from) -> Self {
+                Self::$variant(<$as>::from(value))
+            }
+        })+
+    };
+}
+
+value_from!(bool => Bool as bool, i8 => Int as i64, i16 => Int as i64, i32 => Int as i64, i64 => Int as i64,
+    u8 => Int as i64, u16 => Int as i64, u32 => Int as i64, u64 => Uint as u64, f32 => Double as f64, f64 => Double as f64);
+
+impl From<usize> for Value<'_> {
+    #[inline]
+    fn from(value: usize) -> Self {
+        Self::Uint(value as u64)
+    }
+}
+
+impl From<isize> for Value<'_> {
+    #[inline]
+    fn from(value: isize) -> Self {
+        Self::Int(value as i64)
+    }
+}
+
+macro_rules! value_from_borrowed {
+    ($($from:ty => $variant:ident),+ $(,)?) => {
+        $(impl<'a> From<&'a $from> for Value<'a> {
+            #[inline]
+            fn from(value: &'a $from) -> Self {
+                Self::$variant(value)
+            }
+        })+
+    };
+}
+
+value_from_borrowed!(str => Str, String => Str, [u8] => Bytes, [bool] => Bools, [i64] => Ints, [f64] => Doubles,
+    [&'a str] => Strs, [Value<'a>] => Array, [(&'a str, Value<'a>)] => Map);
+
+macro_rules! value_from_array {
+    ($($of:ty => $variant:ident),+ $(,)?) => {
+        $(impl<'a, const N: usize> From<&'a [$of; N]> for Value<'a> {
+            #[inline]
+            fn from(value: &'a [$of; N]) -> Self {
+                Self::$variant(value)
+            }
+        })+
+    };
+}
+
+value_from_array!(u8 => Bytes, bool => Bools, i64 => Ints, f64 => Doubles, &'a str => Strs, Value<'a> => Array,
+    (&'a str, Value<'a>) => Map);
+
+impl Value<'_> {
+    /// Writes the content of an `AnyValue` at nesting `depth` (the attribute's own value has depth 1).
+    ///
+    /// common/v1/common.proto, `AnyValue`: string 1, bool 2, int 3, double 4, array 5, kvlist 6, bytes 7. The members are a
+    /// oneof, so zeros and empty texts are written too (PB-07); an empty value is the message without a member.
+    pub(super) fn write(&self, out: &mut Out<'_>, limits: &SpanLimits, depth: u32) -> Result<(), Full> {
+        let nests = matches!(
+            self,
+            Self::Bools(_) | Self::Ints(_) | Self::Doubles(_) | Self::Strs(_) | Self::Array(_) | Self::Map(_)
+        );
+        if nests && depth > limits.attribute_value_depth {
+            return Ok(()); // LIM-03: an array or map that lies too deep becomes an empty value
+        }
+        let element = |value: Value<'_>, out: &mut Out<'_>| {
+            out.nested(ARRAY_VALUES, |out| value.write(out, limits, depth + 1)) // common.proto: ArrayValue.values = 1
+        };
+        match *self {
+            Self::Empty => Ok(()),
+            Self::Bool(value) => out.put(&[BOOL, u8::from(value)]),
+            Self::Int(value) => int(out, value.cast_unsigned()),
+            Self::Uint(value) => match i64::try_from(value) {
+                Ok(_) => int(out, value),
+                Err(_) => out.bytes_field(STRING, decimal(value, &mut [0; 20])),
+            },
+            Self::Double(value) => {
+                out.byte(DOUBLE)?;
+                out.put(&value.to_le_bytes())
+            }
+            Self::Str(value) => out.bytes_field(STRING, first_chars(value, limits.value_len_max()).as_bytes()),
+            Self::Bytes(value) => out.bytes_field(BYTES, &value[..value.len().min(limits.value_len_max())]),
+            Self::Bools(values) => {
+                out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(Value::Bool(v), out)))
+            }
+            Self::Ints(values) => out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(Value::Int(v), out))),
+            Self::Doubles(values) => {
+                out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(Value::Double(v), out)))
+            }
+            Self::Strs(values) => out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(Value::Str(v), out))),
+            Self::Array(values) => out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(v, out))),
+            Self::Map(entries) => out.nested(KVLIST, |out| map(out, entries, limits, depth)),
+        }
+    }
+}
+
+fn int(out: &mut Out<'_>, value: u64) -> Result<(), Full> {
+    out.byte(INT)?;
+    out.varint(value)
+}
+
+/// Writes the entries whose key does not come again: the last of equal keys wins, as it does for attributes (PB-05).
+fn map(out: &mut Out<'_>, entries: &[(&str, Value<'_>)], limits: &SpanLimits, depth: u32) -> Result<(), Full> {
+    entries.iter().enumerate().try_for_each(|(index, (key, value))| {
+        let comes_again = entries[index + 1..].iter().any(|(later, _)| later == key);
+        if comes_again {
+            return Ok(());
+        }
+        // common.proto: KeyValueList.values = 1
+        out.nested(KVLIST_VALUES, |out| key_value(out, key, value, limits, depth + 1))
+    })
+}
+
+/// Writes the content of a `KeyValue`. common/v1/common.proto: key = 1, value = 2.
+pub(super) fn key_value(
+    out: &mut Out<'_>,
+    key: &str,
+    value: &Value<'_>,
+    limits: &SpanLimits,
+    depth: u32,
+) -> Result<(), Full> {
+    out.bytes_field(KEY, key.as_bytes())?;
+    out.nested(VALUE, |out| value.write(out, limits, depth))
+}
+
+/// The first `count` characters: a limit counts characters, and a cut never splits one.
+pub(super) fn first_chars(text: &str, count: usize) -> &str {
+    if text.len() <= count {
+        return text;
+    }
+    text.char_indices().nth(count).map_or(text, |(end, _)| &text[..end])
+}
+
+/// The digits of `value`, in `space`.
+fn decimal(mut value: u64, space: &mut [u8; 20]) -> &[u8] {
+    let mut start = space.len();
+    loop {
+        start -= 1;
+        space[start] = b'0' + u8::try_from(value % 10).unwrap_or(0);
+        value /= 10;
+        if value == 0 {
+            return &space[start..];
+        }
+    }
+}
+
+// Tags, `field number << 3 | wire type`, of common/v1/common.proto.
+pub(super) const KEY: u8 = 0x0A; // KeyValue.key = 1
+pub(super) const VALUE: u8 = 0x12; // KeyValue.value = 2
+pub(super) const STRING: u8 = 0x0A; // AnyValue.string_value = 1
+pub(super) const BOOL: u8 = 0x10; // AnyValue.bool_value = 2
+pub(super) const INT: u8 = 0x18; // AnyValue.int_value = 3
+pub(super) const DOUBLE: u8 = 0x21; // AnyValue.double_value = 4
+const ARRAY: u8 = 0x2A; // AnyValue.array_value = 5
+const KVLIST: u8 = 0x32; // AnyValue.kvlist_value = 6
+const BYTES: u8 = 0x3A; // AnyValue.bytes_value = 7
+const ARRAY_VALUES: u8 = 0x0A; // ArrayValue.values = 1
+const KVLIST_VALUES: u8 = 0x0A; // KeyValueList.values = 1
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn const_and_run_time_keys_have_the_same_hash() {
+        const KEY: Key<'_> = Key::new("http.request.method");
+        assert_eq!(KEY.hash, Key::from("http.request.method").hash);
+    }
+
+    #[test]
+    fn filter_bits_spread_over_all_words() {
+        let mut seen = [0u64; 4];
+        for index in 0..2000 {
+            let name = format!("attribute.number.{index}");
+            let (word, bit) = Key::new(&name).filter();
+            seen[word] |= bit;
+        }
+        assert!(seen.iter().all(|word| word.count_ones() > 48), "{seen:x?}");
+    }
+
+    #[test]
+    fn digits_of_large_numbers_are_exact() {
+        for value in [0, 9, 10, u64::MAX, 1 << 63] {
+            assert_eq!(decimal(value, &mut [0; 20]), value.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn cuts_count_characters_and_split_none() {
+        assert_eq!(first_chars("äöü", 2), "äö");
+        assert_eq!(first_chars("äöü", 3), "äöü");
+        assert_eq!(first_chars("abc", 0), "");
+        assert_eq!(first_chars("🦀🦀", 1), "🦀");
+    }
+}

@@ -1,0 +1,109 @@
+//! The fork word: a number that reads zero in a child process until the child has made itself at home.
+
+use std::sync::OnceLock;
+
+use super::{AtomicU32, Ordering};
+
+/// A generation of this process, kept on a page that the kernel wipes in a child (`MADV_WIPEONFORK`).
+///
+/// Unlike a `pthread_atfork` handler this also sees a bare `clone`. Where the kernel cannot wipe, an atfork handler does it.
+#[derive(Clone, Copy, Debug)]
+pub struct ForkWord {
+    /// Written by [`ForkWord::settle`] and, in a child, by the kernel; read by every start and end.
+    word: &'static AtomicU32,
+    /// The youngest generation of this process's line. Memory that a child inherits, so its own are new to it and all
+    /// its ancestors. Written and read by [`ForkWord::settle`].
+    youngest: &'static AtomicU32,
+}
+
+impl ForkWord {
+    /// The word of this process; every caller gets the same one.
+    #[must_use]
+    pub fn of_process() -> Self {
+        static CELL: OnceLock<ForkWord> = OnceLock::new();
+        *CELL.get_or_init(|| Self { word: imp::word(), youngest: Box::leak(Box::new(AtomicU32::new(FIRST))) })
+    }
+
+    /// The generation of this process; zero in a child that has not been settled.
+    #[inline]
+    #[must_use]
+    pub fn raw(&self) -> u32 {
+        // ORDERING: Relaxed. Who finds the generation that it remembers has seen that generation's lanes already; who
+        // finds another goes to `Lanes::settle`, which has orderings of its own.
+        self.word.load(Ordering::Relaxed)
+    }
+
+    /// The generation of this process, made if this is a child that has none yet.
+    #[must_use]
+    pub fn settle(&self) -> u32 {
+        let found = self.raw();
+        if found != 0 {
+            return found;
+        }
+        // ORDERING: Relaxed. The number is all that is shared.
+        let mine = self.youngest.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(FIRST);
+        // ORDERING: Relaxed. The number is all that is shared; a thread that comes second takes the first one's.
+        match self.word.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => mine,
+            Err(theirs) => theirs,
+        }
+    }
+}
+
+/// The generation of a process that never forked. Zero is what the kernel leaves behind.
+const FIRST: u32 = 1;
+
+#[cfg(all(unix, not(miri), not(loom)))]
+mod imp {
+    use std::sync::OnceLock;
+
+    use super::{AtomicU32, FIRST};
+
+    pub(super) fn word() -> &'static AtomicU32 {
+        static WORD: OnceLock<&'static AtomicU32> = OnceLock::new();
+        WORD.get_or_init(|| {
+            let memory = super::super::memory::Memory::map(4096).map(Box::new).map(Box::leak);
+            let word = match memory {
+                // SAFETY: the mapping lives for ever, is zeroed, aligned to a page and larger than the word.
+                Ok(memory) => unsafe { memory.at(0).cast::<AtomicU32>().as_ref() },
+                Err(_) => Box::leak(Box::new(AtomicU32::new(0))),
+            };
+            // ORDERING: Relaxed. The cell publishes the word to the other threads.
+            word.store(FIRST, super::Ordering::Relaxed);
+            if !wiped_by_kernel(word) {
+                // SAFETY: the handler is async-signal-safe (one store) and lives as long as the program.
+                unsafe { libc::pthread_atfork(None, None, Some(wipe)) };
+            }
+            word
+        })
+    }
+
+    fn wiped_by_kernel(word: &'static AtomicU32) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            let page = std::ptr::from_ref(word).cast_mut().cast();
+            // SAFETY: the word heads a private anonymous page of its own; the advice changes nothing in this process.
+            unsafe { libc::madvise(page, 4096, libc::MADV_WIPEONFORK) == 0 }
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = word;
+            false
+        }
+    }
+
+    extern "C" fn wipe() {
+        // ORDERING: Relaxed. The child has one thread.
+        word().store(0, super::Ordering::Relaxed);
+    }
+}
+
+#[cfg(not(all(unix, not(miri), not(loom))))]
+mod imp {
+    use super::{AtomicU32, FIRST};
+
+    /// No process forks here: the word is a constant.
+    pub(super) fn word() -> &'static AtomicU32 {
+        Box::leak(Box::new(AtomicU32::new(FIRST)))
+    }
+}

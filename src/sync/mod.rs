@@ -1,0 +1,74 @@
+//! The only door to the machine: atomics and cells (std, or loom under the model), which core, fork word, ticks, memory.
+
+pub mod cell;
+pub mod cpu;
+pub mod fork;
+pub mod memory;
+pub mod region;
+pub mod thread;
+pub mod ticks;
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+#[cfg(not(loom))]
+#[expect(clippy::disallowed_types, reason = "this is the façade that the rest takes them from")]
+pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// A number that many threads read and that says nothing about other memory.
+///
+/// Every access is `Relaxed`: a counter is summed, never used to conclude that something else is visible. Where a count
+/// has to be seen together with data, the `Release` of the data (tail, list head) carries it along.
+#[derive(Debug)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// A counter at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Adds `n` where the caller is the only writer: a load and a store, no locked instruction.
+    #[inline]
+    pub fn add_owned(&self, n: u64) {
+        // ORDERING: Relaxed. Only this thread writes; it reads back its own last store.
+        let old = self.0.load(Ordering::Relaxed);
+        // ORDERING: Relaxed. See the type: a counter carries no other memory.
+        self.0.store(old.wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Adds `n` where several threads write; the value before.
+    #[inline]
+    pub fn add_shared(&self, n: u64) -> u64 {
+        // ORDERING: Relaxed. See the type: a counter carries no other memory.
+        self.0.fetch_add(n, Ordering::Relaxed)
+    }
+
+    /// Takes `n` off where several threads write.
+    #[inline]
+    pub fn sub_shared(&self, n: u64) {
+        // ORDERING: Relaxed. See the type: a counter carries no other memory.
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// Overwrites the value, where the caller is the only writer.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        // ORDERING: Relaxed. See the type: a counter carries no other memory.
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[inline]
+    #[must_use]
+    pub fn load(&self) -> u64 {
+        // ORDERING: Relaxed. See the type: a counter carries no other memory.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,152 @@
+//! The bytes of a ring: plain memory, or under loom a row of words whose every access is checked for races.
+
+use std::io;
+
+/// A fixed run of bytes that a ring hands from its writer to its reader.
+#[derive(Debug)]
+pub struct Region {
+    bytes: imp::Bytes,
+}
+
+impl Region {
+    /// A zeroed region of `len` bytes, backed by memory from the first moment: no access faults a page.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no memory to give.
+    pub fn new(len: usize) -> io::Result<Self> {
+        Ok(Self { bytes: imp::Bytes::new(len)? })
+    }
+
+    /// Length in bytes, never zero.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Gives `fill` the bytes `at..at + len` to write.
+    ///
+    /// # Safety
+    ///
+    /// * `at` and `len` are multiples of 8, and the range lies inside the region.
+    /// * Nobody else reads or writes the range until this call returns.
+    #[inline]
+    pub unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        debug_assert!(at + len <= self.len());
+        debug_assert!(at.is_multiple_of(8) && len.is_multiple_of(8));
+        // SAFETY: the caller's contract, word for word.
+        unsafe { self.bytes.fill(at, len, fill) }
+    }
+
+    /// Gives `read` the bytes `at..at + len`.
+    ///
+    /// # Safety
+    ///
+    /// * `at` and `len` are multiples of 8, and the range lies inside the region.
+    /// * Nobody writes the range until this call returns.
+    #[inline]
+    pub unsafe fn read<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
+        debug_assert!(at + len <= self.len());
+        debug_assert!(at.is_multiple_of(8) && len.is_multiple_of(8));
+        // SAFETY: the caller's contract, word for word.
+        unsafe { self.bytes.read(at, len, read) }
+    }
+
+    /// Asks for the line at `at` for writing, so that a later store there does not wait for another core's cache.
+    #[inline]
+    pub fn prefetch(&self, at: usize) {
+        debug_assert!(at < self.len());
+        self.bytes.prefetch(at);
+    }
+}
+
+#[cfg(not(loom))]
+mod imp {
+    use std::{io, slice};
+
+    use super::super::memory::Memory;
+
+    #[derive(Debug)]
+    pub(super) struct Bytes(Memory);
+
+    impl Bytes {
+        pub(super) fn new(len: usize) -> io::Result<Self> {
+            let memory = Memory::map(len)?;
+            memory.prefault();
+            Ok(Self(memory))
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        #[inline]
+        pub(super) unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+            // SAFETY: the range is inside the mapping and zeroed at birth, so initialised; the caller has it alone.
+            fill(unsafe { slice::from_raw_parts_mut(self.0.at(at).as_ptr(), len) })
+        }
+
+        #[inline]
+        pub(super) unsafe fn read<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
+            // SAFETY: the range is inside the mapping and initialised; the caller keeps writers away.
+            read(unsafe { slice::from_raw_parts(self.0.at(at).as_ptr(), len) })
+        }
+
+        #[inline]
+        pub(super) fn prefetch(&self, at: usize) {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            // SAFETY: a prefetch changes no memory and cannot fault; processors without it run it as a no-op.
+            unsafe {
+                core::arch::asm!("prefetchw [{}]", in(reg) self.0.at(at).as_ptr(), options(nostack, preserves_flags));
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            let _ = at;
+        }
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    use std::io;
+
+    use super::super::cell::UnsafeCell;
+
+    #[derive(Debug)]
+    pub(super) struct Bytes(Vec<UnsafeCell<u64>>);
+
+    impl Bytes {
+        pub(super) fn new(len: usize) -> io::Result<Self> {
+            Ok(Self((0..len / 8).map(|_| UnsafeCell::new(0)).collect()))
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.0.len() * 8
+        }
+
+        /// Writes through a copy, word by word, so that loom sees each word and a torn record shows.
+        pub(super) unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+            let words = &self.0[at / 8..(at + len) / 8];
+            let mut copy = vec![0; len];
+            let result = fill(&mut copy);
+            for (word, bytes) in words.iter().zip(copy.chunks_exact(8)) {
+                let value = u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
+                // SAFETY: the caller has the range alone; loom checks that claim.
+                word.with_mut(|word| unsafe { *word = value });
+            }
+            result
+        }
+
+        pub(super) unsafe fn read<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
+            let words = &self.0[at / 8..(at + len) / 8];
+            let mut copy = Vec::with_capacity(len);
+            for word in words {
+                // SAFETY: the caller keeps writers away; loom checks that claim.
+                copy.extend(word.with(|word| unsafe { *word }).to_ne_bytes());
+            }
+            read(&copy)
+        }
+
+        pub(super) fn prefetch(&self, _at: usize) {}
+    }
+}

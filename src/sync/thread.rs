@@ -1,0 +1,57 @@
+//! A call at the end of a thread, which works even for threads that the allocator's own hooks run in.
+
+/// Makes `call` run when the current thread ends, after its thread-local destructors. Costs nothing when already asked for.
+///
+/// It goes through a pthread key: registering a Rust thread-local destructor allocates, and aborts when that allocation
+/// comes back to us.
+pub fn at_exit(call: fn()) {
+    imp::at_exit(call);
+}
+
+#[cfg(all(unix, not(loom)))]
+mod imp {
+    use std::sync::OnceLock;
+
+    pub(super) fn at_exit(call: fn()) {
+        static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
+        let key = KEY.get_or_init(|| {
+            let mut key = 0;
+            // SAFETY: `key` is a valid place, and `run` may be called in any thread.
+            (unsafe { libc::pthread_key_create(&raw mut key, Some(run)) } == 0).then_some(key)
+        });
+        if let Some(key) = *key {
+            // SAFETY: the key was created above; the value is a function pointer, which `run` turns back.
+            unsafe { libc::pthread_setspecific(key, call as *const libc::c_void) };
+        }
+    }
+
+    unsafe extern "C" fn run(call: *mut libc::c_void) {
+        // SAFETY: only `at_exit` sets the key's value, and always to a `fn()`; null values are never passed on.
+        let call = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(call) };
+        call();
+    }
+}
+
+#[cfg(not(all(unix, not(loom))))]
+mod imp {
+    use std::cell::Cell;
+
+    struct Guard(Cell<Option<fn()>>);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if let Some(call) = self.0.take() {
+                call();
+            }
+        }
+    }
+
+    thread_local! {
+        static GUARD: Guard = const { Guard(Cell::new(None)) };
+    }
+
+    pub(super) fn at_exit(call: fn()) {
+        // A thread that is past its destructors has no exit left to wait for.
+        let _ = GUARD.try_with(|guard| guard.0.set(Some(call)));
+    }
+}

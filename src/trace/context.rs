@@ -1,0 +1,167 @@
+//! What names a span to others: ids, flags and trace state.
+
+use std::{fmt, sync::Arc};
+
+use crate::record::{SpanId, TraceId, flags};
+
+/// The part of a span that others may know: immutable, and the same before and after the span's end.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SpanContext {
+    trace_id: TraceId,
+    span_id: SpanId,
+    trace_flags: u8,
+    is_remote: bool,
+    trace_state: TraceState,
+}
+
+impl SpanContext {
+    /// The context of a span of another process, as its headers told it.
+    #[must_use]
+    pub fn remote(trace_id: TraceId, span_id: SpanId, trace_flags: u8, trace_state: TraceState) -> Self {
+        Self { trace_id, span_id, trace_flags, is_remote: true, trace_state }
+    }
+
+    #[inline]
+    pub(super) fn local(trace_id: TraceId, span_id: SpanId, trace_flags: u8, trace_state: TraceState) -> Self {
+        Self { trace_id, span_id, trace_flags, is_remote: false, trace_state }
+    }
+
+    /// The id that all spans of the trace share.
+    #[inline]
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        self.trace_id
+    }
+
+    /// The span's own id.
+    #[inline]
+    #[must_use]
+    pub fn span_id(&self) -> SpanId {
+        self.span_id
+    }
+
+    /// The trace flags of W3C: sampled, random.
+    #[inline]
+    #[must_use]
+    pub fn trace_flags(&self) -> u8 {
+        self.trace_flags
+    }
+
+    /// Whether the trace is sampled.
+    #[inline]
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.trace_flags & flags::SAMPLED != 0
+    }
+
+    /// Whether both ids are set.
+    #[inline]
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.trace_id.is_valid() && self.span_id.is_valid()
+    }
+
+    /// Whether the span lives in another process.
+    #[inline]
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.is_remote
+    }
+
+    /// What the vendors along the way said.
+    #[inline]
+    #[must_use]
+    pub fn trace_state(&self) -> &TraceState {
+        &self.trace_state
+    }
+}
+
+/// A W3C `tracestate`: checked when it is made, shared by all spans of the trace, empty in most.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TraceState(Option<Arc<str>>);
+
+/// The text is no `tracestate` of W3C Trace Context Level 2: up to 32 different `key=value` members.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InvalidTraceState;
+
+impl fmt::Display for InvalidTraceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a tracestate: expected up to 32 different `key=value` members, separated by commas")
+    }
+}
+
+impl std::error::Error for InvalidTraceState {}
+
+impl TraceState {
+    /// The trace state of this header text. Empty members and white space around members are left out.
+    ///
+    /// # Errors
+    ///
+    /// When a member is malformed, a key comes twice, or there are more than 32.
+    pub fn new(header: &str) -> Result<Self, InvalidTraceState> {
+        const MEMBERS_MAX: usize = 32; // W3C Trace Context: at most 32 list-members
+        let members: Vec<&str> = header
+            .split(',')
+            .map(|member| member.trim_matches([' ', '\t']))
+            .filter(|member| !member.is_empty())
+            .collect();
+        let mut keys = Vec::with_capacity(members.len());
+        for member in &members {
+            let (key, value) = member.split_once('=').ok_or(InvalidTraceState)?;
+            if !is_key(key) || !is_value(value) || keys.contains(&key) || keys.len() == MEMBERS_MAX {
+                return Err(InvalidTraceState);
+            }
+            keys.push(key);
+        }
+        Ok(Self((!members.is_empty()).then(|| members.join(",").into())))
+    }
+
+    /// The members as they are sent; empty when there are none.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// Whether there are no members.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// W3C Trace Context Level 2: `[a-z0-9][a-z0-9_\-*/@]{0,255}`.
+fn is_key(key: &str) -> bool {
+    let letter = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    key.len() <= 256
+        && key.as_bytes().first().is_some_and(letter)
+        && key.bytes().all(|byte| letter(&byte) || b"_-*/@".contains(&byte))
+}
+
+/// W3C Trace Context: 1 to 256 printable characters but `,` and `=`, the last of them no space.
+fn is_value(value: &str) -> bool {
+    (1..=256).contains(&value.len())
+        && value.bytes().all(|byte| (0x20..=0x7E).contains(&byte) && byte != b',' && byte != b'=')
+        && !value.ends_with(' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_state_keeps_members_in_order() {
+        let state = TraceState::new(" a=1 ,, b@c=x y\t").unwrap();
+        assert_eq!(state.as_str(), "a=1,b@c=x y");
+        assert!(TraceState::new("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn malformed_trace_state_is_refused_whole() {
+        let long = format!("a={}", "x".repeat(257));
+        let many: Vec<String> = (0..33).map(|index| format!("k{index}=v")).collect();
+        for text in ["a", "=1", "A=1", "@a=1", "a=", "a=b=c", "a=1,a=2", "a=ü", &long, &many.join(",")] {
+            assert_eq!(TraceState::new(text), Err(InvalidTraceState), "{text}");
+        }
+    }
+}

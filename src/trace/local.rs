@@ -1,0 +1,84 @@
+//! What each thread has for itself: its share of the lanes, and its random ids.
+
+use std::{
+    cell::RefCell,
+    mem::ManuallyDrop,
+    sync::{
+        Arc,
+        atomic::{Ordering::SeqCst, compiler_fence},
+    },
+};
+
+use super::{
+    ids::RandomIds,
+    recorder::{Core, Recorder},
+};
+use crate::{lane, sync::thread};
+
+/// A thread's private state, for the engine that it recorded to last.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) lane: lane::Local<Recorder>,
+    /// Seeded when the thread turns to an engine, and anew in a child process.
+    pub(super) random: Option<RandomIds>,
+    /// The process that this state belongs to.
+    generation: u32,
+}
+
+thread_local! {
+    // Never dropped by Rust, whose registration of destructors allocates: `release` runs at the thread's end instead. So
+    // the state can also be used by the destructors of others, and by an allocator that traces.
+    static LOCAL: RefCell<ManuallyDrop<Local>> =
+        const { RefCell::new(ManuallyDrop::new(Local { lane: lane::Local::new(), random: None, generation: 0 })) };
+}
+
+/// Gives `work` the thread's state, ready for `core`. `None` when the thread is in the middle of using it already (a signal
+/// handler, an allocator that traces), or when another thread is settling a child process: then there is none to use.
+#[inline]
+pub(super) fn ready<R>(core: &Arc<Core>, work: impl FnOnce(&mut Local) -> R) -> Option<R> {
+    borrow(|local| {
+        let is_ready = local.generation == core.generation() && local.lane.serves(core);
+        (is_ready || local.turn_to(core)).then(|| work(local))
+    })
+    .flatten()
+}
+
+/// Gives `work` the thread's state as it is, for whatever engine. `None` as in [`ready`].
+#[inline]
+pub(super) fn borrow<R>(work: impl FnOnce(&mut Local) -> R) -> Option<R> {
+    LOCAL.with(|local| {
+        let mut local = local.try_borrow_mut().ok()?;
+        // ORDERING: SeqCst, for the compiler alone: a signal handler on this thread must find the cell borrowed for as long
+        // as its content is being changed. No other thread ever looks at it.
+        compiler_fence(SeqCst);
+        let result = work(&mut local);
+        // ORDERING: SeqCst, for the compiler alone, as above.
+        compiler_fence(SeqCst);
+        Some(result)
+    })
+}
+
+impl Local {
+    /// Turns to another engine, or to a new process; false while another thread settles it.
+    #[cold]
+    fn turn_to(&mut self, core: &Arc<Core>) -> bool {
+        if !core.settle() {
+            return false;
+        }
+        let here = core.generation();
+        if self.generation != here || self.random.is_none() {
+            self.random = Some(RandomIds::from_system());
+        }
+        if !self.lane.serves(core) {
+            self.lane.bind(core);
+            thread::at_exit(release);
+        }
+        self.generation = here;
+        true
+    }
+}
+
+/// Gives back what the ending thread has.
+fn release() {
+    let _ = borrow(|local| local.lane.release());
+}

@@ -1,0 +1,152 @@
+//! A span that several threads change at once. Nobody waits: who finds it taken leaves a note, and the one who has it applies it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{context::SpanContext, misuse::Misuse, recorder::Core, span::Span};
+use crate::{
+    clock::unix_nanos,
+    lane::{Class, Combined},
+    record::{Draft, Finish, Ids, Key, Kind, Reading, Record, SpanId, Stamp, Status, TraceId, Value},
+    sync::{AtomicBool, Ordering::Relaxed},
+};
+
+/// A handle of a shared span; clones are handles of the same span, which ends by [`SharedSpan::end`] or with the last handle.
+///
+/// A change that races the end lands whole, or is ignored and counted as [`Misuse::ChangedAfterEnd`]. Each change is written
+/// into a block of its own first, so it costs about twice what it costs on a [`Span`].
+#[derive(Clone, Debug)]
+pub struct SharedSpan {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` for a span that does not record.
+    open: Option<Open>,
+    context: SpanContext,
+}
+
+#[derive(Debug)]
+struct Open {
+    span: Combined<Span>,
+    core: Arc<Core>,
+    /// Written by the thread that ends the span, read by everyone who asks.
+    has_ended: AtomicBool,
+}
+
+impl SharedSpan {
+    pub(super) fn new(span: Span) -> Self {
+        let context = span.context().clone();
+        let open = span.core().map(|core| Open { span: Combined::new(span), core, has_ended: AtomicBool::new(false) });
+        Self { inner: Arc::new(Inner { open, context }) }
+    }
+
+    /// As [`Span::set`].
+    pub fn set<'a>(&self, key: impl Into<Key<'a>>, value: impl Into<Value<'a>>) {
+        self.change(|note| note.set(key, value));
+    }
+
+    /// As [`Span::event`].
+    pub fn event<'a, K, V, I>(&self, name: &str, attributes: I)
+    where
+        K: Into<Key<'a>>,
+        V: Into<Value<'a>>,
+        I: IntoIterator<Item = (K, V), IntoIter: Clone>,
+    {
+        self.change(|note| note.event(name, attributes));
+    }
+
+    /// As [`Span::link`].
+    pub fn link<'a, K, V, I>(&self, target: &SpanContext, attributes: I)
+    where
+        K: Into<Key<'a>>,
+        V: Into<Value<'a>>,
+        I: IntoIterator<Item = (K, V), IntoIter: Clone>,
+    {
+        self.change(|note| note.link(target, attributes));
+    }
+
+    /// As [`Span::status`].
+    pub fn status(&self, status: Status<'_>) {
+        self.change(|note| note.status(status));
+    }
+
+    /// As [`Span::rename`].
+    pub fn rename(&self, name: &str) {
+        self.change(|note| note.rename(name));
+    }
+
+    /// As [`Span::end`]. Where no memory is left for the note, the span ends with its last handle.
+    pub fn end(&self) {
+        if let Some(open) = &self.inner.open {
+            open.leave(open.core.owner().clock.now(), |_| ());
+        }
+    }
+
+    /// As [`Span::end_at`].
+    pub fn end_at(&self, time: SystemTime) {
+        if let Some(open) = &self.inner.open {
+            // Zero is how a note says that it ends nothing.
+            open.leave(Stamp::wall(unix_nanos(time).max(1)), |_| ());
+        }
+    }
+
+    /// As [`Span::context`].
+    #[must_use]
+    pub fn context(&self) -> &SpanContext {
+        &self.inner.context
+    }
+
+    /// As [`Span::is_recording`]; another thread may be ending the span this very moment.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        // ORDERING: Relaxed. An answer that may be old when it arrives.
+        self.inner.open.as_ref().is_some_and(|open| !open.has_ended.load(Relaxed))
+    }
+
+    fn change(&self, write: impl FnOnce(&mut Span)) {
+        if let Some(open) = &self.inner.open {
+            open.leave(NO_END, write);
+        }
+    }
+}
+
+/// The end of a note that ends nothing.
+const NO_END: Stamp = Stamp::EPOCH;
+
+impl Open {
+    /// Writes a note, and leaves it with whoever has the span, or applies it.
+    fn leave(&self, end: Stamp, write: impl FnOnce(&mut Span)) {
+        let Some(block) = self.core.take(Class::First) else {
+            return Misuse::ChangeLost.happened();
+        };
+        let mut note = Span::recording(block, Draft::note(0, Kind::Internal, Stamp::EPOCH), SpanContext::default(), 0);
+        // The program's code runs here, before anything is held.
+        write(&mut note);
+        let Some((block, len)) = note.into_note(Finish { ids: NO_IDS, end }) else {
+            return;
+        };
+        self.core.combine(&self.span, block, len, |span, note| self.apply(span, note));
+    }
+
+    fn apply(&self, span: &mut Span, note: &[u8]) {
+        let Some(record) = Record::parse(note) else {
+            return debug_assert!(false, "a note is a record");
+        };
+        let (_, end) = record.times();
+        if end == NO_END {
+            // What finds no room is lost with the note; the span's own counts say so.
+            span.absorb(note);
+            return;
+        }
+        match end.reading() {
+            Reading::Wall(nanos) => span.end_at(SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(nanos)),
+            _ if span.is_recording() => span.finish(end),
+            _ => span.end(),
+        }
+        // ORDERING: Relaxed. A hint for `is_recording`; the span itself goes from thread to thread by [hold].
+        self.has_ended.store(true, Relaxed);
+    }
+}
+
+const NO_IDS: Ids = Ids { trace: TraceId::NONE, span: SpanId::NONE };

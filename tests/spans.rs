@@ -1,0 +1,53 @@
+//! Spans from start to drain, through the public API alone.
+
+use spanring::{Config, Engine, Kind, Status, testing};
+
+#[test]
+fn span_comes_out_as_it_was_recorded() {
+    let engine = Engine::start(Config::default()).unwrap();
+    let tracer = engine.tracer("shop");
+    let mut span = tracer.span("GET /orders/{id}").kind(Kind::Server).start();
+    span.set("http.request.method", "GET");
+    span.set("http.response.status_code", 200);
+    span.set("cached", true);
+    span.set("ratio", 0.5);
+    span.event("cache.miss", [("cache.key", "k")]);
+    span.status(Status::Error("boom"));
+    let mut child = tracer.span("child").parent(span.context()).start();
+    child.end();
+    span.end();
+    let spans = testing::finished(&engine);
+    assert_eq!(spans.len(), 2);
+    let root = spans.iter().find(|s| s.name == "GET /orders/{id}").unwrap();
+    let child = spans.iter().find(|s| s.name == "child").unwrap();
+    assert_eq!(child.parent_id, root.span_id);
+    assert_eq!(root.attributes.len(), 4);
+    assert_eq!(root.status_message, "boom");
+    assert_eq!(root.events[0].name, "cache.miss");
+    println!("{root:#?}");
+    let ledger = engine.ledger();
+    assert!(ledger.is_closed());
+    assert_eq!(ledger.drained, 2);
+}
+
+#[test]
+fn shared() {
+    let engine = Engine::start(Config::default()).unwrap();
+    let tracer = engine.tracer("shop");
+    let span = tracer.span("x").start().share();
+    let other = span.clone();
+    std::thread::scope(|s| {
+        s.spawn(|| other.set("a", 1));
+        s.spawn(|| span.set("b", "c"));
+    });
+    span.status(Status::Ok);
+    span.rename("y");
+    span.end();
+    span.set("late", 1);
+    let spans = testing::finished(&engine);
+    assert_eq!(spans.len(), 1);
+    println!("{:#?}", spans[0]);
+    assert_eq!(spans[0].name, "y");
+    assert_eq!(spans[0].attributes.len(), 2);
+    assert_eq!(spans[0].status_code, 1);
+}
