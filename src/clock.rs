@@ -159,6 +159,8 @@ pub struct Anchors {
     clock: Clock,
     /// Oldest first. Never empty.
     sights: VecDeque<Sight>,
+    /// Nanoseconds in 2^32 ticks after the last sight, as the stretch before it showed.
+    rate: u64,
     steps: u64,
     checked: u64,
 }
@@ -171,37 +173,39 @@ const SIGHT_EVERY: u64 = 1_000_000_000;
 const CHECK_EVERY: u64 = 10_000_000_000;
 /// A change of wall minus monotonic time above this is a step. Time servers slew both clocks alike; readings that are taken
 /// one after the other differ by well under a microsecond, unless the thread was interrupted, which `sight` avoids.
-const STEP_MIN: u64 = 100_000;
-/// Below this distance the rate of two sights is too coarse: 50 ns of reading error in 10 ms are five parts in a million.
-const BASELINE_MIN: u64 = 10_000_000;
+const STEP_MIN: u128 = 100_000;
 
 impl Anchors {
     /// Takes the first sight.
     #[must_use]
     pub fn new(clock: &Clock) -> Self {
         let sight = clock.sight();
-        Self { clock: clock.clone(), sights: VecDeque::from([sight]), steps: 0, checked: sight.monotonic }
+        Self { clock: clock.clone(), sights: VecDeque::from([sight]), rate: 0, steps: 0, checked: sight.monotonic }
     }
 
     /// Takes a sight if the last is a second old, and asks the kernel about the counter now and then.
     pub fn refresh(&mut self) {
         let sight = self.clock.sight();
-        let last = self.last();
+        let last = *self.last();
         if sight.monotonic.saturating_sub(self.checked) >= CHECK_EVERY {
             self.checked = sight.monotonic;
             if self.clock.uses_counter() && !ticks::counter_is_trusted() {
                 self.clock.distrust();
             }
         }
-        if offset(&sight).abs_diff(offset(&last)) > i128::from(STEP_MIN).unsigned_abs() {
-            self.steps += 1;
-        } else if sight.monotonic.saturating_sub(last.monotonic) < SIGHT_EVERY {
-            return;
+        let stepped = sight.offset().abs_diff(last.offset()) > STEP_MIN;
+        let is_due = sight.monotonic.saturating_sub(last.monotonic) >= SIGHT_EVERY;
+        if self.sights.len() == 1 || is_due {
+            // In the first second the rate is measured anew each time, over a stretch that grows.
+            self.rate = rate(&last, &sight);
         }
-        if self.sights.len() == SIGHTS_MAX {
-            self.sights.pop_front();
+        if stepped || is_due {
+            self.steps += u64::from(stepped);
+            if self.sights.len() == SIGHTS_MAX {
+                self.sights.pop_front();
+            }
+            self.sights.push_back(sight);
         }
-        self.sights.push_back(sight);
     }
 
     /// How often the wall clock was seen to step.
@@ -210,55 +214,70 @@ impl Anchors {
         self.steps
     }
 
-    fn last(&self) -> Sight {
-        *self.sights.back().expect("there is always a sight")
+    fn last(&self) -> &Sight {
+        self.sights.back().expect("there is always a sight")
     }
 
     /// Monotonic time of a raw reading; `None` for a time that the program gave.
+    #[inline]
     fn monotonic(&self, at: Stamp) -> Option<u64> {
         match at.reading() {
             Reading::Wall(_) => None,
             Reading::Monotonic(nanos) => Some(nanos),
-            Reading::Counter(ticks) => Some(self.counter_to_monotonic(ticks)),
+            Reading::Counter(ticks) => {
+                let last = self.last();
+                match ticks.checked_sub(last.counter) {
+                    Some(passed) => Some(last.monotonic.saturating_add(scale(passed, self.rate))),
+                    None => Some(self.earlier(ticks)),
+                }
+            }
         }
     }
 
-    fn counter_to_monotonic(&self, counter: u64) -> u64 {
-        // The last sight before the reading, and the rate measured from there to the newest, or over all sights.
-        let index = self.sights.partition_point(|sight| sight.counter <= counter).saturating_sub(1);
-        let anchor = self.sights[index];
-        let (from, to) = self.baseline(index);
-        let nanos = i128::from(to.monotonic) - i128::from(from.monotonic);
-        let ticks = (i128::from(to.counter) - i128::from(from.counter)).max(1);
-        let passed = i128::from(counter) - i128::from(anchor.counter);
-        u64::try_from(i128::from(anchor.monotonic) + passed * nanos / ticks).unwrap_or(0)
-    }
-
-    /// Two sights that are far enough apart for a rate around sight `index`.
-    fn baseline(&self, index: usize) -> (Sight, Sight) {
-        let (first, last) = (self.sights[0], self.last());
-        if let Some(&next) = self.sights.get(index + 1)
-            && next.monotonic - self.sights[index].monotonic >= SIGHT_EVERY / 2
-        {
-            return (self.sights[index], next);
-        }
-        if last.monotonic.saturating_sub(first.monotonic) >= BASELINE_MIN {
-            return (first, last);
-        }
-        // Right after the start: measure against now.
-        (first, self.clock.sight())
+    /// Monotonic time of ticks before the last sight, by the rate between the two sights around them.
+    #[cold]
+    fn earlier(&self, counter: u64) -> u64 {
+        let after = self.sights.partition_point(|sight| sight.counter <= counter);
+        let Some(before) = after.checked_sub(1) else {
+            // Older than all sights: back from the first, by the rate that follows it.
+            let first = self.sights[0];
+            let rate = self.sights.get(1).map_or(self.rate, |second| rate(&first, second));
+            return first.monotonic.saturating_sub(scale(first.counter - counter, rate));
+        };
+        let (from, to) = (self.sights[before], self.sights[after]);
+        from.monotonic.saturating_add(scale(counter - from.counter, rate(&from, &to)))
     }
 
     /// Unix time of a moment of the monotonic clock, by the wall clock as it stood then.
+    #[inline]
     fn wall(&self, monotonic: u64) -> u64 {
+        let last = self.last();
+        if monotonic >= last.monotonic {
+            return last.wall.saturating_add(monotonic - last.monotonic);
+        }
         let index = self.sights.partition_point(|sight| sight.monotonic <= monotonic).saturating_sub(1);
-        u64::try_from(i128::from(monotonic) + offset(&self.sights[index])).unwrap_or(0)
+        u64::try_from(i128::from(monotonic) + self.sights[index].offset()).unwrap_or(0)
     }
 }
 
-/// Wall time minus monotonic time.
-fn offset(sight: &Sight) -> i128 {
-    i128::from(sight.wall) - i128::from(sight.monotonic)
+impl Sight {
+    /// Wall time minus monotonic time.
+    fn offset(&self) -> i128 {
+        i128::from(self.wall) - i128::from(self.monotonic)
+    }
+}
+
+/// Nanoseconds in 2^32 ticks, between two sights.
+fn rate(from: &Sight, to: &Sight) -> u64 {
+    let nanos = u128::from(to.monotonic.saturating_sub(from.monotonic)) << 32;
+    let ticks = u128::from(to.counter.saturating_sub(from.counter));
+    nanos.checked_div(ticks).and_then(|rate| u64::try_from(rate).ok()).unwrap_or(0)
+}
+
+/// Nanoseconds of so many ticks.
+#[inline]
+fn scale(ticks: u64, rate: u64) -> u64 {
+    u64::try_from((u128::from(ticks) * u128::from(rate)) >> 32).unwrap_or(u64::MAX)
 }
 
 impl Timeline for Anchors {

@@ -6,5 +6,5 @@ pub use crate::{
         Shape, Shut, Spill, SpillRefusal, Stack, Tally,
     },
     record::{Draft, Finish, Full, Ids, LinkTarget, Record, Stamp, Timeline},
-    sync::{AtomicU32, AtomicU64, cell::UnsafeCell, cpu, ticks},
+    sync::{AtomicU32, AtomicU64, cell::UnsafeCell, cpu, fork::ForkWord, ticks},
 };

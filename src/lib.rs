@@ -28,5 +28,5 @@ pub use engine::{Config, ConfigError, Engine, Ledger, Load, Lost, Memory, Sizing
 pub use record::{Key, Kind, SpanId, SpanLimits, Status, TraceId, Value};
 pub use trace::{
     IdSource, InvalidTraceState, Link, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, SpanContext, TraceState,
-    Tracer,
+    Tracer, panic_on_misuse,
 };

@@ -9,9 +9,9 @@ use crate::{
     trace::{IdSource, Sampling},
 };
 
-/// How an engine is set up. Every field has a default that suits a service with a few cores.
+/// How an engine is set up. Every field has a default that suits a service with a few cores; write
+/// `Config { memory_budget: 64 << 20, ..Config::default() }`, so that fields may be added.
 #[derive(Debug)]
-#[non_exhaustive]
 pub struct Config {
     /// Bytes that recording may use, in all and for ever: about half of it for rings, resident from the start, the rest for
     /// open spans, resident as they are used. 32 MiB; at least 1 MiB, at most 16 GiB. [`size`](crate::size) computes it.

@@ -16,7 +16,7 @@ pub use sizing::{Load, Sizing, size};
 use crate::{
     clock::{Anchors, Clock},
     lane::{Lanes, Reader},
-    record::Record,
+    record::{Draft, Record},
     trace::{Core, Recorder, Scope, Tracer},
 };
 
@@ -31,7 +31,7 @@ pub struct Engine {
 /// The reading half: who takes spans out, and the clock that dates them.
 #[derive(Debug)]
 struct Drain {
-    reader: Option<Reader<Recorder>>,
+    reader: Option<Reader<Recorder, Draft>>,
     anchors: Anchors,
 }
 

@@ -1,47 +1,74 @@
 //! One open span's memory, and how blocks and the lanes keep each other alive.
 
-use std::{mem, ptr::NonNull, slice, sync::Arc};
+use std::{marker::PhantomData, mem, ptr::NonNull, slice, sync::Arc};
 
 use super::{
-    FRAME_LEN, Lanes,
+    Lanes,
     pool::{Class, UNIT},
 };
 
 /// A block, owned. It holds a count of the engine's `Arc`, so its memory outlives the engine if it must.
+///
+/// The handle is one address, which travels in a register; what else is known of a block stands at its head, before the
+/// `Draft` of whoever uses it and the image of a record.
 #[derive(Debug)]
-pub struct Block<Owner> {
-    lanes: NonNull<Lanes<Owner>>,
-    start: NonNull<u8>,
+pub struct Block<Owner, Draft = ()> {
+    head: NonNull<Head<Owner, Draft>>,
+    lanes: PhantomData<Arc<Lanes<Owner, Draft>>>,
+}
+
+/// What stands in front of a block's image.
+#[derive(Debug)]
+struct Head<Owner, Draft> {
+    /// The lanes that the block belongs to. Written when the block leaves the pool.
+    lanes: NonNull<Lanes<Owner, Draft>>,
+    /// Which block it is. Written when the block leaves the pool.
     number: u32,
-    pub(super) class: Class,
+    /// Bytes of the image. Written when the block leaves the pool.
+    image_len: u32,
+    /// Bytes of the finished record. Written when the block goes into a list with its record.
+    record_len: u32,
+    class: Class,
+    /// What the user of the block keeps there. A new user finds what the last one left.
+    draft: Draft,
 }
 
 // SAFETY: a block is an owned piece of memory; the lanes behind the pointer are shared by all threads.
-unsafe impl<Owner: Send + Sync> Send for Block<Owner> {}
-// SAFETY: as above; a shared block gives out its lanes and nothing else.
-unsafe impl<Owner: Send + Sync> Sync for Block<Owner> {}
+unsafe impl<Owner: Send + Sync, Draft: Send> Send for Block<Owner, Draft> {}
+// SAFETY: as above; a shared block gives out its lanes and its bytes, and writes neither.
+unsafe impl<Owner: Send + Sync, Draft: Send + Sync> Sync for Block<Owner, Draft> {}
 
-impl<Owner> Block<Owner> {
-    /// The bytes for a record's image, and beside them what the owner of the lanes keeps there.
+impl<Owner, Draft: Copy + Default> Block<Owner, Draft> {
+    /// Bytes of a block that are not its image.
+    const HEAD_LEN: usize = size_of::<Head<Owner, Draft>>();
+
+    /// The draft, the bytes for a record's image, and what the owner of the lanes keeps there.
     #[inline]
-    pub fn open(&mut self) -> (&mut [u8], &Owner) {
-        let len = self.class.bytes() - FRAME_LEN;
-        // SAFETY: `start` is the start of a block of this size inside the arena.
-        let start = unsafe { self.start.add(FRAME_LEN) };
+    pub fn open(&mut self) -> (&mut Draft, &mut [u8], &Owner) {
+        let len = self.head().image_len as usize;
+        let lanes = self.head().lanes;
         // SAFETY: the block is ours alone (it is in no list), zeroed at birth, and lives as long as the lanes, which it holds.
-        let image = unsafe { slice::from_raw_parts_mut(start.as_ptr(), len) };
-        (image, self.owner())
+        let image = unsafe { slice::from_raw_parts_mut(self.image_start().as_ptr(), len) };
+        // SAFETY: the head is initialised since the block left the pool, and the block is ours alone.
+        let draft = unsafe { &mut self.head.as_mut().draft };
+        // SAFETY: the block holds a count of the `Arc` that the lanes live in.
+        let owner = unsafe { lanes.as_ref() }.owner();
+        (draft, image, owner)
+    }
+
+    /// The draft.
+    #[inline]
+    #[must_use]
+    pub fn draft(&self) -> &Draft {
+        &self.head().draft
     }
 
     /// The bytes of a record's image.
     #[inline]
     #[must_use]
     pub fn image(&self) -> &[u8] {
-        let len = self.class.bytes() - FRAME_LEN;
-        // SAFETY: as in `open`.
-        let start = unsafe { self.start.add(FRAME_LEN) };
         // SAFETY: as in `open`; the shared borrow keeps writers away.
-        unsafe { slice::from_raw_parts(start.as_ptr(), len) }
+        unsafe { slice::from_raw_parts(self.image_start().as_ptr(), self.head().image_len as usize) }
     }
 
     /// What the owner of the lanes keeps there.
@@ -54,99 +81,126 @@ impl<Owner> Block<Owner> {
     /// The lanes that the block belongs to.
     #[inline]
     #[must_use]
-    pub fn lanes(&self) -> &Lanes<Owner> {
+    pub fn lanes(&self) -> &Lanes<Owner, Draft> {
         // SAFETY: the block holds a count of the `Arc` that the lanes live in.
-        unsafe { self.lanes.as_ref() }
+        unsafe { self.head().lanes.as_ref() }
     }
 
-    /// A block with room for `need` bytes and the first `len` bytes of this one; `None` above the cap, or when the budget is
+    /// The size.
+    #[inline]
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.head().class
+    }
+
+    /// A block with room for `need` bytes, the draft and the first `len` bytes of this one; `None` above the cap, or when the budget is
     /// spent. It is larger than this one.
     #[must_use]
     pub fn grown(&self, len: usize, need: usize) -> Option<Self> {
-        let mut class = self.class;
+        let mut class = self.class();
         let mut larger = None;
         // A size whose share is spent does not end the search: the one above may have free blocks.
         while let Some(next) = class.next().filter(|_| larger.is_none()) {
             class = next;
-            if next.bytes() - FRAME_LEN >= need {
-                self.lanes().take_blocks::<1>(next, |number| larger = Some(self.lanes().block(number, next)));
+            if next.bytes() - Self::HEAD_LEN >= need {
+                self.lanes().take_blocks::<1>(next, |block| larger = Some(block));
             }
         }
         let mut larger: Self = larger?;
-        larger.open().0[..len].copy_from_slice(&self.image()[..len]);
+        let (draft, image, _) = larger.open();
+        *draft = *self.draft();
+        image[..len].copy_from_slice(&self.image()[..len]);
         Some(larger)
     }
 
-    /// Notes the length of the record and the block's size in front of the image, for the reader of the spill stack.
-    pub(super) fn set_frame(&mut self, len: usize) {
+    /// Notes the length of the record, for whoever takes the block out of a list.
+    pub(super) fn set_record_len(&mut self, len: usize) {
+        debug_assert!(len <= self.image().len());
         let len = u32::try_from(len).expect("a record fits its block, which has at most 64 KiB");
-        let frame = u64::from(len) << 32 | u64::from(self.class as u32);
-        // SAFETY: the frame is the first eight bytes of the block, which is ours alone and aligned to a unit.
-        unsafe { self.start.cast::<u64>().write(frame) };
+        // SAFETY: the head is initialised since the block left the pool, and the block is ours alone.
+        unsafe { self.head.as_mut() }.record_len = len;
     }
 
     /// Which block this is.
     pub(super) fn number(&self) -> u32 {
-        self.number
+        self.head().number
     }
 
     /// Gives up the handle and keeps the block, with its count: it goes into a list.
     #[inline]
     pub(super) fn into_number(self) -> u32 {
-        let number = self.number;
+        let number = self.number();
         mem::forget(self);
         number
     }
-}
 
-impl<Owner> Drop for Block<Owner> {
-    fn drop(&mut self) {
-        let lanes = self.lanes.as_ptr();
-        self.lanes().pool.give(self.class, &[self.number]);
-        // SAFETY: the pointer came from the `Arc`, and the block held one of its counts, which it gives back here once.
-        unsafe { Arc::decrement_strong_count(lanes) };
+    #[inline]
+    fn head(&self) -> &Head<Owner, Draft> {
+        // SAFETY: the head is initialised since the block left the pool, and the block is ours alone.
+        unsafe { self.head.as_ref() }
+    }
+
+    #[inline]
+    fn image_start(&self) -> NonNull<u8> {
+        // SAFETY: the image follows the head, inside the block.
+        unsafe { self.head.cast::<u8>().add(Self::HEAD_LEN) }
     }
 }
 
-impl<Owner> Lanes<Owner> {
-    /// The handle of a block that is outside the pool and in no list, with its count.
-    #[inline]
-    pub(super) fn block(&self, number: u32, class: Class) -> Block<Owner> {
+impl<Owner, Draft> Drop for Block<Owner, Draft> {
+    fn drop(&mut self) {
+        // SAFETY: the head is initialised since the block left the pool, and the block is ours alone.
+        let &Head { lanes, number, class, .. } = unsafe { self.head.as_ref() };
+        // SAFETY: the block holds a count of the `Arc` that the lanes live in.
+        unsafe { lanes.as_ref() }.pool.give(class, &[number]);
+        // SAFETY: the pointer came from the `Arc`, and the block held one of its counts, which it gives back here once.
+        unsafe { Arc::decrement_strong_count(lanes.as_ptr()) };
+    }
+}
+
+impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
+    /// Takes blocks out of the pool, each with a count of the engine.
+    pub(super) fn take_blocks<const N: usize>(&self, class: Class, mut take: impl FnMut(Block<Owner, Draft>)) {
         // The pointer comes from the `Arc`, not from `self`: the block gives its count back through it.
         let lanes = NonNull::new(self.itself.as_ptr().cast_mut()).expect("a pointer into an `Arc` is never null");
-        Block { lanes, start: self.arena.at(number as usize * UNIT), number, class }
-    }
-
-    /// Takes blocks out of the pool, each with a count of the engine.
-    pub(super) fn take_blocks<const N: usize>(&self, class: Class, mut take: impl FnMut(u32)) {
         self.pool.take::<N>(class, |number| {
+            let image_len =
+                u32::try_from(class.bytes() - Block::<Owner, Draft>::HEAD_LEN).expect("a block has at most 64 KiB");
+            let head = self.head_of(number);
+            // SAFETY: the block has just left the pool, so it is ours alone; a unit is aligned beyond what a head needs.
+            unsafe { head.write(Head { lanes, number, image_len, record_len: 0, class, draft: Draft::default() }) };
             // SAFETY: lanes are only made by `Lanes::new`, in an `Arc`, and `self` proves that a count is left.
-            unsafe { Arc::increment_strong_count(self.itself.as_ptr()) };
-            take(number);
+            unsafe { Arc::increment_strong_count(lanes.as_ptr()) };
+            take(Block { head, lanes: PhantomData });
         });
     }
 
-    /// Gives blocks back to the pool, each with its count of the engine. The caller keeps a count of its own.
-    pub(super) fn give_blocks(&self, class: Class, numbers: &[u32]) {
-        self.pool.give(class, numbers);
+    /// Gives blocks of the first size back to the pool. The caller keeps a count of the lanes of its own.
+    pub(super) fn give_blocks<const N: usize>(&self, blocks: impl Iterator<Item = Block<Owner, Draft>>) {
+        let numbers: arrayvec::ArrayVec<u32, N> = blocks.map(Block::into_number).collect();
+        self.pool.give(Class::First, &numbers);
         for _ in numbers {
             // SAFETY: each block that was outside the pool held a count; the caller's own keeps the lanes alive.
             unsafe { Arc::decrement_strong_count(self.itself.as_ptr()) };
         }
     }
 
-    /// Reads a block that came out of a list with its frame set, and gives it back to the pool; its size. The caller keeps a count of its own.
-    pub(super) fn free_framed(&self, number: u32, read: impl FnOnce(&[u8])) -> u64 {
-        let start = self.arena.at(number as usize * UNIT);
-        // SAFETY: whoever pushed the block wrote the frame, and the taking of the stack made it visible; the block is ours.
-        let frame = unsafe { start.cast::<u64>().read() };
-        let class =
-            u32::try_from(frame & 0xFFFF_FFFF).ok().and_then(Class::from_number).expect("`set_frame` wrote a size");
-        let len = usize::try_from(frame >> 32).expect("`set_frame` wrote a length of at most 64 KiB");
-        let block = self.block(number, class);
+    /// Reads the record of a block that came out of a list, and gives the block back to the pool; its size. The caller keeps
+    /// a count of the lanes of its own.
+    pub(super) fn free_listed(&self, number: u32, read: impl FnOnce(&[u8])) -> u64 {
+        let block = self.listed(number);
+        let bytes = block.class().bytes() as u64;
         // The block goes back also when `read` panics.
-        read(&block.image()[..len]);
-        drop(block);
-        class.bytes() as u64
+        read(&block.image()[..block.head().record_len as usize]);
+        bytes
+    }
+
+    /// The handle of a block that is in a list no more. The list kept its head and its count.
+    pub(super) fn listed(&self, number: u32) -> Block<Owner, Draft> {
+        Block { head: self.head_of(number), lanes: PhantomData }
+    }
+
+    fn head_of(&self, number: u32) -> NonNull<Head<Owner, Draft>> {
+        self.arena.at(number as usize * UNIT).cast()
     }
 }

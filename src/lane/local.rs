@@ -12,18 +12,18 @@ use super::{
 
 /// A thread's share of one engine's lanes. It serves one engine at a time and moves when the thread turns to another.
 #[derive(Debug)]
-pub struct Local<Owner> {
+pub struct Local<Owner, Draft: Copy + Default = ()> {
     /// The engine that is served. Alive while it stands here.
-    lanes: Option<Arc<Lanes<Owner>>>,
+    lanes: Option<Arc<Lanes<Owner, Draft>>>,
     seat: SeatId,
-    /// Numbers of free blocks of the first size. Each holds a count of the engine, as a block outside the pool does.
-    magazine: ArrayVec<u32, MAGAZINE>,
+    /// Free blocks of the first size.
+    magazine: ArrayVec<Block<Owner, Draft>, MAGAZINE>,
 }
 
 /// Blocks that a thread keeps: enough for a tree of spans as deep as most requests have.
 const MAGAZINE: usize = 2 * GROUP;
 
-impl<Owner> Local<Owner> {
+impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     /// A thread that serves no engine.
     #[must_use]
     pub const fn new() -> Self {
@@ -31,7 +31,7 @@ impl<Owner> Local<Owner> {
     }
 
     /// Moves to `lanes`, giving back what belonged to the engine before.
-    pub fn bind(&mut self, lanes: &Arc<Lanes<Owner>>) {
+    pub fn bind(&mut self, lanes: &Arc<Lanes<Owner, Draft>>) {
         self.release();
         self.seat = lanes.seats.take();
         self.lanes = Some(Arc::clone(lanes));
@@ -42,47 +42,43 @@ impl<Owner> Local<Owner> {
         let Some(lanes) = self.lanes.take() else {
             return;
         };
-        lanes.give_blocks(Class::First, &self.magazine);
-        self.magazine.clear();
+        lanes.give_blocks::<MAGAZINE>(self.magazine.drain(..));
         lanes.seats.give(self.seat);
         self.seat = SeatId::Shared;
     }
 
     /// A block of the first size; `None` when the budget is spent.
     #[inline]
-    pub fn take(&mut self) -> Option<Block<Owner>> {
-        let lanes = self.lanes.as_ref()?;
-        if let Some(number) = self.magazine.pop() {
-            return Some(lanes.block(number, Class::First));
+    pub fn take(&mut self) -> Option<Block<Owner, Draft>> {
+        match self.magazine.pop() {
+            Some(block) => Some(block),
+            None => self.refill(),
         }
-        self.refill()
     }
 
     #[cold]
-    fn refill(&mut self) -> Option<Block<Owner>> {
+    fn refill(&mut self) -> Option<Block<Owner, Draft>> {
         let lanes = self.lanes.as_ref()?;
-        lanes.take_blocks::<GROUP>(Class::First, |number| self.magazine.push(number));
-        self.magazine.pop().map(|number| lanes.block(number, Class::First))
+        lanes.take_blocks::<GROUP>(Class::First, |block| self.magazine.push(block));
+        self.magazine.pop()
     }
 
     /// Takes a block back.
     #[inline]
-    pub fn put(&mut self, block: Block<Owner>) {
-        if block.class == Class::First && !self.magazine.is_full() && self.serves(block.lanes()) {
-            self.magazine.push(block.into_number());
+    pub fn put(&mut self, block: Block<Owner, Draft>) {
+        if block.class() == Class::First && !self.magazine.is_full() && self.serves(block.lanes()) {
+            self.magazine.push(block);
         } else {
             self.overflow(block);
         }
     }
 
     #[cold]
-    fn overflow(&mut self, block: Block<Owner>) {
+    fn overflow(&mut self, block: Block<Owner, Draft>) {
         if self.magazine.is_full()
             && let Some(lanes) = &self.lanes
         {
-            let rest = MAGAZINE - GROUP;
-            lanes.give_blocks(Class::First, &self.magazine[rest..]);
-            self.magazine.truncate(rest);
+            lanes.give_blocks::<MAGAZINE>(self.magazine.drain(MAGAZINE - GROUP..));
         }
         drop(block);
     }
@@ -98,18 +94,18 @@ impl<Owner> Local<Owner> {
     /// Whether `lanes` is the engine that is served.
     #[inline]
     #[must_use]
-    pub fn serves(&self, lanes: &Lanes<Owner>) -> bool {
+    pub fn serves(&self, lanes: &Lanes<Owner, Draft>) -> bool {
         self.lanes.as_ref().is_some_and(|mine| ptr::eq(Arc::as_ptr(mine), lanes))
     }
 }
 
-impl<Owner> Default for Local<Owner> {
+impl<Owner, Draft: Copy + Default> Default for Local<Owner, Draft> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<Owner> Drop for Local<Owner> {
+impl<Owner, Draft: Copy + Default> Drop for Local<Owner, Draft> {
     fn drop(&mut self) {
         self.release();
     }

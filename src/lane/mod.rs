@@ -11,6 +11,7 @@ mod stack;
 
 use std::{
     io,
+    marker::PhantomData,
     sync::{Arc, Weak},
 };
 
@@ -21,7 +22,7 @@ pub use block::Block;
 pub use combined::{Combined, Hold};
 pub use local::Local;
 pub use pool::{Class, Pool, UNIT};
-pub use ring::{Claim, FRAME_LEN, Lease, Ring, Shut};
+pub use ring::{Claim, Lease, Ring, Shut};
 pub use seats::{SeatId, Seats, Tally};
 pub use spill::{Spill, SpillRefusal};
 pub use stack::Stack;
@@ -59,7 +60,7 @@ pub struct Shape {
 /// Every block outside the pool holds a count of the `Arc`, moved in groups; so a span that outlives its engine still has
 /// its memory, and starting a span touches no shared count.
 #[derive(Debug)]
-pub struct Lanes<Owner> {
+pub struct Lanes<Owner, Draft = ()> {
     rings: Box<[Ring]>,
     spill: CachePadded<Spill>,
     pool: Pool,
@@ -76,6 +77,8 @@ pub struct Lanes<Owner> {
     fork: ForkWord,
     /// The way back to the `Arc`, whose count the blocks hold.
     itself: Weak<Self>,
+    /// What the user of a block keeps in it is of this type.
+    draft: PhantomData<Draft>,
     owner: Owner,
 }
 
@@ -102,7 +105,7 @@ pub enum Offer {
 #[derive(Clone, Debug)]
 pub struct Marks(ArrayVec<u64, LANES_MAX>);
 
-impl<Owner> Lanes<Owner> {
+impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     /// Maps the memory and backs the rings, so that nothing faults later while a lease is held.
     ///
     /// # Errors
@@ -126,14 +129,9 @@ impl<Owner> Lanes<Owner> {
             unsettled: Counter::new(),
             fork,
             itself: Weak::clone(itself),
+            draft: PhantomData,
             owner,
         }))
-    }
-
-    /// What the program's side keeps here.
-    #[inline]
-    pub fn owner(&self) -> &Owner {
-        &self.owner
     }
 
     /// The generation of this process, in one load: zero in a child that nobody has settled.
@@ -146,25 +144,40 @@ impl<Owner> Lanes<Owner> {
     /// Offers a finished record of `len` bytes to up to three rings from `hint` on. Never waits.
     #[inline]
     pub fn offer(&self, hint: usize, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
+        let first = self.ring(hint).enter().ok().and_then(|lease| lease.claim(len));
+        let (claim, tries) = match first {
+            Some(claim) => (claim, 1),
+            None => match self.claim_elsewhere(hint, len) {
+                Ok(found) => found,
+                Err(refusal) => return refusal,
+            },
+        };
+        claim.publish(fill);
+        Offer::Queued { tries }
+    }
+
+    /// Tries the first choice again (it says why it refused) and then its siblings.
+    #[cold]
+    fn claim_elsewhere(&self, hint: usize, len: usize) -> Result<(Claim<'_>, usize), Offer> {
         let mut refusal = Offer::Busy;
         for tries in 1..=TRIES {
-            let ring = &self.rings[(hint + tries - 1) & (self.rings.len() - 1)];
+            let ring = self.ring(hint + tries - 1);
             match ring.enter() {
-                Ok(lease) => {
-                    if let Some(claim) = lease.claim(len) {
-                        claim.publish(fill);
-                        return Offer::Queued { tries };
-                    }
-                    if len > ring.record_len_max() {
-                        return Offer::Busy;
-                    }
-                    refusal = Offer::Full;
-                }
+                Ok(_) if len > ring.record_len_max() => return Err(Offer::Busy),
+                Ok(lease) => match lease.claim(len) {
+                    Some(claim) => return Ok((claim, tries)),
+                    None => refusal = Offer::Full,
+                },
                 Err(Shut::Held) => {}
-                Err(Shut::Closed) => return Offer::Closed,
+                Err(Shut::Closed) => return Err(Offer::Closed),
             }
         }
-        refusal
+        Err(refusal)
+    }
+
+    #[inline]
+    fn ring(&self, hint: usize) -> &Ring {
+        &self.rings[hint & (self.rings.len() - 1)]
     }
 
     /// Puts a finished record of `len` bytes, which lies in its block, on the spill stack.
@@ -172,22 +185,20 @@ impl<Owner> Lanes<Owner> {
     /// # Errors
     ///
     /// When the budget is spent or the engine has shut down. The block goes back to the pool.
-    pub fn spill(&self, mut block: Block<Owner>, len: usize) -> Result<(), SpillRefusal> {
-        block.set_frame(len);
-        let bytes = block.class.bytes() as u64;
-        let number = block.number();
-        self.spill.push(self.pool.links(), number, bytes)?;
-        // The stack has the block now, with the count of the engine that it holds.
-        let _ = block.into_number();
-        Ok(())
+    pub fn spill(&self, mut block: Block<Owner, Draft>, len: usize) -> Result<(), SpillRefusal> {
+        block.set_record_len(len);
+        let bytes = block.class().bytes() as u64;
+        // The number is taken first: once it is on the stack, the block is the reader's.
+        let number = block.into_number();
+        self.spill.push(self.pool.links(), number, bytes).inspect_err(|_| drop(self.listed(number)))
     }
 
     /// A block that does not pass through a thread's magazine; `None` when the budget is spent.
     #[must_use]
-    pub fn take(self: &Arc<Self>, class: Class) -> Option<Block<Owner>> {
-        let mut block = None;
-        self.take_blocks::<1>(class, |number| block = Some(number));
-        block.map(|number| self.block(number, class))
+    pub fn take(self: &Arc<Self>, class: Class) -> Option<Block<Owner, Draft>> {
+        let mut taken = None;
+        self.take_blocks::<1>(class, |block| taken = Some(block));
+        taken
     }
 
     /// The seats, for counts of threads without one of their own.
@@ -233,17 +244,17 @@ impl<Owner> Lanes<Owner> {
     pub fn combine<T>(
         &self,
         value: &Combined<T>,
-        mut note: Block<Owner>,
+        mut note: Block<Owner, Draft>,
         len: usize,
         mut apply: impl FnMut(&mut T, &[u8]),
     ) {
-        note.set_frame(len);
+        note.set_record_len(len);
         let number = note.into_number();
         let Some(mut hold) = value.leave(self.pool.links(), number) else {
             return;
         };
         let mut apply = |value: &mut T, number| {
-            self.free_framed(number, |note| apply(value, note));
+            self.free_listed(number, |note| apply(value, note));
         };
         hold.change(|value| apply(value, number));
         hold.release(self.pool.links(), apply);
@@ -259,7 +270,7 @@ impl<Owner> Lanes<Owner> {
 
     /// The one who takes spans out; `None` while there is one.
     #[must_use]
-    pub fn reader(self: &Arc<Self>) -> Option<Reader<Owner>> {
+    pub fn reader(self: &Arc<Self>) -> Option<Reader<Owner, Draft>> {
         // ORDERING: [reader] Acquire. The positions are as the last reader left them.
         self.has_reader.compare_exchange(false, true, Acquire, Relaxed).ok()?;
         // ORDERING: Relaxed. The caller's own thread settled the lanes, or was created by one that found them settled.
@@ -311,7 +322,7 @@ impl<Owner> Lanes<Owner> {
             // other thread of this process is in one.
             let _was_held = unsafe { ring.abandon() };
         }
-        self.spill.take_all(self.pool.links(), |number| self.free_framed(number, |_| ()));
+        self.spill.take_all(self.pool.links(), |number| self.free_listed(number, |_| ()));
         self.seats.clear();
         self.taken.set(0);
         let lost = started.saturating_sub(ended);
@@ -322,6 +333,14 @@ impl<Owner> Lanes<Owner> {
         // ORDERING: [settle] Release. Who reads this generation sees everything above.
         self.home.store(here, Release);
         true
+    }
+}
+
+impl<Owner, Draft> Lanes<Owner, Draft> {
+    /// What the program's side keeps here.
+    #[inline]
+    pub fn owner(&self) -> &Owner {
+        &self.owner
     }
 }
 
@@ -344,13 +363,13 @@ pub struct Fill {
 
 /// Takes finished spans out. There is one at a time.
 #[derive(Debug)]
-pub struct Reader<Owner> {
-    lanes: Arc<Lanes<Owner>>,
+pub struct Reader<Owner, Draft = ()> {
+    lanes: Arc<Lanes<Owner, Draft>>,
     /// The process that this reader belongs to. A child's copy of it reads nothing.
     generation: u32,
 }
 
-impl<Owner> Reader<Owner> {
+impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
     /// Whether this reader belongs to this process. A child's copy of its parent's does not.
     #[must_use]
     pub fn is_fit(&self) -> bool {
@@ -376,19 +395,19 @@ impl<Owner> Reader<Owner> {
             // SAFETY: there is one reader at a time, and it is borrowed mutably.
             count += unsafe { ring.read(mark, &mut visit) };
         }
-        count + lanes.spill.take_all(lanes.pool.links(), |number| lanes.free_framed(number, &mut visit))
+        count + lanes.spill.take_all(lanes.pool.links(), |number| lanes.free_listed(number, &mut visit))
     }
 
     /// The lanes that are read.
     #[must_use]
-    pub fn lanes(&self) -> &Arc<Lanes<Owner>> {
+    pub fn lanes(&self) -> &Arc<Lanes<Owner, Draft>> {
         &self.lanes
     }
 }
 
-impl<Owner> Drop for Reader<Owner> {
+impl<Owner, Draft> Drop for Reader<Owner, Draft> {
     fn drop(&mut self) {
-        if self.lanes.generation() == self.generation {
+        if self.lanes.fork.raw() == self.generation {
             // ORDERING: [reader] Release. The next reader goes on from our positions.
             self.lanes.has_reader.store(false, Release);
         }

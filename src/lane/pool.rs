@@ -6,7 +6,8 @@ use super::stack::Stack;
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// A size of block.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
 pub enum Class {
     /// What nearly every span needs.
     First,
@@ -37,10 +38,6 @@ impl Class {
     #[must_use]
     pub fn next(self) -> Option<Self> {
         Self::ALL.get(self as usize + 1).copied()
-    }
-
-    pub(super) fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.get(number as usize).copied()
     }
 
     fn units(self) -> u64 {

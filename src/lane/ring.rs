@@ -72,7 +72,7 @@ const PADDING: u32 = 2;
 /// How far ahead of the tail the lines are asked for, and how many of them: what one or two records will need, from the
 /// cache of the core that read them last. Without this a store that misses holds back every later one; see ARCHITECTURE.md.
 const PREFETCH_AHEAD: u64 = 1024;
-const PREFETCH_LINES: u64 = 6;
+const PREFETCH_LINES: u64 = 4;
 const LINE: u64 = 64;
 
 /// Why a ring was not entered.
@@ -223,6 +223,15 @@ impl Ring {
         held
     }
 
+    /// Asks for the lines from `position` on.
+    #[inline]
+    fn prefetch(&self, position: u64) {
+        let mask = self.capacity() - 1;
+        for line in 0..PREFETCH_LINES {
+            self.region.prefetch(as_size((position + line * LINE) & mask));
+        }
+    }
+
     #[inline]
     fn place(&self, position: u64) -> usize {
         as_size(position & (self.capacity() - 1))
@@ -323,9 +332,7 @@ impl Claim<'_> {
         // sees the older tail finds a record fewer, never half a record.
         ring.tail.store(end, Release);
         ring.lease.end.set(end);
-        for line in 0..PREFETCH_LINES {
-            ring.region.prefetch(ring.place(end + PREFETCH_AHEAD + line * LINE));
-        }
+        ring.prefetch(end + PREFETCH_AHEAD);
         drop(self.lease);
     }
 }

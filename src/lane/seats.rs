@@ -110,6 +110,12 @@ impl Seats {
         }
     }
 
+    /// Counts one at the shared seat.
+    #[cold]
+    pub fn add_shared(&self, tally: Tally) {
+        self.add(SeatId::Shared, tally, 1);
+    }
+
     /// The sum over all threads.
     #[must_use]
     pub fn sum(&self, tally: Tally) -> u64 {

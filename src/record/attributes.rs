@@ -20,7 +20,7 @@ pub enum Landed {
 }
 
 /// What is known of a collection besides its bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Attributes {
     /// One bit a key, by hash: a clear bit proves that a key is new. 256 bits in words of the width they are stored with,
     /// because a wide compare right after narrow stores would stall on every attribute.
@@ -43,11 +43,6 @@ pub(super) struct Place {
 }
 
 impl Attributes {
-    #[inline]
-    pub(super) fn new() -> Self {
-        Self { filter: [0; 4], count: 0, dropped: 0 }
-    }
-
     /// Appends or replaces one attribute; `len` is the length of what `bytes` holds, and is moved along.
     ///
     /// # Errors

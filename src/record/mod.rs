@@ -34,6 +34,22 @@ impl TraceId {
     pub fn is_valid(self) -> bool {
         u128::from_ne_bytes(self.0) != 0
     }
+
+    /// The bytes as two numbers, for registers. Their order in memory is that of the bytes.
+    #[inline]
+    pub(crate) fn halves(self) -> (u64, u64) {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
+        (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p]))
+    }
+
+    /// The id of these halves.
+    #[inline]
+    pub(crate) fn from_halves(high: u64, low: u64) -> Self {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&high.to_ne_bytes());
+        id[8..].copy_from_slice(&low.to_ne_bytes());
+        Self(id)
+    }
 }
 
 impl SpanId {
@@ -44,7 +60,19 @@ impl SpanId {
     #[inline]
     #[must_use]
     pub fn is_valid(self) -> bool {
-        u64::from_ne_bytes(self.0) != 0
+        self.number() != 0
+    }
+
+    /// The bytes as a number, for registers.
+    #[inline]
+    pub(crate) fn number(self) -> u64 {
+        u64::from_ne_bytes(self.0)
+    }
+
+    /// The id of this number.
+    #[inline]
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number.to_ne_bytes())
     }
 }
 
@@ -112,7 +140,7 @@ pub enum Status<'a> {
 /// Bit 63 marks a raw reading, which the drain turns into Unix time; bit 62 tells the two raw clocks apart. Without bit 63
 /// the value is Unix nanoseconds, good until the year 2262. So each time in a record explains itself, and one record may mix
 /// times given by the program, times of the counter, and times taken after the engine left an untrusted counter.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Stamp(u64);
 
 /// A [`Stamp`], taken apart.
@@ -144,14 +172,16 @@ impl Stamp {
     #[inline]
     #[must_use]
     pub fn counter(ticks: u64) -> Self {
-        Self((ticks & Self::VALUE) | Self::RAW)
+        debug_assert!(ticks <= Self::VALUE, "a counter of three gigahertz takes 48 years to get here");
+        Self(ticks | Self::RAW)
     }
 
     /// Nanoseconds of the monotonic clock.
     #[inline]
     #[must_use]
     pub fn monotonic(nanos: u64) -> Self {
-        Self((nanos & Self::VALUE) | Self::RAW | Self::MONOTONIC)
+        debug_assert!(nanos <= Self::VALUE, "an uptime of 146 years");
+        Self(nanos | Self::RAW | Self::MONOTONIC)
     }
 
     /// The clock and its value.

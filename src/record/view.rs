@@ -100,16 +100,14 @@ impl<'a> Record<'a> {
             length >>= 7;
         }
         out.push(u8::try_from(length).unwrap_or(0));
+        // A root has no parent field, which heads the line for this reason.
+        let skipped = self.skipped();
         let line = out.len();
-        out.extend_from_slice(self.line);
+        out.extend_from_slice(&self.line[skipped..]);
         let (start, end) = self.times();
         let (start, end) = times.span(start, end);
-        out[line + START..][..8].copy_from_slice(&start.to_le_bytes());
-        out[line + END..][..8].copy_from_slice(&end.to_le_bytes());
-        if self.is_root() {
-            // A root has no parent field, which heads the line for this reason.
-            out.drain(line..line + PARENT_LEN);
-        }
+        out[line + START - skipped..][..8].copy_from_slice(&start.to_le_bytes());
+        out[line + END - skipped..][..8].copy_from_slice(&end.to_le_bytes());
         let rest = out.len();
         out.extend_from_slice(self.rest);
         if self.head[2] & EVENTS != 0 {

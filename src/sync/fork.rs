@@ -1,7 +1,5 @@
 //! The fork word: a number that reads zero in a child process until the child has made itself at home.
 
-use std::sync::OnceLock;
-
 use super::{AtomicU32, Ordering};
 
 /// A generation of this process, kept on a page that the kernel wipes in a child (`MADV_WIPEONFORK`).
@@ -20,8 +18,18 @@ impl ForkWord {
     /// The word of this process; every caller gets the same one.
     #[must_use]
     pub fn of_process() -> Self {
-        static CELL: OnceLock<ForkWord> = OnceLock::new();
-        *CELL.get_or_init(|| Self { word: imp::word(), youngest: Box::leak(Box::new(AtomicU32::new(FIRST))) })
+        *PROCESS
+    }
+
+    fn new() -> Self {
+        Self { word: imp::word(), youngest: Box::leak(Box::new(AtomicU32::new(FIRST))) }
+    }
+
+    /// Does what the kernel does to a child process. The models have no other way to fork.
+    #[cfg(loom)]
+    pub fn wipe(&self) {
+        // ORDERING: Relaxed. The child has one thread.
+        self.word.store(0, Ordering::Relaxed);
     }
 
     /// The generation of this process; zero in a child that has not been settled.
@@ -49,6 +57,13 @@ impl ForkWord {
         }
     }
 }
+
+#[cfg(not(loom))]
+static PROCESS: std::sync::LazyLock<ForkWord> = std::sync::LazyLock::new(ForkWord::new);
+
+// Each execution of a model is a process of its own.
+#[cfg(loom)]
+loom::lazy_static! { static ref PROCESS: ForkWord = ForkWord::new(); }
 
 /// The generation of a process that never forked. Zero is what the kernel leaves behind.
 const FIRST: u32 = 1;

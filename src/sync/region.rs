@@ -98,7 +98,7 @@ mod imp {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             // SAFETY: a prefetch changes no memory and cannot fault; processors without it run it as a no-op.
             unsafe {
-                core::arch::asm!("prefetchw [{}]", in(reg) self.0.at(at).as_ptr(), options(nostack, preserves_flags));
+                core::arch::asm!("prefetchw [{}]", in(reg) self.0.at(at).as_ptr(), options(nomem, nostack, preserves_flags));
             }
             #[cfg(not(all(target_arch = "x86_64", not(miri))))]
             let _ = at;
@@ -114,6 +114,9 @@ mod imp {
 
     #[derive(Debug)]
     pub(super) struct Bytes(Vec<UnsafeCell<u64>>);
+
+    // SAFETY: as for `Memory`: who may touch which words is the business of the users; loom checks each access.
+    unsafe impl Sync for Bytes {}
 
     impl Bytes {
         pub(super) fn new(len: usize) -> io::Result<Self> {

@@ -7,8 +7,10 @@ use crate::record::{SpanId, TraceId, flags};
 /// The part of a span that others may know: immutable, and the same before and after the span's end.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SpanContext {
-    trace_id: TraceId,
-    span_id: SpanId,
+    /// The trace id in two halves, which stay in registers where sixteen bytes would pass through memory.
+    trace_high: u64,
+    trace_low: u64,
+    span_id: u64,
     trace_flags: u8,
     is_remote: bool,
     trace_state: TraceState,
@@ -18,26 +20,38 @@ impl SpanContext {
     /// The context of a span of another process, as its headers told it.
     #[must_use]
     pub fn remote(trace_id: TraceId, span_id: SpanId, trace_flags: u8, trace_state: TraceState) -> Self {
-        Self { trace_id, span_id, trace_flags, is_remote: true, trace_state }
+        let (trace_high, trace_low) = trace_id.halves();
+        Self { trace_high, trace_low, span_id: span_id.number(), trace_flags, is_remote: true, trace_state }
     }
 
     #[inline]
-    pub(super) fn local(trace_id: TraceId, span_id: SpanId, trace_flags: u8, trace_state: TraceState) -> Self {
-        Self { trace_id, span_id, trace_flags, is_remote: false, trace_state }
+    pub(super) fn local(
+        trace_high: u64,
+        trace_low: u64,
+        span_id: u64,
+        trace_flags: u8,
+        trace_state: TraceState,
+    ) -> Self {
+        Self { trace_high, trace_low, span_id, trace_flags, is_remote: false, trace_state }
+    }
+
+    #[inline]
+    pub(super) fn trace_halves(&self) -> (u64, u64) {
+        (self.trace_high, self.trace_low)
     }
 
     /// The id that all spans of the trace share.
     #[inline]
     #[must_use]
     pub fn trace_id(&self) -> TraceId {
-        self.trace_id
+        TraceId::from_halves(self.trace_high, self.trace_low)
     }
 
     /// The span's own id.
     #[inline]
     #[must_use]
     pub fn span_id(&self) -> SpanId {
-        self.span_id
+        SpanId::from_number(self.span_id)
     }
 
     /// The trace flags of W3C: sampled, random.
@@ -58,7 +72,7 @@ impl SpanContext {
     #[inline]
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.trace_id.is_valid() && self.span_id.is_valid()
+        self.trace_high | self.trace_low != 0 && self.span_id != 0
     }
 
     /// Whether the span lives in another process.
@@ -76,9 +90,10 @@ impl SpanContext {
     }
 }
 
-/// A W3C `tracestate`: checked when it is made, shared by all spans of the trace, empty in most.
+/// A W3C `tracestate`: checked when it is made, shared by all spans of the trace, empty in most. One word wide, because
+/// every span carries it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct TraceState(Option<Arc<str>>);
+pub struct TraceState(Option<Arc<String>>);
 
 /// The text is no `tracestate` of W3C Trace Context Level 2: up to 32 different `key=value` members.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -113,13 +128,13 @@ impl TraceState {
             }
             keys.push(key);
         }
-        Ok(Self((!members.is_empty()).then(|| members.join(",").into())))
+        Ok(Self((!members.is_empty()).then(|| Arc::new(members.join(",")))))
     }
 
     /// The members as they are sent; empty when there are none.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.0.as_deref().unwrap_or_default()
+        self.0.as_deref().map_or("", String::as_str)
     }
 
     /// Whether there are no members.

@@ -24,9 +24,14 @@ pub trait IdSource: Send + Sync + std::fmt::Debug {
 
 /// Random ids of one thread. Its 256 bits of state make two threads of a fleet meet never, not seldom.
 #[derive(Debug)]
-pub(super) struct RandomIds(Xoshiro256PlusPlus);
+pub(super) struct RandomIds(Option<Xoshiro256PlusPlus>);
 
 impl RandomIds {
+    /// A generator that takes its seed when it is first asked.
+    pub(super) const fn unseeded() -> Self {
+        Self(None)
+    }
+
     /// A generator with a seed from the system.
     ///
     /// Where the system has no entropy to give (there is no such system that also runs a service) the address of a local
@@ -38,66 +43,61 @@ impl RandomIds {
             seed[..8].copy_from_slice(&place.to_le_bytes());
             seed[8..16].copy_from_slice(&crate::sync::ticks::counter().to_le_bytes());
         }
-        Self(Xoshiro256PlusPlus::from_seed(seed))
+        Self(Some(Xoshiro256PlusPlus::from_seed(seed)))
     }
 
+    /// A new trace id in two halves: from the plugged-in source, or random.
     #[inline]
-    pub(super) fn trace_id(&mut self) -> TraceId {
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&self.next().to_ne_bytes());
-        id[8..].copy_from_slice(&self.next().to_ne_bytes());
-        TraceId(id)
+    pub(super) fn trace_halves(&mut self, source: Option<&dyn IdSource>) -> (u64, u64) {
+        match source {
+            None => (self.next(), self.next()),
+            Some(source) => self.given_trace(source.trace_id()),
+        }
     }
 
+    /// A new span id: from the plugged-in source, or random.
     #[inline]
-    pub(super) fn span_id(&mut self) -> SpanId {
-        SpanId(self.next().to_ne_bytes())
+    pub(super) fn span_number(&mut self, source: Option<&dyn IdSource>) -> u64 {
+        match source {
+            None => self.next(),
+            Some(source) => self.given_span(source.span_id()),
+        }
+    }
+
+    #[cold]
+    fn given_trace(&mut self, id: TraceId) -> (u64, u64) {
+        if id.is_valid() {
+            return id.halves();
+        }
+        Misuse::ZeroId.happened();
+        (self.next(), self.next())
+    }
+
+    #[cold]
+    fn given_span(&mut self, id: SpanId) -> u64 {
+        if id.is_valid() {
+            return id.number();
+        }
+        Misuse::ZeroId.happened();
+        self.next()
     }
 
     #[inline]
     fn next(&mut self) -> u64 {
         loop {
-            let number = self.0.next_u64();
+            let number = match &mut self.0 {
+                Some(generator) => generator.next_u64(),
+                None => self.first(),
+            };
             if number != 0 {
                 return number;
             }
         }
     }
-}
 
-/// Ids of a plugged-in source, or random ones.
-#[derive(Debug)]
-pub(super) struct Ids<'a> {
-    pub(super) random: &'a mut RandomIds,
-    pub(super) source: Option<&'a dyn IdSource>,
-}
-
-impl Ids<'_> {
-    #[inline]
-    pub(super) fn trace_id(&mut self) -> TraceId {
-        if let Some(id) = self.source.map(IdSource::trace_id) {
-            if id.is_valid() {
-                return id;
-            }
-            Misuse::ZeroId.happened();
-        }
-        self.random.trace_id()
-    }
-
-    #[inline]
-    pub(super) fn span_id(&mut self) -> SpanId {
-        if let Some(id) = self.source.map(IdSource::span_id) {
-            if id.is_valid() {
-                return id;
-            }
-            Misuse::ZeroId.happened();
-        }
-        self.random.span_id()
-    }
-
-    /// Whether a new trace id has seven random bytes (CRE-05).
-    #[inline]
-    pub(super) fn is_random(&self) -> bool {
-        self.source.is_none_or(IdSource::is_random)
+    #[cold]
+    fn first(&mut self) -> u64 {
+        *self = Self::from_system();
+        self.0.as_mut().map_or(0, Xoshiro256PlusPlus::next_u64)
     }
 }

@@ -13,14 +13,14 @@ use super::{
     ids::RandomIds,
     recorder::{Core, Recorder},
 };
-use crate::{lane, sync::thread};
+use crate::{lane, record::Draft, sync::thread};
 
 /// A thread's private state, for the engine that it recorded to last.
 #[derive(Debug)]
 pub(super) struct Local {
-    pub(super) lane: lane::Local<Recorder>,
-    /// Seeded when the thread turns to an engine, and anew in a child process.
-    pub(super) random: Option<RandomIds>,
+    pub(super) lane: lane::Local<Recorder, Draft>,
+    /// Unseeded in a new thread, and again in a child process.
+    pub(super) random: RandomIds,
     /// The process that this state belongs to.
     generation: u32,
 }
@@ -29,7 +29,7 @@ thread_local! {
     // Never dropped by Rust, whose registration of destructors allocates: `release` runs at the thread's end instead. So
     // the state can also be used by the destructors of others, and by an allocator that traces.
     static LOCAL: RefCell<ManuallyDrop<Local>> =
-        const { RefCell::new(ManuallyDrop::new(Local { lane: lane::Local::new(), random: None, generation: 0 })) };
+        const { RefCell::new(ManuallyDrop::new(Local { lane: lane::Local::new(), random: RandomIds::unseeded(), generation: 0 })) };
 }
 
 /// Gives `work` the thread's state, ready for `core`. `None` when the thread is in the middle of using it already (a signal
@@ -66,8 +66,8 @@ impl Local {
             return false;
         }
         let here = core.generation();
-        if self.generation != here || self.random.is_none() {
-            self.random = Some(RandomIds::from_system());
+        if self.generation != here {
+            self.random = RandomIds::unseeded();
         }
         if !self.lane.serves(core) {
             self.lane.bind(core);

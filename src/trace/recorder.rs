@@ -3,13 +3,16 @@
 use super::{ids::IdSource, scope::ScopeTable};
 use crate::{
     clock::Clock,
-    lane::Lanes,
-    record::SpanLimits,
+    lane::{Block, Lanes},
+    record::{Draft, SpanLimits},
     sync::{AtomicBool, Ordering::Relaxed},
 };
 
 /// The lanes of an engine with its recorder: what tracers and spans hold on to.
-pub type Core = Lanes<Recorder>;
+pub type Core = Lanes<Recorder, Draft>;
+
+/// The memory of an open span.
+pub type SpanBlock = Block<Recorder, Draft>;
 
 /// Which spans record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

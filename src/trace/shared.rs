@@ -6,7 +6,7 @@ use super::{context::SpanContext, misuse::Misuse, recorder::Core, span::Span};
 use crate::{
     clock::unix_nanos,
     lane::{Class, Combined},
-    record::{Draft, Finish, Ids, Key, Kind, Reading, Record, SpanId, Stamp, Status, TraceId, Value},
+    record::{Draft, Key, Kind, Reading, Record, Stamp, Status, Value},
     sync::{AtomicBool, Ordering::Relaxed},
 };
 
@@ -117,13 +117,14 @@ const NO_END: Stamp = Stamp::EPOCH;
 impl Open {
     /// Writes a note, and leaves it with whoever has the span, or applies it.
     fn leave(&self, end: Stamp, write: impl FnOnce(&mut Span)) {
-        let Some(block) = self.core.take(Class::First) else {
+        let Some(mut block) = self.core.take(Class::First) else {
             return Misuse::ChangeLost.happened();
         };
-        let mut note = Span::recording(block, Draft::note(0, Kind::Internal, Stamp::EPOCH), SpanContext::default(), 0);
+        *block.open().0 = Draft::new(0, Kind::Internal, Stamp::EPOCH);
+        let mut note = Span::new(Some(block), 0, SpanContext::default());
         // The program's code runs here, before anything is held.
         write(&mut note);
-        let Some((block, len)) = note.into_note(Finish { ids: NO_IDS, end }) else {
+        let Some((block, len)) = note.into_note(end) else {
             return;
         };
         self.core.combine(&self.span, block, len, |span, note| self.apply(span, note));
@@ -148,5 +149,3 @@ impl Open {
         self.has_ended.store(true, Relaxed);
     }
 }
-
-const NO_IDS: Ids = Ids { trace: TraceId::NONE, span: SpanId::NONE };

@@ -3,19 +3,19 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    context::SpanContext,
+    context::{SpanContext, TraceState},
     local,
     misuse::Misuse,
-    recorder::{Core, Recorder},
+    recorder::{Core, Recorder, SpanBlock},
     shared::SharedSpan,
     tracer::named,
 };
 use crate::{
     clock::unix_nanos,
-    lane::{Block, Local, Offer, SeatId, SpillRefusal, Tally},
+    lane::{Local, Offer, SpillRefusal, Tally},
     record::{
         Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, SpanId, SpanLimits, Stamp, Status,
-        TEXT_LEN_MAX, Value,
+        TEXT_LEN_MAX, TraceId, Value,
     },
     sync::cpu,
 };
@@ -27,10 +27,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Span {
     /// The memory of an open span that records. `None` once it has ended.
-    block: Option<Block<Recorder>>,
-    /// `None` for a span that never recorded.
-    draft: Option<Draft>,
-    /// The process that the span began in.
+    block: Option<SpanBlock>,
+    /// The process that the span began in; zero for a span that never recorded.
     generation: u32,
     context: SpanContext,
 }
@@ -44,28 +42,36 @@ pub struct Link<'a> {
     pub attributes: &'a [(Key<'a>, Value<'a>)],
 }
 
+/// Writes the name where it is empty or long, and the trace state where there is one: in a larger block if need be, and
+/// where none is left, as much of the name as fits.
+#[cold]
+pub(super) fn begin_slowly(block: &mut SpanBlock, name: &str, trace_state: &TraceState) {
+    const FITS_FIRST_BLOCK: usize = 256;
+    let name = uncut(named(name));
+    if change(block, |draft, image, _| draft.rename(image, name)).is_err() {
+        Misuse::TextCut.happened();
+        let end = (0..=FITS_FIRST_BLOCK).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
+        // A first block has room for this.
+        let _ = change(block, |draft, image, _| draft.rename(image, &name[..end]));
+    }
+    let state = trace_state.as_str();
+    if !state.is_empty() && change(block, |draft, image, _| draft.trace_state(image, state)).is_err() {
+        Misuse::TextCut.happened();
+    }
+}
+
 impl Span {
     #[inline]
-    pub(super) fn not_recording(context: SpanContext) -> Self {
-        Self { block: None, draft: None, generation: 0, context }
+    pub(super) fn new(block: Option<SpanBlock>, generation: u32, context: SpanContext) -> Self {
+        Self { block, generation, context }
     }
 
-    #[inline]
-    pub(super) fn recording(block: Block<Recorder>, draft: Draft, context: SpanContext, generation: u32) -> Self {
-        Self { block: Some(block), draft: Some(draft), generation, context }
-    }
-
-    /// Writes who the parent is, `None` for a root, and the trace state that came with it.
-    #[inline]
-    pub(super) fn set_parent(&mut self, parent: Option<&SpanContext>) {
-        if let Some(draft) = &mut self.draft {
-            let (id, is_remote) = parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
-            draft.set_parent(id, is_remote, self.context.trace_flags());
-        }
-        if !self.context.trace_state().is_empty() {
-            let state = self.context.trace_state().clone();
-            self.write(|draft, image, _| draft.trace_state(image, state.as_str()));
-        }
+    /// Replaces the start time that was taken at the start.
+    pub(super) fn set_start(&mut self, start: Stamp) {
+        self.write(|draft, _, _| {
+            draft.set_start(start);
+            Ok(())
+        });
     }
 
     /// Sets an attribute; a key that is there takes the new value.
@@ -73,8 +79,8 @@ impl Span {
     pub fn set<'a>(&mut self, key: impl Into<Key<'a>>, value: impl Into<Value<'a>>) {
         let (key, value) = (key.into(), value.into());
         // The common case first: the span records, and its block has room.
-        if let (Some(block), Some(draft)) = (&mut self.block, &mut self.draft) {
-            let (image, owner) = block.open();
+        if let Some(block) = &mut self.block {
+            let (draft, image, owner) = block.open();
             match draft.attribute(image, &owner.limits, key, value) {
                 Ok(Landed::Added | Landed::Replaced | Landed::Dropped) => return,
                 Ok(Landed::EmptyKey) => return Misuse::EmptyKey.happened(),
@@ -87,7 +93,7 @@ impl Span {
     #[cold]
     fn set_slowly(&mut self, key: Key<'_>, value: Value<'_>) {
         if let Some(Err(Full { .. })) = self.write(|draft, image, limits| draft.attribute(image, limits, key, value)) {
-            self.draft.iter_mut().for_each(Draft::drop_attribute);
+            self.count_dropped(Draft::drop_attribute);
         }
     }
 
@@ -133,7 +139,7 @@ impl Span {
         let name = uncut(named(name));
         let added = self.write(|draft, image, limits| draft.event(image, limits, at, name, attributes.clone()));
         if let Some(Err(Full { .. })) = added {
-            self.draft.iter_mut().for_each(Draft::drop_event);
+            self.count_dropped(Draft::drop_event);
         }
     }
 
@@ -158,7 +164,7 @@ impl Span {
         };
         let added = self.write(|draft, image, limits| draft.link(image, limits, target, attributes.clone()));
         if let Some(Err(Full { .. })) = added {
-            self.draft.iter_mut().for_each(Draft::drop_link);
+            self.count_dropped(Draft::drop_link);
         }
     }
 
@@ -209,11 +215,11 @@ impl Span {
 
     /// Ends the span as of `time`. Later calls are ignored and counted.
     pub fn end_at(&mut self, time: SystemTime) {
-        let Some(draft) = self.draft.as_ref().filter(|_| self.block.is_some()) else {
+        let Some(block) = &self.block else {
             return self.end_again();
         };
         let mut end = unix_nanos(time);
-        if let Reading::Wall(start) = draft.start().reading()
+        if let Reading::Wall(start) = block.draft().start().reading()
             && end < start
         {
             Misuse::EndBeforeStart.happened();
@@ -230,39 +236,36 @@ impl Span {
 
     #[cold]
     fn end_again(&self) {
-        if self.draft.is_some() {
+        if self.generation != 0 {
             Misuse::EndedTwice.happened();
         }
     }
 
     #[cold]
     fn ignore(&self) {
-        if self.draft.is_some() {
+        if self.generation != 0 {
             Misuse::ChangedAfterEnd.happened();
         }
     }
 
+    /// Counts what no block is large enough for.
+    #[cold]
+    fn count_dropped(&mut self, drop_one: impl FnOnce(&mut Draft)) {
+        if let Some(block) = &mut self.block {
+            drop_one(block.open().0);
+        }
+    }
+
     /// Runs a change on the open span, in a larger block when it asks for one. `None` where there is nothing to change.
-    pub(super) fn write<R>(
+    fn write<R>(
         &mut self,
-        mut change: impl FnMut(&mut Draft, &mut [u8], &SpanLimits) -> Result<R, Full>,
+        write: impl FnMut(&mut Draft, &mut [u8], &SpanLimits) -> Result<R, Full>,
     ) -> Option<Result<R, Full>> {
-        let (Some(block), Some(draft)) = (&mut self.block, &mut self.draft) else {
+        let Some(block) = &mut self.block else {
             self.ignore();
             return None;
         };
-        loop {
-            let (image, owner) = block.open();
-            let full = match change(draft, image, &owner.limits) {
-                Err(full) => full,
-                done => return Some(done),
-            };
-            let Some(larger) = block.grown(draft.image_len(), full.need + RESERVE) else {
-                return Some(Err(full));
-            };
-            let old = std::mem::replace(block, larger);
-            give_back(old);
-        }
+        Some(change(block, write))
     }
 
     /// The engine of a span that records.
@@ -271,10 +274,12 @@ impl Span {
     }
 
     /// Finishes a note in its block; the block and the length of the note.
-    pub(super) fn into_note(mut self, finish: Finish) -> Option<(Block<Recorder>, usize)> {
-        let (mut block, draft) = self.block.take().zip(self.draft.as_ref())?;
-        draft.finish_in_place(finish, block.open().0);
-        Some((block, draft.record_len()))
+    pub(super) fn into_note(mut self, end: Stamp) -> Option<(SpanBlock, usize)> {
+        let mut block = self.block.take()?;
+        let (draft, image, _) = block.open();
+        let len = draft.record_len();
+        draft.finish_in_place(Finish { ids: Ids { trace: TraceId::NONE, span: SpanId::NONE }, end, len }, image);
+        Some((block, len))
     }
 
     /// Takes over the change of a note.
@@ -285,69 +290,99 @@ impl Span {
     }
 
     /// Ends the span: its bytes go to a lane, its block goes home, and one counter says what became of it.
-    #[inline]
     pub(super) fn finish(&mut self, end: Stamp) {
-        let (Some(block), Some(draft)) = (self.block.take(), &self.draft) else {
+        let Some(block) = self.block.take() else {
             return;
         };
         if block.lanes().generation() != self.generation {
             // Begun before a fork: written off when the child settled, and the parent's own copy lives on there.
             return give_back(block);
         }
-        let finish = Finish { ids: Ids { trace: self.context.trace_id(), span: self.context.span_id() }, end };
+        let len = block.draft().record_len();
+        let finish = Finish { ids: Ids { trace: self.context.trace_id(), span: self.context.span_id() }, end, len };
         let mut block = Some(block);
-        let done = local::borrow(|local| {
-            let block = block.take()?;
-            let has_seat = local.lane.serves(block.lanes());
-            let rest = deliver(block, draft, finish, has_seat.then_some(&local.lane));
-            rest.map(|block| local.lane.put(block))
+        let _ = local::borrow(|local| {
+            if let Some(block) = block.take() {
+                let has_seat = local.lane.serves(block.lanes());
+                if let Some(block) = deliver(block, finish, has_seat.then_some(&local.lane)) {
+                    local.lane.put(block);
+                }
+            }
         });
-        if done.is_none()
-            && let Some(block) = block
-        {
-            drop(deliver(block, draft, finish, None));
+        if let Some(block) = block {
+            deliver_aside(block, finish);
         }
+    }
+}
+
+/// Runs a change on an open span's block, and on a larger one when it asks for that.
+fn change<R>(
+    block: &mut SpanBlock,
+    mut write: impl FnMut(&mut Draft, &mut [u8], &SpanLimits) -> Result<R, Full>,
+) -> Result<R, Full> {
+    loop {
+        let (draft, image, owner) = block.open();
+        let full = match write(draft, image, &owner.limits) {
+            Err(full) => full,
+            done => return done,
+        };
+        let image_len = draft.image_len();
+        let Some(larger) = block.grown(image_len, full.need + RESERVE) else {
+            return Err(full);
+        };
+        give_back(std::mem::replace(block, larger));
     }
 }
 
 /// Moves a finished span into a lane and counts what became of it; the block comes back unless it left with the span.
 #[inline]
-fn deliver(
-    block: Block<Recorder>,
-    draft: &Draft,
-    finish: Finish,
-    seat: Option<&Local<Recorder>>,
-) -> Option<Block<Recorder>> {
+fn deliver(block: SpanBlock, finish: Finish, seat: Option<&Local<Recorder, Draft>>) -> Option<SpanBlock> {
     let core = block.lanes();
-    let image = block.image();
-    let offer = core.offer(cpu::hint(), draft.record_len(), |record| {
+    let (draft, image) = (block.draft(), block.image());
+    let offer = core.offer(cpu::hint(), finish.len, |record| {
         draft.finish(image, finish, record);
         // Counted before the record is published: who reads the record finds it counted.
         count(core, seat, Tally::Queued);
     });
+    if offer == (Offer::Queued { tries: 1 }) { Some(block) } else { deliver_slowly(block, finish, seat, offer) }
+}
+
+/// The rest of [`deliver`], for spans that did not get into the first ring.
+#[cold]
+fn deliver_slowly(
+    block: SpanBlock,
+    finish: Finish,
+    seat: Option<&Local<Recorder, Draft>>,
+    offer: Offer,
+) -> Option<SpanBlock> {
+    let core = block.lanes();
     match offer {
-        Offer::Queued { tries: 1 } => {}
         Offer::Queued { .. } => count(core, seat, Tally::Sibling),
         Offer::Full => count(core, seat, Tally::LaneFull),
         Offer::Closed => count(core, seat, Tally::EndedClosed),
         Offer::Busy => {
-            spill(block, draft, finish, seat);
+            spill(block, finish, seat);
             return None;
         }
     }
     Some(block)
 }
 
-/// Sends a span off with its block, because no ring could be entered.
+/// Delivers without the thread's own state: in a signal handler that interrupted it.
 #[cold]
-fn spill(mut block: Block<Recorder>, draft: &Draft, finish: Finish, seat: Option<&Local<Recorder>>) {
-    let len = draft.record_len();
-    draft.finish_in_place(finish, block.open().0);
+fn deliver_aside(block: SpanBlock, finish: Finish) {
+    drop(deliver(block, finish, None));
+}
+
+/// Sends a span off with its block, because no ring could be entered.
+fn spill(mut block: SpanBlock, finish: Finish, seat: Option<&Local<Recorder, Draft>>) {
+    let (draft, image, _) = block.open();
+    draft.finish_in_place(finish, image);
     // The reader may free the block, and with it the engine, before the span is counted.
     let Some(core) = block.lanes().hold() else {
         return;
     };
-    let tally = match core.spill(block, len) {
+    let tally = match core.spill(block, finish.len) {
         Ok(()) => Tally::Spilled,
         Err(SpillRefusal::Full) => Tally::SpillFull,
         Err(SpillRefusal::Closed) => Tally::EndedClosed,
@@ -356,15 +391,15 @@ fn spill(mut block: Block<Recorder>, draft: &Draft, finish: Finish, seat: Option
 }
 
 #[inline]
-fn count(core: &Core, seat: Option<&Local<Recorder>>, tally: Tally) {
+fn count(core: &Core, seat: Option<&Local<Recorder, Draft>>, tally: Tally) {
     match seat {
         Some(local) => local.add(tally),
-        None => core.seats().add(SeatId::Shared, tally, 1),
+        None => core.seats().add_shared(tally),
     }
 }
 
 /// Takes a block home to the thread's magazine, or to the pool.
-fn give_back(block: Block<Recorder>) {
+fn give_back(block: SpanBlock) {
     let mut block = Some(block);
     let _ = local::borrow(|local| block.take().map(|block| local.lane.put(block)));
 }

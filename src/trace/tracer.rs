@@ -4,16 +4,16 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     context::{SpanContext, TraceState},
-    ids::{Ids, RandomIds},
+    ids::{IdSource, RandomIds},
     local::{self, Local},
     misuse::Misuse,
-    recorder::{Core, Recorder, Sampling},
-    span::{Link, Span},
+    recorder::{Core, Sampling, SpanBlock},
+    span::{self, Link, Span},
 };
 use crate::{
     clock::unix_nanos,
-    lane::{Block, Class, SeatId, Tally},
-    record::{Draft, Key, Kind, Stamp, TraceId, Value, flags},
+    lane::{Class, Tally},
+    record::{Draft, Key, Kind, SpanId, Stamp, Value, flags},
 };
 
 /// Starts spans for one instrumentation scope. Cheap to clone; keep one where it is used.
@@ -57,12 +57,6 @@ pub struct SpanBuilder<'a> {
     links: &'a [Link<'a>],
 }
 
-/// What is decided before a span is recorded.
-struct Decision {
-    records: bool,
-    trace_id: Option<TraceId>,
-}
-
 impl<'a> SpanBuilder<'a> {
     /// What the span describes, seen from the program. Internal unless said otherwise.
     #[inline]
@@ -103,136 +97,122 @@ impl<'a> SpanBuilder<'a> {
     #[inline]
     #[must_use]
     pub fn start(self) -> Span {
-        let core = &self.tracer.core;
-        let decision = self.decide(core.owner());
-        match local::ready(core, |local| self.start_in(local, &decision)) {
-            Some(span) => span,
-            None => self.start_aside(&decision),
+        // What most spans do not have stays out of the way of those that do not have it.
+        if self.start.is_none() && self.attributes.is_empty() && self.links.is_empty() {
+            return self.tracer.begin(self.name, self.kind, self.parent);
         }
+        self.start_described()
     }
 
-    #[inline]
-    fn decide(&self, recorder: &Recorder) -> Decision {
-        let wanted = match recorder.sampling {
-            Sampling::ParentBased => self.parent.is_none_or(SpanContext::is_sampled),
-            Sampling::AlwaysOn => true,
-            Sampling::AlwaysOff => false,
-        };
-        Decision { records: wanted && !recorder.is_closed(), trace_id: self.parent.map(SpanContext::trace_id) }
-    }
-
-    /// Starts the span with the thread's own state.
-    #[inline]
-    fn start_in(&self, local: &mut Local, decision: &Decision) -> Span {
-        let owner = self.tracer.core.owner();
-        let Some(random) = &mut local.random else {
-            return self.start_aside(decision);
-        };
-        let context = self.context(Ids { random, source: owner.ids.as_deref() }, decision);
-        if !decision.records {
-            local.lane.add(self.refusal());
-            return Span::not_recording(context);
+    fn start_described(self) -> Span {
+        let mut span = self.tracer.begin(self.name, self.kind, self.parent);
+        if let Some(time) = self.start {
+            span.set_start(Stamp::wall(unix_nanos(time)));
         }
-        match local.lane.take() {
-            Some(block) => {
-                local.lane.add(Tally::Recording);
-                self.begin(block, context)
-            }
-            None => {
-                local.lane.add(Tally::LiveLimit);
-                Span::not_recording(unsampled(&context))
-            }
-        }
-    }
-
-    /// Starts the span without the thread's own state: in a signal handler that interrupted it, or while a child settles.
-    #[cold]
-    fn start_aside(&self, decision: &Decision) -> Span {
-        let core = &self.tracer.core;
-        let mut random = RandomIds::from_system();
-        let context = self.context(Ids { random: &mut random, source: core.owner().ids.as_deref() }, decision);
-        if core.needs_settling() {
-            core.add_unsettled();
-            return Span::not_recording(unsampled(&context));
-        }
-        if !decision.records {
-            core.seats().add(SeatId::Shared, self.refusal(), 1);
-            return Span::not_recording(context);
-        }
-        let Some(block) = core.take(Class::First) else {
-            core.seats().add(SeatId::Shared, Tally::LiveLimit, 1);
-            return Span::not_recording(unsampled(&context));
-        };
-        core.seats().add(SeatId::Shared, Tally::Recording, 1);
-        self.begin(block, context)
-    }
-
-    /// Why a span does not record that could have had a block.
-    #[inline]
-    fn refusal(&self) -> Tally {
-        if self.tracer.core.owner().is_closed() { Tally::StartedClosed } else { Tally::NotSampled }
-    }
-
-    /// The new span's context: its parent's trace or a new one, an id of its own (for spans that do not record too, CRE-01).
-    #[inline]
-    fn context(&self, mut ids: Ids<'_>, decision: &Decision) -> SpanContext {
-        let sampled = if decision.records { flags::SAMPLED } else { 0 };
-        let (trace_id, random, state) = match (decision.trace_id, self.parent) {
-            (Some(trace_id), Some(parent)) => {
-                (trace_id, parent.trace_flags() & flags::RANDOM, TraceState::clone(parent.trace_state()))
-            }
-            _ => (ids.trace_id(), if ids.is_random() { flags::RANDOM } else { 0 }, TraceState::default()),
-        };
-        SpanContext::local(trace_id, ids.span_id(), sampled | random, state)
-    }
-
-    #[inline]
-    fn begin(&self, mut block: Block<Recorder>, context: SpanContext) -> Span {
-        let core = &self.tracer.core;
-        let start = match self.start {
-            None => core.owner().clock.now(),
-            Some(time) => Stamp::wall(unix_nanos(time)),
-        };
-        let name = named(self.name);
-        let draft = match Draft::begin(block.open().0, self.tracer.scope, self.kind, start, name) {
-            Ok(draft) => draft,
-            Err(_) => self.begin_long(&mut block, start, name),
-        };
-        let mut span = Span::recording(block, draft, context, core.generation());
-        span.set_parent(self.parent);
-        if !self.attributes.is_empty() || !self.links.is_empty() {
+        if span.is_recording() {
             span.set_all(self.attributes.iter().copied());
             self.links.iter().for_each(|link| span.link(link.target, link.attributes.iter().copied()));
         }
         span
     }
+}
 
-    /// Begins with a name that needs a larger block; where none is left, with as much of it as fits.
+impl Tracer {
+    fn begin(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
+        let core = &self.core;
+        let wanted = self.is_wanted(parent);
+        // Plain numbers and one address come out of the thread's state, to be kept in registers; the span is put together at
+        // the very end, where it will live. Moved around half-built it would cost more than everything else together.
+        let (high, low, id, block) = match local::ready(core, |local| self.seed(local, parent, wanted)) {
+            Some(seed) => seed,
+            None => self.seed_aside(parent, wanted),
+        };
+        let sampled = if block.is_some() { flags::SAMPLED } else { 0 };
+        let (trace_flags, trace_state) = match parent {
+            Some(parent) => (sampled | parent.trace_flags() & flags::RANDOM, parent.trace_state().clone()),
+            None => (sampled | self.random_flag(), TraceState::default()),
+        };
+        let mut generation = 0;
+        let mut block = block;
+        if let Some(block) = &mut block {
+            generation = core.generation();
+            let (draft, image, owner) = block.open();
+            *draft = Draft::new(self.scope, kind, owner.clock.now());
+            let (id, is_remote) = parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
+            draft.set_parent(id, is_remote, trace_flags);
+            if name.is_empty() || !draft.begin(image, name) || !trace_state.is_empty() {
+                span::begin_slowly(block, name, &trace_state);
+            }
+        }
+        Span::new(block, generation, SpanContext::local(high, low, id, trace_flags, trace_state))
+    }
+
+    /// The sampler's decision.
+    #[inline]
+    fn is_wanted(&self, parent: Option<&SpanContext>) -> bool {
+        let recorder = self.core.owner();
+        let wanted = match recorder.sampling {
+            Sampling::ParentBased => parent.is_none_or(SpanContext::is_sampled),
+            Sampling::AlwaysOn => true,
+            Sampling::AlwaysOff => false,
+        };
+        wanted && !recorder.is_closed()
+    }
+
+    /// Ids and a block from the thread's own state: the halves of the trace id, the span id, and the block if it records.
+    #[inline]
+    fn seed(&self, local: &mut Local, parent: Option<&SpanContext>, wanted: bool) -> Seed {
+        let (high, low, id) = self.ids(&mut local.random, parent);
+        let block = if wanted { local.lane.take() } else { None };
+        local.lane.add(self.tally(wanted, block.is_some()));
+        (high, low, id, block)
+    }
+
+    /// Ids and a block without the thread's own state: in a signal handler that interrupted it, or while a child settles.
     #[cold]
-    fn begin_long(&self, block: &mut Block<Recorder>, start: Stamp, name: &str) -> Draft {
-        const FITS_FIRST_BLOCK: usize = 256;
-        let (scope, kind) = (self.tracer.scope, self.kind);
-        if let Some(mut larger) = block.grown(0, Class::Second.bytes())
-            && let Ok(draft) = Draft::begin(larger.open().0, scope, kind, start, name)
-        {
-            *block = larger;
-            return draft;
+    fn seed_aside(&self, parent: Option<&SpanContext>, wanted: bool) -> Seed {
+        let core = &self.core;
+        let (high, low, id) = self.ids(&mut RandomIds::from_system(), parent);
+        if core.needs_settling() {
+            core.add_unsettled();
+            return (high, low, id, None);
         }
-        Misuse::TextCut.happened();
-        let mut end = name.len().min(FITS_FIRST_BLOCK);
-        while !name.is_char_boundary(end) {
-            end -= 1;
+        let block = if wanted { core.take(Class::First) } else { None };
+        core.seats().add_shared(self.tally(wanted, block.is_some()));
+        (high, low, id, block)
+    }
+
+    /// The parent's trace or a new one, and an id of its own; also for spans that do not record (CRE-01).
+    #[inline]
+    fn ids(&self, random: &mut RandomIds, parent: Option<&SpanContext>) -> (u64, u64, u64) {
+        let source = self.core.owner().ids.as_deref();
+        let (high, low) = match parent {
+            Some(parent) => parent.trace_halves(),
+            None => random.trace_halves(source),
+        };
+        (high, low, random.span_number(source))
+    }
+
+    /// What is counted for this start.
+    #[inline]
+    fn tally(&self, wanted: bool, has_block: bool) -> Tally {
+        match (wanted, has_block) {
+            (true, true) => Tally::Recording,
+            (true, false) => Tally::LiveLimit,
+            (false, _) if self.core.owner().is_closed() => Tally::StartedClosed,
+            (false, _) => Tally::NotSampled,
         }
-        let draft = Draft::begin(block.open().0, scope, kind, start, &name[..end]);
-        draft.unwrap_or_else(|_| Draft::note(scope, kind, start))
+    }
+
+    /// The flag that promises seven random bytes in a new trace id (CRE-05).
+    #[inline]
+    fn random_flag(&self) -> u8 {
+        if self.core.owner().ids.as_deref().is_none_or(IdSource::is_random) { flags::RANDOM } else { 0 }
     }
 }
 
-/// The context of a span that a limit keeps from recording: without the sampled flag, which would promise a record (CRE-02).
-fn unsampled(context: &SpanContext) -> SpanContext {
-    let trace_flags = context.trace_flags() & !flags::SAMPLED;
-    SpanContext::local(context.trace_id(), context.span_id(), trace_flags, TraceState::clone(context.trace_state()))
-}
+/// What a new span gets from its thread.
+type Seed = (u64, u64, u64, Option<SpanBlock>);
 
 /// The name as it is recorded. An empty one would be refused by strict receivers (PB-03).
 #[inline]

@@ -1,0 +1,159 @@
+//! What the models share: how far loom looks, records that show a tear, and cells that show a second owner.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use loom::{cell::UnsafeCell, model::Builder};
+use spanring::internals::{Ring, Shut};
+
+/// Bytes of a ring that a model wraps in a few steps: a record has at most one word, so none can tear.
+pub const RING_BYTES: usize = 64;
+/// Bytes of a ring whose records have two words.
+pub const WIDE_RING_BYTES: usize = 128;
+
+/// How often a running thread may be stopped for another: two find most bugs and are explored in seconds, three are for
+/// the night. `LOOM_MAX_PREEMPTIONS` overrides it.
+const PREEMPTIONS_MAX: usize = 2;
+/// Steps of one execution. loom's own bound of 1000 is less than what making an engine's lanes takes.
+const BRANCHES_MAX: usize = 20_000;
+
+/// Runs `check` in every order that loom tells apart, and returns what was noted in at least one of them: a model that
+/// never comes to the interesting place proves nothing, so each says which places it came to.
+pub fn model(check: impl Fn(&Seen) + Send + Sync + 'static) -> Seen {
+    let mut builder = Builder::new();
+    builder.preemption_bound.get_or_insert(PREEMPTIONS_MAX);
+    builder.max_branches = builder.max_branches.max(BRANCHES_MAX);
+    let seen = Seen::default();
+    let inner = seen.clone();
+    let n=Arc::new(std::sync::atomic::AtomicU64::new(0)); let m=n.clone();
+    builder.check(move || {m.fetch_add(1,std::sync::atomic::Ordering::Relaxed);check(&inner)});
+ eprintln!("executions {n:?}");    seen
+}
+
+/// What happened in at least one execution. It is outside of the model: noting something orders nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(Arc<Mutex<BTreeSet<String>>>);
+
+impl Seen {
+    /// Notes that an execution came here.
+    pub fn note(&self, what: impl ToString) {
+        self.0.lock().expect("loom runs one thread at a time").insert(what.to_string());
+    }
+
+    /// Fails unless exactly these things were noted.
+    pub fn expect<T: ToString>(&self, expected: impl IntoIterator<Item = T>) {
+        let expected: BTreeSet<_> = expected.into_iter().map(|what| what.to_string()).collect();
+        assert_eq!(*self.0.lock().expect("loom runs one thread at a time"), expected);
+    }
+}
+
+/// Values of which each is touched by one thread at a time. loom fails the model when two threads are in one of them, or
+/// when the second has not seen what the first did.
+#[derive(Debug)]
+pub struct Cells<T>(Vec<UnsafeCell<T>>);
+
+// SAFETY: loom checks every access, and fails before a second thread has the value.
+unsafe impl<T: Send> Sync for Cells<T> {}
+
+impl<T: Clone> Cells<T> {
+    /// `count` cells with `value` in each.
+    #[must_use]
+    pub fn new(count: usize, value: &T) -> Self {
+        Self((0..count).map(|_| UnsafeCell::new(value.clone())).collect())
+    }
+
+    /// Changes what is in cell `index`, as its only owner.
+    pub fn change<R>(&self, index: usize, change: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: loom has checked that nobody else has the place.
+        self.0[index].with_mut(|value| change(unsafe { &mut *value }))
+    }
+}
+
+/// Who wrote a record, and which of theirs it is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Stamp {
+    /// The writer.
+    pub writer: u32,
+    /// The writer's own count of offers.
+    pub number: u32,
+}
+
+impl Stamp {
+    /// The `number`th record of `writer`.
+    #[must_use]
+    pub fn new(writer: u32, number: u32) -> Self {
+        Self { writer, number }
+    }
+
+    /// Fills `bytes` with words that each tell the whole stamp, and which word they are.
+    pub fn fill(self, bytes: &mut [u8]) {
+        for (index, word) in bytes.chunks_exact_mut(8).enumerate() {
+            word.copy_from_slice(&self.word(index).to_ne_bytes());
+        }
+    }
+
+    /// The stamp that `bytes` were filled with. Panics when the words are not of one stamp.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Self {
+        let words: Vec<u64> =
+            bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect();
+        let first = words.first().copied().expect("a record has a word");
+        let (writer, number) = (first >> 32, first & 0xFFFF_FFFF);
+        let stamp = Self::new(writer.try_into().expect("32 bits"), number.try_into().expect("32 bits"));
+        for (index, word) in words.iter().enumerate() {
+            assert_eq!(*word, stamp.word(index), "word {index} of {words:x?} is another record's");
+        }
+        stamp
+    }
+
+    fn word(self, index: usize) -> u64 {
+        let plain = u64::from(self.writer) << 32 | u64::from(self.number);
+        if index.is_multiple_of(2) { plain } else { !plain }
+    }
+}
+
+/// What became of a record that was offered to one ring.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// It is in the ring.
+    Accepted,
+    /// The ring was full.
+    Full,
+    /// The ring was not entered.
+    Shut(Shut),
+}
+
+/// Offers a record of `len` bytes to `ring`, as `Lanes::offer` does to each of its rings.
+pub fn offer(ring: &Ring, stamp: Stamp, len: usize) -> Answer {
+    match ring.enter() {
+        Ok(lease) => match lease.claim(len) {
+            Some(claim) => {
+                claim.publish(|bytes| stamp.fill(&mut bytes[..len]));
+                Answer::Accepted
+            }
+            None => Answer::Full,
+        },
+        Err(shut) => Answer::Shut(shut),
+    }
+}
+
+/// Reads what is published in `ring` now. Only one thread of a model reads a ring at a time.
+pub fn read(ring: &Ring) -> Vec<Stamp> {
+    let mut stamps = vec![];
+    let mut visit = |bytes: &[u8]| stamps.push(Stamp::read(bytes));
+    // SAFETY: the models keep to one reader at a time, and loom's cells would show the second.
+    let count = unsafe { ring.read(u64::MAX, &mut visit) };
+    assert_eq!(count, stamps.len());
+    stamps
+}
+
+/// Fails unless `stamps` holds each writer's records in the order in which they were offered, and none twice.
+pub fn check_order(stamps: &[Stamp]) {
+    for (at, later) in stamps.iter().enumerate() {
+        for earlier in stamps[..at].iter().filter(|earlier| earlier.writer == later.writer) {
+            assert!(earlier.number < later.number, "{later:?} came after {earlier:?}");
+        }
+    }
+}
