@@ -83,6 +83,13 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         drop(block);
     }
 
+    /// The seat to count at for `lanes`: the thread's own if they are served.
+    #[inline]
+    #[must_use]
+    pub fn seat_in(&self, lanes: &Lanes<Owner, Draft>) -> SeatId {
+        if self.serves(lanes) { self.seat } else { SeatId::Shared }
+    }
+
     /// Counts at the thread's seat.
     #[inline]
     pub fn add(&self, tally: Tally) {

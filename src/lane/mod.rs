@@ -142,7 +142,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     }
 
     /// Offers a finished record of `len` bytes to up to three rings from `hint` on. Never waits.
-    #[inline]
+    #[inline(always)]
     pub fn offer(&self, hint: usize, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
         let first = self.ring(hint).enter().ok().and_then(|lease| lease.claim(len));
         let (claim, tries) = match first {

@@ -69,10 +69,9 @@ const ALIGN: usize = 8;
 const RECORD: u32 = 1;
 const PADDING: u32 = 2;
 
-/// How far ahead of the tail the lines are asked for, and how many of them: what one or two records will need, from the
-/// cache of the core that read them last. Without this a store that misses holds back every later one; see ARCHITECTURE.md.
+/// How far ahead of the tail lines are asked for, from the cache of the core that read them last: a few records. Without this
+/// a store that misses holds back every later one; see ARCHITECTURE.md.
 const PREFETCH_AHEAD: u64 = 1024;
-const PREFETCH_LINES: u64 = 4;
 const LINE: u64 = 64;
 
 /// Why a ring was not entered.
@@ -223,12 +222,14 @@ impl Ring {
         held
     }
 
-    /// Asks for the lines from `position` on.
+    /// Asks for the lines that begin in `len` bytes from `position` on: as many as were just used up.
     #[inline]
-    fn prefetch(&self, position: u64) {
+    fn prefetch(&self, position: u64, len: u64) {
         let mask = self.capacity() - 1;
-        for line in 0..PREFETCH_LINES {
-            self.region.prefetch(as_size((position + line * LINE) & mask));
+        let mut line = position.next_multiple_of(LINE);
+        while line < position + len {
+            self.region.prefetch(as_size(line & mask));
+            line += LINE;
         }
     }
 
@@ -309,7 +310,7 @@ impl Claim<'_> {
     /// Lets `fill` write the record, then shows it to the reader.
     ///
     /// `fill` is given the record's bytes, rounded up to a multiple of eight.
-    #[inline]
+    #[inline(always)]
     pub fn publish(self, fill: impl FnOnce(&mut [u8])) {
         let ring = self.lease.ring;
         if self.padding > 0 {
@@ -332,7 +333,7 @@ impl Claim<'_> {
         // sees the older tail finds a record fewer, never half a record.
         ring.tail.store(end, Release);
         ring.lease.end.set(end);
-        ring.prefetch(end + PREFETCH_AHEAD);
+        ring.prefetch(end + PREFETCH_AHEAD, self.need);
         drop(self.lease);
     }
 }

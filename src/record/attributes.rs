@@ -43,6 +43,14 @@ pub(super) struct Place {
 }
 
 impl Attributes {
+    /// Makes the collection empty.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.filter = [0; 4];
+        self.count = 0;
+        self.dropped = 0;
+    }
+
     /// Appends or replaces one attribute; `len` is the length of what `bytes` holds, and is moved along.
     ///
     /// # Errors
@@ -58,20 +66,40 @@ impl Attributes {
         key: Key<'_>,
         value: Value<'_>,
     ) -> Result<Landed, Full> {
+        let is_added = match value {
+            Value::Str(text) => self.add_short(bytes, len, place, limits, key, text),
+            Value::Int(number) => self.add_short(bytes, len, place, limits, key, number),
+            Value::Bool(truth) => self.add_short(bytes, len, place, limits, key, truth),
+            Value::Double(number) => self.add_short(bytes, len, place, limits, key, number),
+            _ => false,
+        };
+        if is_added { Ok(Landed::Added) } else { self.set_any(bytes, len, place, limits, key, value) }
+    }
+
+    /// Appends an attribute that is certainly new and short, in one go; false leaves every other case to
+    /// [`Attributes::set`], with nothing changed.
+    #[inline(always)]
+    pub(super) fn add_short(
+        &mut self,
+        bytes: &mut [u8],
+        len: &mut usize,
+        place: Place,
+        limits: &SpanLimits,
+        key: Key<'_>,
+        value: impl Short,
+    ) -> bool {
         let (word, bit) = key.filter();
-        let is_new = self.filter[word] & bit == 0;
-        if is_new && self.count < place.count_max {
-            let written = match append_short(&mut bytes[*len..], place.tag, key.name(), value, limits) {
-                Some(written) => *len + written,
-                None if key.name().is_empty() => return Ok(Landed::EmptyKey),
-                None => append(bytes, *len, place.tag, key.name(), &value, limits)?,
-            };
-            *len = written;
-            self.filter[word] |= bit;
-            self.count += 1;
-            return Ok(Landed::Added);
+        let may_be_known = self.filter[word] & bit != 0;
+        if may_be_known || self.count >= place.count_max {
+            return false;
         }
-        self.set_known(bytes, len, place, limits, key, value)
+        let Some(written) = append_short(bytes, *len, place.tag, key, value, limits) else {
+            return false;
+        };
+        *len = written;
+        self.filter[word] |= bit;
+        self.count += 1;
+        true
     }
 
     /// Appends or replaces an attribute that is a written `KeyValue` already, truncated and all.
@@ -81,22 +109,20 @@ impl Attributes {
         len: &mut usize,
         place: Place,
         key_value: &[u8],
-    ) -> Result<(), Full> {
+    ) -> Result<Landed, Full> {
         let Some(name) = field_at(key_value, 0).and_then(|field| str::from_utf8(&key_value[field.content]).ok()) else {
             debug_assert!(false, "a written attribute begins with its key");
-            return Ok(());
+            return Ok(Landed::EmptyKey);
         };
-        self.set_written(bytes, len, place, Key::new(name), |bytes, len| {
+        self.set_written(bytes, len, place, Key::from(name), |bytes, len| {
             let mut out = Out::after(bytes, len);
             out.bytes_field(place.tag, key_value)?;
             Ok(out.len())
-        })?;
-        Ok(())
+        })
     }
 
-    /// The rare half of [`Attributes::set`]: the key may be there already, or the collection is at its limit.
-    #[cold]
-    fn set_known(
+    /// The general half of [`Attributes::set`]: any value, a key that may be there already, a collection at its limit.
+    fn set_any(
         &mut self,
         bytes: &mut [u8],
         len: &mut usize,
@@ -157,50 +183,111 @@ fn append(
     Ok(out.len())
 }
 
-/// Writes the common case in one go: a scalar or a short text, every length one byte. `None` leaves it to [`append`].
-#[inline]
-fn append_short(room: &mut [u8], tag: u8, key: &str, value: Value<'_>, limits: &SpanLimits) -> Option<usize> {
-    let value_len = match value {
-        Value::Bool(_) => 2,
-        Value::Int(value) => 1 + varint_len(value.cast_unsigned()),
-        Value::Double(_) => 9,
-        Value::Str(text) if text.len() <= limits.value_len_max() => 2 + text.len(),
-        _ => return None,
-    };
-    let content = 4 + key.len() + value_len;
-    if content > SHORT || key.is_empty() {
+/// A value of a few bytes, whose kind the compiler knows: the common case, without a look at what kind it is.
+pub trait Short: Copy {
+    /// Bytes of the `AnyValue`, or more than [`SHORT`] where the limits have a say.
+    fn len(self, limits: &SpanLimits) -> usize;
+
+    /// Writes the `AnyValue` into exactly those bytes.
+    fn write(self, value: &mut [u8]);
+}
+
+impl Short for &str {
+    #[inline(always)]
+    fn len(self, limits: &SpanLimits) -> usize {
+        let len = str::len(self);
+        if len <= limits.value_len_max() { 2 + len } else { SHORT + 1 }
+    }
+
+    #[inline(always)]
+    fn write(self, value: &mut [u8]) {
+        let Some((head, target)) = value.split_first_chunk_mut::<2>() else {
+            return;
+        };
+        *head = [value::STRING, byte(str::len(self))];
+        copy_short(target, self.as_bytes());
+    }
+}
+
+impl Short for i64 {
+    #[inline(always)]
+    fn len(self, _: &SpanLimits) -> usize {
+        1 + varint_len(self.cast_unsigned())
+    }
+
+    #[inline(always)]
+    fn write(self, value: &mut [u8]) {
+        let Some((tag, mut places)) = value.split_first_mut() else {
+            return;
+        };
+        *tag = value::INT;
+        let mut left = self.cast_unsigned();
+        while let Some((place, rest)) = places.split_first_mut() {
+            let more = if rest.is_empty() { 0 } else { 0x80 };
+            *place = byte((left & 0x7F) as usize) | more;
+            left >>= 7;
+            places = rest;
+        }
+    }
+}
+
+impl Short for bool {
+    #[inline(always)]
+    fn len(self, _: &SpanLimits) -> usize {
+        2
+    }
+
+    #[inline(always)]
+    fn write(self, value: &mut [u8]) {
+        if let Some(value) = value.first_chunk_mut() {
+            *value = [value::BOOL, u8::from(self)];
+        }
+    }
+}
+
+impl Short for f64 {
+    #[inline(always)]
+    fn len(self, _: &SpanLimits) -> usize {
+        9
+    }
+
+    #[inline(always)]
+    fn write(self, value: &mut [u8]) {
+        if let Some((tag, number)) = value.split_first_mut()
+            && let Some(number) = number.first_chunk_mut()
+        {
+            *tag = value::DOUBLE;
+            *number = self.to_le_bytes();
+        }
+    }
+}
+
+/// Writes an attribute whose lengths all take one byte; `None` when it is not one, or has no room.
+#[inline(always)]
+fn append_short(
+    bytes: &mut [u8],
+    len: usize,
+    tag: u8,
+    key: Key<'_>,
+    value: impl Short,
+    limits: &SpanLimits,
+) -> Option<usize> {
+    let value_len = value.len(limits);
+    let key_len = key.name().len();
+    let content = (4 + key_len).saturating_add(value_len);
+    if content > SHORT || key_len == 0 {
         return None;
     }
-    let room = room.get_mut(..2 + content)?;
-    let (head, rest) = room.split_first_chunk_mut::<4>()?;
-    *head = [tag, byte(content), value::KEY, byte(key.len())];
-    let (target, rest) = rest.split_at_mut_checked(key.len())?;
-    copy_short(target, key.as_bytes());
+    let end = len + 2 + content;
+    let field = bytes.get_mut(len..end)?;
+    let (head, rest) = field.split_first_chunk_mut::<4>()?;
+    *head = [tag, byte(content), value::KEY, byte(key_len)];
+    let (target, rest) = rest.split_at_mut_checked(key_len)?;
+    copy_short(target, key.name().as_bytes());
     let (head, rest) = rest.split_first_chunk_mut::<2>()?;
     *head = [value::VALUE, byte(value_len)];
-    match value {
-        Value::Bool(value) => *rest.first_chunk_mut::<2>()? = [value::BOOL, u8::from(value)],
-        Value::Int(value) => {
-            rest[0] = value::INT;
-            let mut left = value.cast_unsigned();
-            for place in &mut rest[1..] {
-                *place = byte((left & 0x7F) as usize) | 0x80;
-                left >>= 7;
-            }
-            *rest.last_mut()? &= 0x7F;
-        }
-        Value::Double(value) => {
-            rest[0] = value::DOUBLE;
-            *rest.last_chunk_mut::<8>()? = value.to_le_bytes();
-        }
-        Value::Str(text) => {
-            let (head, target) = rest.split_first_chunk_mut::<2>()?;
-            *head = [value::STRING, byte(text.len())];
-            copy_short(target, text.as_bytes());
-        }
-        _ => return None,
-    }
-    Some(2 + content)
+    value.write(rest);
+    Some(end)
 }
 
 /// Contents up to here have lengths of one byte.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     Kind, SpanId, Stamp, Status, TraceId,
-    attributes::{Attributes, Landed, Place},
+    attributes::{Attributes, Landed, Place, Short},
     flags,
     limits::SpanLimits,
     value::{Key, Value},
@@ -28,6 +28,8 @@ pub struct Draft {
     scope: u16,
     kind: Kind,
     status: Said,
+    /// The record's flags so far, and [`TAIL`].
+    marks: u8,
     events: u32,
     events_dropped: u32,
     links: u32,
@@ -46,8 +48,10 @@ pub struct Ids {
 /// What is known only when a span ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish {
-    /// The span's ids, which live outside the draft because they outlive it.
-    pub ids: Ids,
+    /// The trace id in two halves. The ids live outside the draft because they outlive it.
+    pub trace: (u64, u64),
+    /// The span id as a number.
+    pub span: u64,
     /// The end time.
     pub end: Stamp,
     /// The draft's [`Draft::record_len`].
@@ -88,7 +92,8 @@ impl LinkTarget<'_> {
 
 /// The wire's `flags`: the trace flags, and where the other span lives (PB-04).
 #[inline]
-fn wire_flags(trace_flags: u8, is_remote: bool) -> u32 {
+#[must_use]
+pub fn wire_flags(trace_flags: u8, is_remote: bool) -> u32 {
     let remote = if is_remote { flags::IS_REMOTE } else { 0 };
     u32::from(trace_flags) | flags::HAS_IS_REMOTE | remote
 }
@@ -107,25 +112,38 @@ pub const TEXT_LEN_MAX: usize = 4096;
 
 impl Draft {
     /// A span without a name, whose record has `scope`. As it is, it serves as a note: changes that wait to be absorbed.
-    #[inline]
     #[must_use]
     pub fn new(scope: u16, kind: Kind, start: Stamp) -> Self {
-        Self { len: FIXED_LEN, scope, kind, start, ..Self::default() }
+        let mut draft = Self::default();
+        draft.begin_anew(scope, kind, start, SpanId::NONE, 0);
+        draft
+    }
+
+    /// Makes a used draft as good as [`Draft::new`], field by field: a draft that is put together elsewhere and moved here
+    /// would be read back wide right after it was written narrow. A root has no `parent`; `flags` are those of the wire.
+    #[inline]
+    pub fn begin_anew(&mut self, scope: u16, kind: Kind, start: Stamp, parent: SpanId, flags: u32) {
+        self.len = FIXED_LEN;
+        self.attributes.clear();
+        self.start = start;
+        self.parent = parent;
+        self.flags = flags;
+        self.scope = scope;
+        self.kind = kind;
+        self.status = Said::Nothing;
+        self.marks = if parent.is_valid() { 0 } else { ROOT };
+        self.events = 0;
+        self.events_dropped = 0;
+        self.links = 0;
+        self.links_dropped = 0;
     }
 
     /// Writes a name of ordinary length; false leaves a longer one to [`Draft::rename`].
     #[inline]
     #[must_use]
-    pub fn begin(&mut self, image: &mut [u8], name: &str) -> bool {
+    pub fn name_short(&mut self, image: &mut [u8], name: &str) -> bool {
         // trace/v1/trace.proto: Span.name = 5
         short_name(room(image), self.len, name).map(|len| self.len = len).is_some()
-    }
-
-    /// Sets the parent, with the trace flags of this span. `is_remote` says where the parent lives (PB-04).
-    #[inline]
-    pub fn set_parent(&mut self, parent: SpanId, is_remote: bool, trace_flags: u8) {
-        self.parent = parent;
-        self.flags = wire_flags(trace_flags, is_remote);
     }
 
     /// Writes the trace state. trace/v1/trace.proto: Span.trace_state = 3
@@ -151,12 +169,22 @@ impl Draft {
         value: Value<'_>,
     ) -> Result<Landed, Full> {
         let place = Self::attribute_place(limits);
-        self.attributes.set(room(image), &mut self.len, place, limits, key, value)
+        let landed = self.attributes.set(room(image), &mut self.len, place, limits, key, value)?;
+        self.trim(landed == Landed::Dropped);
+        Ok(landed)
+    }
+
+    /// Sets an attribute that is certainly new and short; false leaves every other case to [`Draft::attribute`].
+    #[inline(always)]
+    pub fn short_attribute(&mut self, image: &mut [u8], limits: &SpanLimits, key: Key<'_>, value: impl Short) -> bool {
+        let place = Self::attribute_place(limits);
+        self.attributes.add_short(room(image), &mut self.len, place, limits, key, value)
     }
 
     /// Counts an attribute that no block is large enough for.
     pub fn drop_attribute(&mut self) {
         self.attributes.dropped = self.attributes.dropped.saturating_add(1);
+        self.trim(true);
     }
 
     /// Adds an event; false when the limit turned it away. trace/v1/trace.proto: Span.events = 11
@@ -191,12 +219,14 @@ impl Draft {
         })?;
         self.len = out.len();
         self.events += 1;
+        self.marks |= EVENTS;
         Ok(true)
     }
 
     /// Counts an event that no block is large enough for.
     pub fn drop_event(&mut self) {
         self.events_dropped = self.events_dropped.saturating_add(1);
+        self.trim(true);
     }
 
     /// Adds a link; false when the limit turned it away. trace/v1/trace.proto: Span.links = 13
@@ -244,6 +274,7 @@ impl Draft {
     /// Counts a link that no block is large enough for.
     pub fn drop_link(&mut self) {
         self.links_dropped = self.links_dropped.saturating_add(1);
+        self.trim(true);
     }
 
     /// Sets the status where the order Ok > Error > Unset allows it. trace/v1/trace.proto: Span.status = 15
@@ -263,12 +294,12 @@ impl Draft {
                         out.put(&[0x18, STATUS_ERROR]) // trace.proto: Status.code = 3
                     })
                 })?;
-                self.status = Said::ErrorText;
+                self.said(Said::ErrorText);
             }
             _ => {
                 // SPN-09: only an error has a text, and an empty one is none. The end writes the code, from the reserve.
                 self.replace(image, STATUS, |_| Ok(()))?;
-                self.status = if status == Status::Ok { Said::Ok } else { Said::Error };
+                self.said(if status == Status::Ok { Said::Ok } else { Said::Error });
             }
         }
         Ok(())
@@ -297,7 +328,8 @@ impl Draft {
             match field.tag {
                 ATTRIBUTES => {
                     let place = Self::attribute_place(limits);
-                    self.attributes.absorb(room(image), &mut self.len, place, &note[field.content])?;
+                    let landed = self.attributes.absorb(room(image), &mut self.len, place, &note[field.content])?;
+                    self.trim(landed == Landed::Dropped);
                 }
                 NAME => self.replace(image, NAME, |out| out.put(whole))?,
                 STATUS => self.absorb_status(image, whole, &note[field.content])?,
@@ -305,6 +337,7 @@ impl Draft {
                 EVENT_LIST => {
                     self.append(image, whole)?;
                     self.events += 1;
+                    self.marks |= EVENTS;
                 }
                 LINK_LIST if self.links >= limits.link_count => self.drop_link(),
                 LINK_LIST => {
@@ -322,6 +355,7 @@ impl Draft {
                 EVENTS_DROPPED => self.events_dropped = self.events_dropped.saturating_add(count),
                 _ => self.links_dropped = self.links_dropped.saturating_add(count),
             }
+            self.trim(true);
         }
         Ok(())
     }
@@ -334,7 +368,7 @@ impl Draft {
         let is_ok = content.last() == Some(&STATUS_OK);
         if content.len() > 2 {
             self.replace(image, STATUS, |out| out.put(whole))?;
-            self.status = Said::ErrorText;
+            self.said(Said::ErrorText);
             return Ok(());
         }
         self.status(image, if is_ok { Status::Ok } else { Status::Error("") })
@@ -387,13 +421,13 @@ impl Draft {
     /// # Panics
     ///
     /// When `record` is shorter.
-    #[inline]
+    #[inline(always)]
     pub fn finish(&self, image: &[u8], finish: Finish, record: &mut [u8]) {
         let (fixed, rest) = record.split_first_chunk_mut::<FIXED_LEN>().expect("a record has at least its fixed bytes");
         self.write_fixed(finish, fixed);
-        // Whole words: the room is rounded up to them, and behind the image's used bytes lies at least the reserve.
-        let body = &image[FIXED_LEN..self.len.next_multiple_of(8)];
-        copy_words(&mut rest[..body.len()], body);
+        // Whole words: the room is rounded up to them, and what lies behind the image's used bytes is written over below, or
+        // is padding.
+        copy_words(rest, &image[FIXED_LEN..FIXED_LEN + rest.len()]);
         if self.has_tail() {
             self.write_tail(&mut rest[self.len - FIXED_LEN..]);
         }
@@ -410,25 +444,20 @@ impl Draft {
         self.write_tail(&mut rest[self.len - FIXED_LEN..]);
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_fixed(&self, finish: Finish, fixed: &mut [u8; FIXED_LEN]) {
-        let root = if self.parent.is_valid() { 0 } else { ROOT };
-        let events = if self.events > 0 { EVENTS } else { 0 };
-        let failed = if matches!(self.status, Said::Error | Said::ErrorText) { FAILED } else { 0 };
-        let trimmed = if self.is_trimmed() { TRIMMED } else { 0 };
         let wire_len = u32::try_from(finish.len - HEAD_LEN).unwrap_or(u32::MAX);
         put(fixed, 0, self.scope.to_le_bytes());
-        put(fixed, 2, [root | events | failed | trimmed, 0]);
+        put(fixed, 2, [self.marks & !TAIL, 0]);
         put(fixed, 4, wire_len.to_le_bytes());
         // The order of fields is free in protobuf: the one that a root lacks comes first, and is skipped for it.
         put(fixed, 8, [0x22, 8]); // trace.proto: Span.parent_span_id = 4
         put(fixed, 10, self.parent.0);
         put(fixed, 18, [0x0A, 16]); // trace.proto: Span.trace_id = 1
-        let (high, low) = finish.ids.trace.halves();
-        put(fixed, 20, high.to_ne_bytes());
-        put(fixed, 28, low.to_ne_bytes());
+        put(fixed, 20, finish.trace.0.to_ne_bytes());
+        put(fixed, 28, finish.trace.1.to_ne_bytes());
         put(fixed, 36, [0x12, 8]); // trace.proto: Span.span_id = 2
-        put(fixed, 38, finish.ids.span.0);
+        put(fixed, 38, finish.span.to_ne_bytes());
         put(fixed, 46, [0x30, self.kind as u8]); // trace.proto: Span.kind = 6
         put(fixed, 48, [0x85, 0x01]); // trace.proto: Span.flags = 16
         put(fixed, 50, self.flags.to_le_bytes());
@@ -446,7 +475,7 @@ impl Draft {
             tail[..STATUS_ALONE_LEN].copy_from_slice(&[STATUS, 2, 0x18, code]);
             at = STATUS_ALONE_LEN;
         }
-        if self.is_trimmed() {
+        if self.marks & TRIMMED != 0 {
             let mut out = Out::after(tail, at);
             for (tag, count) in self.counts() {
                 let written = count_field(&mut out, tag, count);
@@ -468,13 +497,26 @@ impl Draft {
     /// Whether the end writes more than the fixed bytes.
     #[inline]
     fn has_tail(&self) -> bool {
-        matches!(self.status, Said::Error | Said::Ok) || self.is_trimmed()
+        self.marks & TAIL != 0
     }
 
-    /// Whether a limit turned something away.
+    /// Notes that a limit turned something away.
     #[inline]
-    fn is_trimmed(&self) -> bool {
-        self.attributes.dropped | self.events_dropped | self.links_dropped != 0
+    fn trim(&mut self, is_trimmed: bool) {
+        if is_trimmed {
+            self.marks |= TRIMMED | TAIL;
+        }
+    }
+
+    fn said(&mut self, status: Said) {
+        self.status = status;
+        self.marks &= !FAILED;
+        self.marks |= match status {
+            Said::Nothing => 0,
+            Said::Error => FAILED | TAIL,
+            Said::ErrorText => FAILED,
+            Said::Ok => TAIL,
+        };
     }
 
     fn counts(&self) -> [(u8, u32); 3] {
@@ -588,19 +630,18 @@ fn cut(text: &str) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-/// Copies whole words, sixteen bytes at a time: for the lengths of records faster than a call.
-#[inline]
+/// Copies whole words, thirty-two bytes at a time: for the lengths of records faster than a call.
+#[inline(always)]
 fn copy_words(target: &mut [u8], source: &[u8]) {
     debug_assert!(source.len().is_multiple_of(8) && target.len() == source.len());
-    let mut targets = target.chunks_exact_mut(16);
-    let mut sources = source.chunks_exact(16);
+    let mut targets = target.chunks_exact_mut(32);
+    let mut sources = source.chunks_exact(32);
     for (target, source) in targets.by_ref().zip(sources.by_ref()) {
         target.copy_from_slice(source);
     }
-    if let (Some(target), Some(source)) =
-        (targets.into_remainder().first_chunk_mut::<8>(), sources.remainder().first_chunk())
-    {
-        *target = *source;
+    let words = targets.into_remainder().chunks_exact_mut(8).zip(sources.remainder().chunks_exact(8));
+    for (target, source) in words {
+        target.copy_from_slice(source);
     }
 }
 
@@ -620,6 +661,8 @@ const STATUS: u8 = 0x7A; // Span.status = 15
 const ATTRIBUTES_DROPPED: u8 = 0x50; // Span.dropped_attributes_count = 10
 const EVENTS_DROPPED: u8 = 0x60; // Span.dropped_events_count = 12
 const LINKS_DROPPED: u8 = 0x70; // Span.dropped_links_count = 14
+/// Not a flag of the record: the draft has something to write at the end.
+const TAIL: u8 = 0x80;
 /// Bytes of a status without a text.
 const STATUS_ALONE_LEN: usize = 4;
 const STATUS_OK: u8 = 1; // STATUS_CODE_OK

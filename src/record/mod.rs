@@ -9,8 +9,8 @@ mod wire;
 
 use std::fmt;
 
-pub use attributes::Landed;
-pub use draft::{Draft, Finish, Ids, LinkTarget, RESERVE, TEXT_LEN_MAX};
+pub use attributes::{Landed, Short};
+pub use draft::{Draft, Finish, Ids, LinkTarget, RESERVE, TEXT_LEN_MAX, wire_flags};
 pub use limits::SpanLimits;
 pub use value::{Key, Value};
 pub use view::{Record, Timeline};

@@ -7,7 +7,8 @@ use super::{
 
 /// The key of an attribute, with a hash that finds it again.
 ///
-/// A `const` key has its hash made at compile time; a `&str` is hashed at the call, in a few instructions.
+/// In a `const` the hash is made at compile time: `const METHOD: Key = Key::new("http.method");`. A `&str` is hashed at the
+/// call, in a few instructions.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
     name: &'a str,
@@ -29,9 +30,21 @@ impl<'a> Key<'a> {
         self.name
     }
 
+    /// The name and its hash, which travel in registers where the key does not.
+    #[inline]
+    pub(crate) fn parts(self) -> (&'a str, u32) {
+        (self.name, self.hash)
+    }
+
+    /// The key of these parts.
+    #[inline]
+    pub(crate) fn from_parts(name: &'a str, hash: u32) -> Self {
+        Self { name, hash }
+    }
+
     /// Which bit of which word of a draft's filter stands for this key.
     #[inline]
-    pub(super) fn filter(&self) -> (usize, u64) {
+    pub(super) fn filter(self) -> (usize, u64) {
         ((self.hash >> 30) as usize, 1 << ((self.hash >> 24) & 63))
     }
 }
@@ -45,7 +58,7 @@ impl<'a> From<&'a str> for Key<'a> {
 
 impl<'a> From<&'a String> for Key<'a> {
     fn from(name: &'a String) -> Self {
-        Self::new(name)
+        Self::from(name.as_str())
     }
 }
 
@@ -293,7 +306,7 @@ mod tests {
         let mut seen = [0u64; 4];
         for index in 0..2000 {
             let name = format!("attribute.number.{index}");
-            let (word, bit) = Key::new(&name).filter();
+            let (word, bit) = Key::from(name.as_str()).filter();
             seen[word] |= bit;
         }
         assert!(seen.iter().all(|word| word.count_ones() > 48), "{seen:x?}");

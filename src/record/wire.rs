@@ -152,7 +152,7 @@ pub(super) fn field_at(bytes: &[u8], at: usize) -> Option<Field> {
 const LEN: u8 = 2;
 
 /// Copies `source` over the equally long `target`: for the short lengths of keys and values a few moves, no call.
-#[inline]
+#[inline(always)]
 pub(super) fn copy_short(target: &mut [u8], source: &[u8]) {
     debug_assert_eq!(target.len(), source.len());
     match source.len() {
@@ -167,7 +167,7 @@ pub(super) fn copy_short(target: &mut [u8], source: &[u8]) {
 
 /// Copies the first and the last `N` bytes, which overlap where the length is below twice `N`; for lengths of up to three
 /// with `N` = 1 the middle byte comes as well.
-#[inline]
+#[inline(always)]
 fn copy_ends<const N: usize>(target: &mut [u8], source: &[u8]) {
     if N == 1 && source.len() == 3 {
         target[1] = source[1];

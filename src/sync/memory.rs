@@ -44,6 +44,7 @@ impl Memory {
     }
 
     /// Backs every page now, so that no later access faults.
+    #[cfg(not(loom))]
     pub fn prefault(&self) {
         imp::prefault(self.start, self.len);
     }
@@ -115,6 +116,7 @@ mod imp {
         NonNull::new(start).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
     }
 
+    #[cfg(not(loom))]
     pub(super) fn prefault(_start: NonNull<u8>, _len: usize) {}
 
     pub(super) unsafe fn unmap(start: NonNull<u8>, len: usize) {

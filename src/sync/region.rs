@@ -31,7 +31,7 @@ impl Region {
     ///
     /// * `at` and `len` are multiples of 8, and the range lies inside the region.
     /// * Nobody else reads or writes the range until this call returns.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         debug_assert!(at + len <= self.len());
         debug_assert!(at.is_multiple_of(8) && len.is_multiple_of(8));
@@ -81,7 +81,7 @@ mod imp {
             self.0.len()
         }
 
-        #[inline]
+        #[inline(always)]
         pub(super) unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
             // SAFETY: the range is inside the mapping and zeroed at birth, so initialised; the caller has it alone.
             fill(unsafe { slice::from_raw_parts_mut(self.0.at(at).as_ptr(), len) })

@@ -36,6 +36,11 @@ impl SpanContext {
     }
 
     #[inline]
+    pub(super) fn span_number(&self) -> u64 {
+        self.span_id
+    }
+
+    #[inline]
     pub(super) fn trace_halves(&self) -> (u64, u64) {
         (self.trace_high, self.trace_low)
     }

@@ -46,58 +46,46 @@ impl RandomIds {
         Self(Some(Xoshiro256PlusPlus::from_seed(seed)))
     }
 
-    /// A new trace id in two halves: from the plugged-in source, or random.
-    #[inline]
-    pub(super) fn trace_halves(&mut self, source: Option<&dyn IdSource>) -> (u64, u64) {
-        match source {
-            None => (self.next(), self.next()),
-            Some(source) => self.given_trace(source.trace_id()),
-        }
+    /// The trace id's halves and the span id of a new span: its trace as given, or a new one.
+    #[inline(always)]
+    pub(super) fn draw(&mut self, trace: Option<(u64, u64)>, source: Option<&dyn IdSource>) -> (u64, u64, u64) {
+        let (None, Some(generator)) = (source, &mut self.0) else {
+            return self.draw_slowly(trace, source);
+        };
+        let (high, low) = match trace {
+            Some(trace) => trace,
+            None => (not_zero(generator.next_u64()), generator.next_u64()),
+        };
+        (high, low, not_zero(generator.next_u64()))
     }
 
-    /// A new span id: from the plugged-in source, or random.
-    #[inline]
-    pub(super) fn span_number(&mut self, source: Option<&dyn IdSource>) -> u64 {
-        match source {
-            None => self.next(),
-            Some(source) => self.given_span(source.span_id()),
-        }
-    }
-
+    /// Draws for a thread that has no seed yet, or from the source that is plugged in.
     #[cold]
-    fn given_trace(&mut self, id: TraceId) -> (u64, u64) {
-        if id.is_valid() {
-            return id.halves();
+    fn draw_slowly(&mut self, trace: Option<(u64, u64)>, source: Option<&dyn IdSource>) -> (u64, u64, u64) {
+        if self.0.is_none() {
+            *self = Self::from_system();
         }
-        Misuse::ZeroId.happened();
-        (self.next(), self.next())
+        let Some(source) = source else {
+            return self.draw(trace, None);
+        };
+        let random = self.draw(trace, None);
+        let (high, low) = trace.unwrap_or_else(|| {
+            let id = source.trace_id();
+            if id.is_valid() { id.halves() } else { refused((random.0, random.1)) }
+        });
+        let id = source.span_id();
+        (high, low, if id.is_valid() { id.number() } else { refused(random.2) })
     }
+}
 
-    #[cold]
-    fn given_span(&mut self, id: SpanId) -> u64 {
-        if id.is_valid() {
-            return id.number();
-        }
-        Misuse::ZeroId.happened();
-        self.next()
-    }
+/// The random id that stands in for zeros.
+fn refused<T>(random: T) -> T {
+    Misuse::ZeroId.happened();
+    random
+}
 
-    #[inline]
-    fn next(&mut self) -> u64 {
-        loop {
-            let number = match &mut self.0 {
-                Some(generator) => generator.next_u64(),
-                None => self.first(),
-            };
-            if number != 0 {
-                return number;
-            }
-        }
-    }
-
-    #[cold]
-    fn first(&mut self) -> u64 {
-        *self = Self::from_system();
-        self.0.as_mut().map_or(0, Xoshiro256PlusPlus::next_u64)
-    }
+/// One instead of zero, which names nothing.
+#[inline(always)]
+fn not_zero(number: u64) -> u64 {
+    number + u64::from(number == 0)
 }

@@ -34,27 +34,27 @@ thread_local! {
 
 /// Gives `work` the thread's state, ready for `core`. `None` when the thread is in the middle of using it already (a signal
 /// handler, an allocator that traces), or when another thread is settling a child process: then there is none to use.
-#[inline]
+#[inline(always)]
 pub(super) fn ready<R>(core: &Arc<Core>, work: impl FnOnce(&mut Local) -> R) -> Option<R> {
-    borrow(|local| {
+    with(|local| {
+        let local = local?;
         let is_ready = local.generation == core.generation() && local.lane.serves(core);
-        (is_ready || local.turn_to(core)).then(|| work(local))
+        if is_ready || local.turn_to(core) { Some(work(local)) } else { None }
     })
-    .flatten()
 }
 
-/// Gives `work` the thread's state as it is, for whatever engine. `None` as in [`ready`].
-#[inline]
-pub(super) fn borrow<R>(work: impl FnOnce(&mut Local) -> R) -> Option<R> {
+/// Gives `work` the thread's state as it is, for whatever engine; `None` when the thread is in the middle of using it.
+#[inline(always)]
+pub(super) fn with<R>(work: impl FnOnce(Option<&mut Local>) -> R) -> R {
     LOCAL.with(|local| {
-        let mut local = local.try_borrow_mut().ok()?;
+        let mut local = local.try_borrow_mut().ok();
         // ORDERING: SeqCst, for the compiler alone: a signal handler on this thread must find the cell borrowed for as long
         // as its content is being changed. No other thread ever looks at it.
         compiler_fence(SeqCst);
-        let result = work(&mut local);
+        let result = work(local.as_mut().map(|local| &mut ***local));
         // ORDERING: SeqCst, for the compiler alone, as above.
         compiler_fence(SeqCst);
-        Some(result)
+        result
     })
 }
 
@@ -80,5 +80,5 @@ impl Local {
 
 /// Gives back what the ending thread has.
 fn release() {
-    let _ = borrow(|local| local.lane.release());
+    with(|local| local.map(|local| local.lane.release()));
 }

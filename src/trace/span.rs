@@ -6,16 +6,16 @@ use super::{
     context::{SpanContext, TraceState},
     local,
     misuse::Misuse,
-    recorder::{Core, Recorder, SpanBlock},
+    recorder::{Core, SpanBlock},
     shared::SharedSpan,
     tracer::named,
 };
 use crate::{
     clock::unix_nanos,
-    lane::{Local, Offer, SpillRefusal, Tally},
+    lane::{Offer, SeatId, SpillRefusal, Tally},
     record::{
-        Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, SpanId, SpanLimits, Stamp, Status,
-        TEXT_LEN_MAX, TraceId, Value,
+        Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, Short, SpanLimits, Stamp, Status,
+        TEXT_LEN_MAX, Value,
     },
     sync::cpu,
 };
@@ -78,22 +78,38 @@ impl Span {
     #[inline]
     pub fn set<'a>(&mut self, key: impl Into<Key<'a>>, value: impl Into<Value<'a>>) {
         let (key, value) = (key.into(), value.into());
-        // The common case first: the span records, and its block has room.
+        let (name, hash) = key.parts();
+        // The kind is known where this is compiled, so one of these calls is all that is left.
+        match value {
+            Value::Str(text) => self.set_short(name, hash, text),
+            Value::Int(number) => self.set_short(name, hash, number),
+            Value::Bool(truth) => self.set_short(name, hash, truth),
+            Value::Double(number) => self.set_short(name, hash, number),
+            other => self.set_any(name, hash, other),
+        }
+    }
+
+    /// The common case first: the span records, the key is new, the value is short, and the block has room.
+    #[inline(never)]
+    fn set_short<'a, V: Short + Into<Value<'a>>>(&mut self, name: &str, hash: u32, value: V) {
         if let Some(block) = &mut self.block {
             let (draft, image, owner) = block.open();
-            match draft.attribute(image, &owner.limits, key, value) {
-                Ok(Landed::Added | Landed::Replaced | Landed::Dropped) => return,
-                Ok(Landed::EmptyKey) => return Misuse::EmptyKey.happened(),
-                Err(_) => {}
+            if draft.short_attribute(image, &owner.limits, Key::from_parts(name, hash), value) {
+                return;
             }
+        } else if self.generation == 0 {
+            return;
         }
-        self.set_slowly(key, value);
+        self.set_any(name, hash, value.into());
     }
 
     #[cold]
-    fn set_slowly(&mut self, key: Key<'_>, value: Value<'_>) {
-        if let Some(Err(Full { .. })) = self.write(|draft, image, limits| draft.attribute(image, limits, key, value)) {
-            self.count_dropped(Draft::drop_attribute);
+    fn set_any(&mut self, name: &str, hash: u32, value: Value<'_>) {
+        let key = Key::from_parts(name, hash);
+        match self.write(|draft, image, limits| draft.attribute(image, limits, key, value)) {
+            Some(Ok(Landed::EmptyKey)) => Misuse::EmptyKey.happened(),
+            Some(Err(Full { .. })) => self.count_dropped(Draft::drop_attribute),
+            _ => {}
         }
     }
 
@@ -278,7 +294,7 @@ impl Span {
         let mut block = self.block.take()?;
         let (draft, image, _) = block.open();
         let len = draft.record_len();
-        draft.finish_in_place(Finish { ids: Ids { trace: TraceId::NONE, span: SpanId::NONE }, end, len }, image);
+        draft.finish_in_place(Finish { trace: (0, 0), span: 0, end, len }, image);
         Some((block, len))
     }
 
@@ -290,6 +306,7 @@ impl Span {
     }
 
     /// Ends the span: its bytes go to a lane, its block goes home, and one counter says what became of it.
+    #[inline(never)]
     pub(super) fn finish(&mut self, end: Stamp) {
         let Some(block) = self.block.take() else {
             return;
@@ -299,19 +316,15 @@ impl Span {
             return give_back(block);
         }
         let len = block.draft().record_len();
-        let finish = Finish { ids: Ids { trace: self.context.trace_id(), span: self.context.span_id() }, end, len };
-        let mut block = Some(block);
-        let _ = local::borrow(|local| {
-            if let Some(block) = block.take() {
-                let has_seat = local.lane.serves(block.lanes());
-                if let Some(block) = deliver(block, finish, has_seat.then_some(&local.lane)) {
-                    local.lane.put(block);
-                }
+        let finish = Finish { trace: self.context.trace_halves(), span: self.context.span_number(), end, len };
+        // In a signal handler that interrupted this thread in here there is no seat to count at but the shared one.
+        local::with(|local| {
+            let seat = local.as_ref().map_or(SeatId::Shared, |local| local.lane.seat_in(block.lanes()));
+            match (deliver(block, finish, seat), local) {
+                (Some(block), Some(local)) => local.lane.put(block),
+                (block, _) => drop(block),
             }
         });
-        if let Some(block) = block {
-            deliver_aside(block, finish);
-        }
     }
 }
 
@@ -335,8 +348,8 @@ fn change<R>(
 }
 
 /// Moves a finished span into a lane and counts what became of it; the block comes back unless it left with the span.
-#[inline]
-fn deliver(block: SpanBlock, finish: Finish, seat: Option<&Local<Recorder, Draft>>) -> Option<SpanBlock> {
+#[inline(always)]
+fn deliver(block: SpanBlock, finish: Finish, seat: SeatId) -> Option<SpanBlock> {
     let core = block.lanes();
     let (draft, image) = (block.draft(), block.image());
     let offer = core.offer(cpu::hint(), finish.len, |record| {
@@ -349,12 +362,7 @@ fn deliver(block: SpanBlock, finish: Finish, seat: Option<&Local<Recorder, Draft
 
 /// The rest of [`deliver`], for spans that did not get into the first ring.
 #[cold]
-fn deliver_slowly(
-    block: SpanBlock,
-    finish: Finish,
-    seat: Option<&Local<Recorder, Draft>>,
-    offer: Offer,
-) -> Option<SpanBlock> {
+fn deliver_slowly(block: SpanBlock, finish: Finish, seat: SeatId, offer: Offer) -> Option<SpanBlock> {
     let core = block.lanes();
     match offer {
         Offer::Queued { .. } => count(core, seat, Tally::Sibling),
@@ -368,14 +376,8 @@ fn deliver_slowly(
     Some(block)
 }
 
-/// Delivers without the thread's own state: in a signal handler that interrupted it.
-#[cold]
-fn deliver_aside(block: SpanBlock, finish: Finish) {
-    drop(deliver(block, finish, None));
-}
-
 /// Sends a span off with its block, because no ring could be entered.
-fn spill(mut block: SpanBlock, finish: Finish, seat: Option<&Local<Recorder, Draft>>) {
+fn spill(mut block: SpanBlock, finish: Finish, seat: SeatId) {
     let (draft, image, _) = block.open();
     draft.finish_in_place(finish, image);
     // The reader may free the block, and with it the engine, before the span is counted.
@@ -391,17 +393,16 @@ fn spill(mut block: SpanBlock, finish: Finish, seat: Option<&Local<Recorder, Dra
 }
 
 #[inline]
-fn count(core: &Core, seat: Option<&Local<Recorder, Draft>>, tally: Tally) {
-    match seat {
-        Some(local) => local.add(tally),
-        None => core.seats().add_shared(tally),
-    }
+fn count(core: &Core, seat: SeatId, tally: Tally) {
+    core.seats().add(seat, tally, 1);
 }
 
 /// Takes a block home to the thread's magazine, or to the pool.
 fn give_back(block: SpanBlock) {
-    let mut block = Some(block);
-    let _ = local::borrow(|local| block.take().map(|block| local.lane.put(block)));
+    local::with(|local| match local {
+        Some(local) => local.lane.put(block),
+        None => drop(block),
+    });
 }
 
 impl Drop for Span {

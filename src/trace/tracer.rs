@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::unix_nanos,
     lane::{Class, Tally},
-    record::{Draft, Key, Kind, SpanId, Stamp, Value, flags},
+    record::{Key, Kind, SpanId, Stamp, Value, flags, wire_flags},
 };
 
 /// Starts spans for one instrumentation scope. Cheap to clone; keep one where it is used.
@@ -118,12 +118,13 @@ impl<'a> SpanBuilder<'a> {
 }
 
 impl Tracer {
+    #[inline(never)]
     fn begin(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
         let core = &self.core;
         let wanted = self.is_wanted(parent);
         // Plain numbers and one address come out of the thread's state, to be kept in registers; the span is put together at
         // the very end, where it will live. Moved around half-built it would cost more than everything else together.
-        let (high, low, id, block) = match local::ready(core, |local| self.seed(local, parent, wanted)) {
+        let (high, low, id, mut block) = match local::ready(core, |local| self.seed(local, parent, wanted)) {
             Some(seed) => seed,
             None => self.seed_aside(parent, wanted),
         };
@@ -133,14 +134,14 @@ impl Tracer {
             None => (sampled | self.random_flag(), TraceState::default()),
         };
         let mut generation = 0;
-        let mut block = block;
         if let Some(block) = &mut block {
             generation = core.generation();
             let (draft, image, owner) = block.open();
-            *draft = Draft::new(self.scope, kind, owner.clock.now());
-            let (id, is_remote) = parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
-            draft.set_parent(id, is_remote, trace_flags);
-            if name.is_empty() || !draft.begin(image, name) || !trace_state.is_empty() {
+            let (parent, is_remote) =
+                parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
+            let flags = wire_flags(trace_flags, is_remote);
+            draft.begin_anew(self.scope, kind, owner.clock.now(), parent, flags);
+            if name.is_empty() || !draft.name_short(image, name) || !trace_state.is_empty() {
                 span::begin_slowly(block, name, &trace_state);
             }
         }
@@ -183,14 +184,9 @@ impl Tracer {
     }
 
     /// The parent's trace or a new one, and an id of its own; also for spans that do not record (CRE-01).
-    #[inline]
+    #[inline(always)]
     fn ids(&self, random: &mut RandomIds, parent: Option<&SpanContext>) -> (u64, u64, u64) {
-        let source = self.core.owner().ids.as_deref();
-        let (high, low) = match parent {
-            Some(parent) => parent.trace_halves(),
-            None => random.trace_halves(source),
-        };
-        (high, low, random.span_number(source))
+        random.draw(parent.map(SpanContext::trace_halves), self.core.owner().ids.as_deref())
     }
 
     /// What is counted for this start.
