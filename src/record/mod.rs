@@ -2,7 +2,9 @@
 
 mod attributes;
 mod draft;
+mod finish;
 mod limits;
+mod note;
 mod value;
 mod view;
 mod wire;
@@ -10,7 +12,8 @@ mod wire;
 use std::fmt;
 
 pub use attributes::{Landed, Short};
-pub use draft::{Draft, Finish, Ids, LinkTarget, RESERVE, TEXT_LEN_MAX, wire_flags};
+pub use draft::{Draft, Ids, LinkTarget, RESERVE, TEXT_LEN_MAX, wire_flags};
+pub use finish::Finish;
 pub use limits::SpanLimits;
 pub use value::{Key, Value};
 pub use view::{Record, Timeline};

@@ -96,6 +96,9 @@ mod imp {
         }
     }
 
+    /// # Safety
+    ///
+    /// * `start` and `len` are those of a mapping of [`map`], which nobody uses any more.
     pub(super) unsafe fn unmap(start: NonNull<u8>, len: usize) {
         // SAFETY: handed on from the caller: a mapping of `map`, with its length, that nobody uses any more.
         unsafe { libc::munmap(start.as_ptr().cast(), len) };
@@ -119,6 +122,9 @@ mod imp {
     #[cfg(not(loom))]
     pub(super) fn prefault(_start: NonNull<u8>, _len: usize) {}
 
+    /// # Safety
+    ///
+    /// * `start` and `len` are those of a mapping of [`map`], which nobody uses any more.
     pub(super) unsafe fn unmap(start: NonNull<u8>, len: usize) {
         // SAFETY: handed on from the caller: an allocation of `map`, with its length, that nobody uses any more.
         unsafe { alloc::dealloc(start.as_ptr(), layout(len)) };

@@ -81,12 +81,18 @@ mod imp {
             self.0.len()
         }
 
+        /// # Safety
+        ///
+        /// * As for `Region::fill`.
         #[inline(always)]
         pub(super) unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
             // SAFETY: the range is inside the mapping and zeroed at birth, so initialised; the caller has it alone.
             fill(unsafe { slice::from_raw_parts_mut(self.0.at(at).as_ptr(), len) })
         }
 
+        /// # Safety
+        ///
+        /// * As for `Region::read`.
         #[inline]
         pub(super) unsafe fn read<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
             // SAFETY: the range is inside the mapping and initialised; the caller keeps writers away.
@@ -128,6 +134,10 @@ mod imp {
         }
 
         /// Writes through a copy, word by word, so that loom sees each word and a torn record shows.
+        ///
+        /// # Safety
+        ///
+        /// * As for `Region::fill`.
         pub(super) unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
             let words = &self.0[at / 8..(at + len) / 8];
             let mut copy = vec![0; len];
@@ -140,6 +150,9 @@ mod imp {
             result
         }
 
+        /// # Safety
+        ///
+        /// * As for `Region::read`.
         pub(super) unsafe fn read<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
             let words = &self.0[at / 8..(at + len) / 8];
             let mut copy = Vec::with_capacity(len);

@@ -25,6 +25,9 @@ mod imp {
         }
     }
 
+    /// # Safety
+    ///
+    /// * `call` is the value that `at_exit` set: a `fn()`.
     unsafe extern "C" fn run(call: *mut libc::c_void) {
         // SAFETY: only `at_exit` sets the key's value, and always to a `fn()`; null values are never passed on.
         let call = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(call) };
