@@ -1,2 +1,100 @@
 //! Does a span cost more when other threads record too, when nobody drains, or when a thread is stopped inside a ring?
-fn main() {}
+//!
+//! `lane/threads_N` is the CPU time of the recording threads for one W1 span: wall time would count the drain's core as well.
+//! `lane/end_p999*` is the 99.9th percentile of `end()` alone, in wall time.
+
+use std::{
+    sync::{Arc, Barrier},
+    thread,
+    time::Duration,
+};
+
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use spanring::{
+    Config, Engine,
+    internals::{cpu, ring, ticks},
+};
+
+#[path = "workload/mod.rs"]
+mod workload;
+use workload::{Drained, order, w1};
+
+fn lane(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lane");
+    group.sample_size(20);
+    for threads in [1, 2, 4, 8, 64] {
+        let mut drained = Drained::start();
+        threads_record(&mut group, &format!("threads_{threads}"), threads, &drained.engine);
+        drained.report(&format!("threads_{threads}"));
+    }
+    let undrained = Arc::new(Engine::start(Config::default()).expect("the configuration is good"));
+    threads_record(&mut group, "threads_2_undrained", 2, &undrained);
+    let mut drained = Drained::start();
+    percentile(&mut group, "end_p999", &drained.engine);
+    {
+        // Every first choice of this machine's cores is taken: the worst that stopped threads can do on as many cores.
+        let _parked: Vec<_> =
+            (0..2).map(|hint| ring(&drained.engine, hint).enter().expect("nobody else records now")).collect();
+        percentile(&mut group, "end_p999_parked", &drained.engine);
+    }
+    drained.report("end");
+    group.finish();
+}
+
+fn threads_record(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: u64, engine: &Arc<Engine>) {
+    group.bench_function(name, |b| {
+        b.iter_custom(|spans| {
+            let each = spans.div_ceil(threads);
+            let barrier = Arc::new(Barrier::new(usize::try_from(threads).unwrap_or(1)));
+            let workers: Vec<_> = (0..threads)
+                .map(|_| {
+                    let (engine, barrier) = (Arc::clone(engine), Arc::clone(&barrier));
+                    thread::spawn(move || {
+                        let (tracer, order) = (engine.tracer("bench"), order());
+                        (0..100).for_each(|_| w1(&tracer, &order));
+                        barrier.wait();
+                        let start = thread_cpu_time();
+                        (0..each).for_each(|_| w1(&tracer, &order));
+                        thread_cpu_time() - start
+                    })
+                })
+                .collect();
+            let total: Duration = workers.into_iter().map(|worker| worker.join().expect("no panic")).sum();
+            total.mul_f64(spans as f64 / (each * threads) as f64)
+        });
+    });
+}
+
+/// Reports the 99.9th percentile in place of the mean: criterion is told that each call took that long.
+fn percentile(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, engine: &Engine) {
+    let tracer = engine.tracer("bench");
+    group.bench_function(name, |b| {
+        b.iter_custom(|spans| {
+            let count = spans.clamp(10_000, 1_000_000);
+            let (wall, first) = (ticks::monotonic_nanos(), ticks::counter());
+            let mut each: Vec<u64> = (0..count)
+                .map(|_| {
+                    let mut span = tracer.span("step").start();
+                    let start = ticks::counter();
+                    span.end();
+                    ticks::counter() - start
+                })
+                .collect();
+            let nanos = (ticks::monotonic_nanos() - wall) as f64 / (ticks::counter() - first) as f64;
+            each.sort_unstable();
+            let percentile = each[each.len() * 999 / 1000];
+            Duration::from_secs_f64(percentile as f64 * nanos * 1e-9 * spans as f64)
+        });
+    });
+    let _ = cpu::hint();
+}
+
+fn thread_cpu_time() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid place for one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+criterion_group!(benches, lane);
+criterion_main!(benches);

@@ -8,3 +8,9 @@ pub use crate::{
     record::{Draft, Finish, Full, Ids, LinkTarget, Record, Stamp, Timeline},
     sync::{AtomicU32, AtomicU64, cell::UnsafeCell, cpu, fork::ForkWord, ticks},
 };
+
+/// The ring of `engine` that a thread comes to first when its hint is `hint`: to park a thread in it.
+#[must_use]
+pub fn ring(engine: &crate::Engine, hint: usize) -> &Ring {
+    engine.core().ring(hint)
+}

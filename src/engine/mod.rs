@@ -100,6 +100,8 @@ impl Engine {
     /// What became of every span so far. Sums plain counters; call it from any thread, as often as you like.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
+        // A child process has a ledger of its own, also when it has not recorded yet.
+        let _ = self.core.settle();
         Ledger::of(&self.core)
     }
 
@@ -129,7 +131,7 @@ impl Engine {
     }
 
     /// Takes out every span that has ended before this call, as OTLP bytes: one `ScopeSpans.spans` element each, with Unix
-    /// times. Returns how many there were.
+    /// times. Returns how many there were. One drain runs at a time; the sink must not start another.
     pub fn drain(&self, mut sink: impl FnMut(&Scope, &[u8])) -> usize {
         let marks = self.core.marks();
         let mut drain = self.reading();
@@ -158,6 +160,11 @@ impl Engine {
             record.emit(anchors, &mut bytes);
             sink(scope, &bytes);
         })
+    }
+
+    /// The lanes, for the benches.
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     fn reading(&self) -> MutexGuard<'_, Drain> {

@@ -175,8 +175,10 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         Err(refusal)
     }
 
+    /// The ring that `hint` leads to.
     #[inline]
-    fn ring(&self, hint: usize) -> &Ring {
+    #[must_use]
+    pub fn ring(&self, hint: usize) -> &Ring {
         &self.rings[hint & (self.rings.len() - 1)]
     }
 

@@ -14,6 +14,12 @@ pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[expect(clippy::disallowed_types, reason = "this is the façade that the rest takes them from")]
 pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+/// Atomics for statics, which loom cannot make: for counters and switches that say nothing of other memory.
+#[expect(clippy::disallowed_types, reason = "this is the façade that the rest takes them from")]
+pub mod statics {
+    pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+}
+
 /// A number that many threads read and that says nothing about other memory.
 ///
 /// Every access is `Relaxed`: a counter is summed, never used to conclude that something else is visible. Where a count

@@ -1,6 +1,6 @@
 //! Calls that cannot mean what they say: ignored, and counted by kind.
 
-use crate::sync::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::statics::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// A way to call the API that has no effect, or not the one that was asked for.
 ///
@@ -46,25 +46,24 @@ impl Misuse {
     #[must_use]
     pub fn count(self) -> u64 {
         // ORDERING: Relaxed. A figure to report.
-        COUNTS.0[self as usize].load(Relaxed)
+        COUNTS[self as usize].load(Relaxed)
     }
 
     #[cold]
     pub(super) fn happened(self) {
         // ORDERING: Relaxed. A sum.
-        COUNTS.0[self as usize].fetch_add(1, Relaxed);
+        COUNTS[self as usize].fetch_add(1, Relaxed);
         // ORDERING: Relaxed. A switch that tests set before they begin.
-        assert!(!COUNTS.1.load(Relaxed), "spanring misuse: {self:?}");
+        assert!(!PANICS.load(Relaxed), "spanring misuse: {self:?}");
     }
 }
 
 /// Makes misuse panic, in tests that want to find it. Off until asked for; never use it in a service.
 pub fn panic_on_misuse(on: bool) {
     // ORDERING: Relaxed. A switch that tests set before they begin.
-    COUNTS.1.store(on, Relaxed);
+    PANICS.store(on, Relaxed);
 }
 
-struct Counts([AtomicU64; Misuse::ALL.len()], AtomicBool);
-
-static COUNTS: std::sync::LazyLock<Counts> =
-    std::sync::LazyLock::new(|| Counts(std::array::from_fn(|_| AtomicU64::new(0)), AtomicBool::new(false)));
+/// Plain statics: a lazy one could be interrupted by a signal handler that misuses as well, and wait for itself.
+static COUNTS: [AtomicU64; Misuse::ALL.len()] = [const { AtomicU64::new(0) }; Misuse::ALL.len()];
+static PANICS: AtomicBool = AtomicBool::new(false);
