@@ -2,51 +2,138 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
-use loom::{cell::UnsafeCell, model::Builder};
-use spanring::internals::{Ring, Shut};
+use loom::{
+    cell::UnsafeCell,
+    model::Builder,
+    thread::{self, JoinHandle},
+};
+use spanring::internals::{AtomicU32, Block, Class, Lanes, Offer, Ring, Shape, Shut};
 
 /// Bytes of a ring that a model wraps in a few steps: a record has at most one word, so none can tear.
 pub const RING_BYTES: usize = 64;
 /// Bytes of a ring whose records have two words.
 pub const WIDE_RING_BYTES: usize = 128;
 
-/// How often a running thread may be stopped for another: two find most bugs and are explored in seconds, three are for
-/// the night. `LOOM_MAX_PREEMPTIONS` overrides it.
+/// How often a running thread may be stopped for another: two find most bugs, and all models take seconds; with three they
+/// take a minute and more, which is for the night. `LOOM_MAX_PREEMPTIONS` overrides it.
 const PREEMPTIONS_MAX: usize = 2;
 /// Steps of one execution. loom's own bound of 1000 is less than what making an engine's lanes takes.
 const BRANCHES_MAX: usize = 20_000;
 
 /// Runs `check` in every order that loom tells apart, and returns what was noted in at least one of them: a model that
 /// never comes to the interesting place proves nothing, so each says which places it came to.
-pub fn model(check: impl Fn(&Seen) + Send + Sync + 'static) -> Seen {
-    let mut builder = Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS_MAX);
-    builder.max_branches = builder.max_branches.max(BRANCHES_MAX);
-    let seen = Seen::default();
-    let inner = seen.clone();
-    let n=Arc::new(std::sync::atomic::AtomicU64::new(0)); let m=n.clone();
-    builder.check(move || {m.fetch_add(1,std::sync::atomic::Ordering::Relaxed);check(&inner)});
- eprintln!("executions {n:?}");    seen
+///
+/// loom's partial-order reduction remembers only the last access to an atomic, so a load can hide an earlier one from it,
+/// and with that load the orders that matter. Which are hidden depends on who runs first; hence every order of birth of the
+/// threads is a run of its own.
+pub fn model(check: impl Fn(&Run) + Send + Sync + 'static) -> Run {
+    let mut run = Run::default();
+    let check = Arc::new(check);
+    while run.order == 0 || run.order < run.orders.load(SeqCst) {
+        let mut builder = Builder::new();
+        builder.preemption_bound.get_or_insert(PREEMPTIONS_MAX);
+        builder.max_branches = builder.max_branches.max(BRANCHES_MAX);
+        let (check, this) = (Arc::clone(&check), run.clone());
+        builder.check(move || {
+            this.executions.fetch_add(1, SeqCst);
+            check(&this);
+        });
+        run.order += 1;
+    }
+    println!("{} executions", run.executions.load(SeqCst));
+    run
 }
 
-/// What happened in at least one execution. It is outside of the model: noting something orders nothing.
+/// One run of a model: the order in which its threads are born, and what happened. The latter is outside of the model:
+/// noting something orders nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Seen(Arc<Mutex<BTreeSet<String>>>);
+pub struct Run {
+    order: usize,
+    /// How many orders there are. Known once threads were started.
+    orders: Arc<AtomicUsize>,
+    executions: Arc<AtomicUsize>,
+    seen: Arc<Mutex<BTreeSet<String>>>,
+}
 
-impl Seen {
+impl Run {
+    /// Runs `first` and `second` in threads of their own, and waits for both.
+    pub fn two<S, A, B>(&self, shared: &S, first: impl Role<S, A>, second: impl Role<S, B>) -> (A, B)
+    where
+        S: Clone + Send + Sync + 'static,
+        A: 'static,
+        B: 'static,
+    {
+        self.orders.store(2, SeqCst);
+        if self.order == 0 {
+            let (first, second) = (start(shared, first), start(shared, second));
+            (end(first), end(second))
+        } else {
+            let (second, first) = (start(shared, second), start(shared, first));
+            (end(first), end(second))
+        }
+    }
+
+    /// Runs three roles in threads of their own, and waits for all.
+    pub fn three<S, A, B, C>(
+        &self,
+        shared: &S,
+        first: impl Role<S, A>,
+        second: impl Role<S, B>,
+        third: impl Role<S, C>,
+    ) -> (A, B, C)
+    where
+        S: Clone + Send + Sync + 'static,
+        A: 'static,
+        B: 'static,
+        C: 'static,
+    {
+        const ORDERS: [[u8; 3]; 6] = [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1], [2, 0, 1], [1, 0, 2]];
+        self.orders.store(ORDERS.len(), SeqCst);
+        let (mut first, mut second, mut third) = (Some(first), Some(second), Some(third));
+        let (mut a, mut b, mut c) = (None, None, None);
+        for role in ORDERS[self.order] {
+            match role {
+                0 => a = first.take().map(|role| start(shared, role)),
+                1 => b = second.take().map(|role| start(shared, role)),
+                _ => c = third.take().map(|role| start(shared, role)),
+            }
+        }
+        let started = "each order has every role";
+        (end(a.expect(started)), end(b.expect(started)), end(c.expect(started)))
+    }
+
     /// Notes that an execution came here.
     pub fn note(&self, what: impl ToString) {
-        self.0.lock().expect("loom runs one thread at a time").insert(what.to_string());
+        self.seen.lock().expect("loom runs one thread at a time").insert(what.to_string());
     }
 
-    /// Fails unless exactly these things were noted.
+    /// Fails unless all of these were noted.
     pub fn expect<T: ToString>(&self, expected: impl IntoIterator<Item = T>) {
-        let expected: BTreeSet<_> = expected.into_iter().map(|what| what.to_string()).collect();
-        assert_eq!(*self.0.lock().expect("loom runs one thread at a time"), expected);
+        let seen = self.seen.lock().expect("loom runs one thread at a time");
+        for what in expected {
+            assert!(seen.contains(&what.to_string()), "no execution came to {:?}, only to {seen:?}", what.to_string());
+        }
     }
+}
+
+/// What a thread of a model does with what is shared.
+pub trait Role<S, R>: FnOnce(&S) -> R + 'static {}
+
+impl<S, R, F: FnOnce(&S) -> R + 'static> Role<S, R> for F {}
+
+fn start<S: Clone + Send + Sync + 'static, R: 'static>(shared: &S, role: impl Role<S, R>) -> JoinHandle<R> {
+    let shared = shared.clone();
+    thread::spawn(move || role(&shared))
+}
+
+fn end<R>(thread: JoinHandle<R>) -> R {
+    thread.join().expect("a panic ends the model before it comes here")
 }
 
 /// Values of which each is touched by one thread at a time. loom fails the model when two threads are in one of them, or
@@ -156,4 +243,29 @@ pub fn check_order(stamps: &[Stamp]) {
             assert!(earlier.number < later.number, "{later:?} came after {earlier:?}");
         }
     }
+}
+
+/// A table of links for `count` items of a stack.
+#[must_use]
+pub fn links(count: usize) -> Arc<[AtomicU32]> {
+    (0..count).map(|_| AtomicU32::new(0)).collect()
+}
+
+/// Lanes with as many rings, and as many blocks, all of which may be spilled.
+#[must_use]
+pub fn lanes(rings: usize, ring_bytes: usize, blocks: usize) -> Arc<Lanes<()>> {
+    let arena_bytes = blocks * Class::First.bytes();
+    let shape = Shape { lanes: rings, ring_bytes, arena_bytes, spill_bytes: arena_bytes, seats: 1 };
+    Lanes::new(shape, ()).expect("there is memory for a few blocks")
+}
+
+/// Offers a record of `len` bytes to the rings of `lanes`.
+pub fn offer_to(lanes: &Lanes<()>, hint: usize, stamp: Stamp, len: usize) -> Offer {
+    lanes.offer(hint, len, |bytes| stamp.fill(&mut bytes[..len]))
+}
+
+/// Writes `stamp` into the image of `block`, as a record of `len` bytes.
+pub fn fill<Owner>(block: &mut Block<Owner>, stamp: Stamp, len: usize) {
+    let (_, image, _) = block.open();
+    stamp.fill(&mut image[..len]);
 }

@@ -185,13 +185,19 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         }
     }
 
-    /// Reads the record of a block that came out of a list, and gives the block back to the pool; its size. The caller keeps
-    /// a count of the lanes of its own.
-    pub(super) fn free_listed(&self, number: u32, read: impl FnOnce(&[u8])) -> u64 {
+    /// Reads the record of a block that came out of a list, and gives the block back to the pool. The caller keeps a count of
+    /// the lanes of its own.
+    pub(super) fn free_listed(&self, number: u32, read: impl FnOnce(&[u8])) {
         let block = self.listed(number);
-        let bytes = block.class().bytes() as u64;
         // The block goes back also when `read` panics.
         read(&block.image()[..block.head().record_len as usize]);
+    }
+
+    /// Bytes of a block that came out of a list.
+    pub(super) fn listed_bytes(&self, number: u32) -> u64 {
+        let block = self.listed(number);
+        let bytes = block.class().bytes() as u64;
+        let _ = block.into_number();
         bytes
     }
 

@@ -2,7 +2,7 @@
 
 use std::hint;
 
-use super::stack::oldest_first;
+use super::stack::Chain;
 use crate::sync::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
@@ -91,7 +91,7 @@ impl<T> Hold<'_, T> {
         while self.of.word.compare_exchange(HELD, 0, Release, Relaxed).is_err() {
             // ORDERING: [note] Acquire. Every note on the stack, and its link, is as it was left.
             let top = self.of.word.fetch_and(HELD, Acquire) & !HELD;
-            oldest_first(links, top, |note| self.change(|value| apply(value, note)));
+            Chain::oldest_first(links, top).for_each(|note| self.change(|value| apply(value, note)));
         }
     }
 }

@@ -70,7 +70,7 @@ pub struct Lanes<Owner, Draft = ()> {
     taken: CachePadded<Counter>,
     /// Whether a reader exists. Written by [`Lanes::reader`] and the reader's drop.
     has_reader: AtomicBool,
-    /// The generation of the process that these lanes are fit for, or [`MOVING`]. Written by [`Lanes::settle`].
+    /// The generation of the process that these lanes are fit for, with [`MOVING`] while they are not yet. Written by [`Lanes::settle`].
     home: AtomicU32,
     /// Spans that were started while another thread was settling these lanes. Written by their threads.
     unsettled: Counter,
@@ -82,8 +82,8 @@ pub struct Lanes<Owner, Draft = ()> {
     owner: Owner,
 }
 
-/// A child process is putting the lanes in order.
-const MOVING: u32 = u32::MAX;
+/// Beside a generation: a thread of that process is putting the lanes in order. Generations stay below it.
+const MOVING: u32 = 1 << 31;
 
 /// What became of a finished span that asked for a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -255,9 +255,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         let Some(mut hold) = value.leave(self.pool.links(), number) else {
             return;
         };
-        let mut apply = |value: &mut T, number| {
-            self.free_listed(number, |note| apply(value, note));
-        };
+        let mut apply = |value: &mut T, number| self.free_listed(number, |note| apply(value, note));
         hold.change(|value| apply(value, number));
         hold.release(self.pool.links(), apply);
     }
@@ -312,19 +310,22 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         if home == here {
             return true;
         }
+        // A grandchild may find its parent's move half done; it is as foreign as any other generation.
+        let moving = here | MOVING;
         // ORDERING: [settle] Acquire on success, so that the reset stays behind it; Relaxed on failure.
-        if home == MOVING || self.home.compare_exchange(home, MOVING, Acquire, Relaxed).is_err() {
+        if home == moving || self.home.compare_exchange(home, moving, Acquire, Relaxed).is_err() {
             return false;
         }
         let started = self.seats.sum(Tally::Recording);
         let outcomes = [Tally::LaneFull, Tally::SpillFull, Tally::EndedClosed, Tally::Forked];
         let ended = outcomes.map(|tally| self.seats.sum(tally)).iter().sum::<u64>() + self.taken.load();
         for ring in &self.rings {
-            // SAFETY: `home` reads MOVING, and every start and end asks for the generation before it comes to a ring: no
+            // SAFETY: `home` says moving, and every start and end asks for the generation before it comes to a ring: no
             // other thread of this process is in one.
             let _was_held = unsafe { ring.abandon() };
         }
-        self.spill.take_all(self.pool.links(), |number| self.free_listed(number, |_| ()));
+        self.spill.take_all(self.pool.links(), |_| 0, |number| self.free_listed(number, |_| ()));
+        self.spill.abandon();
         self.seats.clear();
         self.taken.set(0);
         let lost = started.saturating_sub(ended);
@@ -397,7 +398,8 @@ impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
             // SAFETY: there is one reader at a time, and it is borrowed mutably.
             count += unsafe { ring.read(mark, &mut visit) };
         }
-        count + lanes.spill.take_all(lanes.pool.links(), |number| lanes.free_listed(number, &mut visit))
+        let size = |number| lanes.listed_bytes(number);
+        count + lanes.spill.take_all(lanes.pool.links(), size, |number| lanes.free_listed(number, &mut visit))
     }
 
     /// The lanes that are read.

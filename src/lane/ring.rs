@@ -9,7 +9,7 @@
 //! | label | Release side | Acquire side | carries | model |
 //! |---|---|---|---|---|
 //! | [lease] | `Lease::drop` | `Ring::enter`, `Ring::close` | the writer's own cells, from one holder to the next; the last tail | `lease.rs` |
-//! | [publish] | `Claim::publish` | `Ring::read`, `Ring::tail` | the record's bytes, and the tally made with it | `publish.rs` |
+//! | [publish] | `Claim::publish` | `Ring::read` | the record's bytes, and the tally made with it | `publish.rs` |
 //! | [reclaim] | `Ring::read` | `Lease::claim` | the room of what was read | `reclaim.rs` |
 //! | [spill] | `Spill::push` | `Spill::take_all` | a whole block | `spill.rs` |
 //! | [free] | `Stack::push` | `Stack::pop` | a block or a seat, with nobody left in it | `handover.rs` |
@@ -146,8 +146,9 @@ impl Ring {
     /// End of what is published now: the mark of a flush.
     #[must_use]
     pub fn tail(&self) -> u64 {
-        // ORDERING: [publish] Acquire. A reader that is given this mark finds the records below it whole.
-        self.tail.load(Acquire)
+        // ORDERING: Relaxed. A number to compare with: the reader takes the tail again, with an Acquire of its own. Whatever
+        // ended before the caller asked is below it by coherence.
+        self.tail.load(Relaxed)
     }
 
     /// Bytes that are published and not read.

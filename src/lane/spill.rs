@@ -2,7 +2,7 @@
 
 use std::hint;
 
-use super::stack::oldest_first;
+use super::stack::Chain;
 use crate::sync::{
     AtomicU32, Counter,
     Ordering::{Acquire, Relaxed, Release},
@@ -66,10 +66,11 @@ impl Spill {
         }
     }
 
-    /// Takes every block, oldest first, and hands each to `take`, which says how many bytes it has.
+    /// Takes every block, oldest first, and hands each to `take`. `size` says how many bytes a block has.
     ///
-    /// No block is popped alone, so a number that comes back cannot be mistaken for its earlier self.
-    pub fn take_all(&self, links: &[AtomicU32], mut take: impl FnMut(u32) -> u64) -> usize {
+    /// No block is popped alone, so a number that comes back cannot be mistaken for its earlier self. When `take` panics, the
+    /// blocks behind go back onto the stack.
+    pub fn take_all(&self, links: &[AtomicU32], size: impl Fn(u32) -> u64, mut take: impl FnMut(u32)) -> usize {
         // ORDERING: Relaxed. An empty stack is not worth a locked instruction; a push that is missed here is newer than
         // any flush that is under way, or was seen by it (its end happened before, so coherence shows it).
         if self.head.load(Relaxed) & !CLOSED == 0 {
@@ -77,24 +78,63 @@ impl Spill {
         }
         // ORDERING: [spill] Acquire. Every block on the stack, and its link, is as its pusher left it. Closed stays closed.
         let top = self.head.fetch_and(CLOSED, Acquire) & !CLOSED;
+        let mut rest = Rest { spill: self, links, chain: Chain::oldest_first(links, top) };
         let mut count = 0;
-        oldest_first(links, top, |block| {
-            self.bytes.sub_shared(take(block));
+        while let Some(block) = rest.chain.next() {
+            self.bytes.sub_shared(size(block));
+            take(block);
             count += 1;
-        });
+        }
         count
     }
 
     /// Refuses every later push. Blocks that are on the stack stay for the reader.
     pub fn close(&self) {
-        // ORDERING: [spill] Release, so that the pushes before stay published to the reader behind this value.
-        self.head.fetch_or(CLOSED, Release);
+        // ORDERING: Relaxed. Nothing comes with it, and an exchange of any ordering keeps the pushes before it published.
+        self.head.fetch_or(CLOSED, Relaxed);
+    }
+
+    /// Forgets the bytes of calls that were under way in the parent, in a child process whose stack is empty.
+    pub fn abandon(&self) {
+        self.bytes.set(0);
+    }
+
+    /// Puts a block back, past budget and closing: it was on the stack before.
+    fn put_back(&self, links: &[AtomicU32], block: u32) {
+        // ORDERING: Relaxed. Only a guess, which the exchange checks.
+        let mut head = self.head.load(Relaxed);
+        loop {
+            // ORDERING: Relaxed. The block is ours until the head's Release below shows it.
+            links[block as usize].store(head & !CLOSED, Relaxed);
+            // ORDERING: [spill] Release. As in `push`.
+            // ORDERING: Relaxed on failure: the value is only the next guess.
+            match self.head.compare_exchange(head, (head & CLOSED) | (block + 1), Release, Relaxed) {
+                Ok(_) => return,
+                Err(found) => head = found,
+            }
+            hint::spin_loop();
+        }
     }
 
     /// Bytes of the blocks on the stack.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load()
+    }
+}
+
+/// What is left of a stack that is being taken.
+struct Rest<'a> {
+    spill: &'a Spill,
+    links: &'a [AtomicU32],
+    chain: Chain<'a>,
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        for block in self.chain.by_ref() {
+            self.spill.put_back(self.links, block);
+        }
     }
 }
 
@@ -114,10 +154,7 @@ mod tests {
         }
         assert_eq!(spill.bytes(), 30);
         let mut taken = Vec::new();
-        let count = spill.take_all(&links, |block| {
-            taken.push(block);
-            10
-        });
+        let count = spill.take_all(&links, |_| 10, |block| taken.push(block));
         assert_eq!((count, spill.bytes()), (3, 0));
         assert_eq!(taken, [3, 1, 7]);
     }
@@ -128,7 +165,7 @@ mod tests {
         spill.push(&links, 0, 15).unwrap();
         assert_eq!(spill.push(&links, 1, 15), Err(SpillRefusal::Full));
         assert_eq!(spill.bytes(), 15);
-        spill.take_all(&links, |_| 15);
+        spill.take_all(&links, |_| 15, |_| ());
         assert_eq!(spill.push(&links, 1, 15), Ok(()));
     }
 
@@ -138,8 +175,25 @@ mod tests {
         spill.push(&links, 0, 10).unwrap();
         spill.close();
         assert_eq!(spill.push(&links, 1, 10), Err(SpillRefusal::Closed));
-        assert_eq!(spill.take_all(&links, |_| 10), 1);
+        assert_eq!(spill.take_all(&links, |_| 10, |_| ()), 1);
         assert_eq!(spill.push(&links, 1, 10), Err(SpillRefusal::Closed));
         assert_eq!(spill.bytes(), 0);
+    }
+
+    #[test]
+    fn panic_of_a_taker_keeps_the_blocks_behind() {
+        let (links, spill) = (links(), Spill::new(100));
+        for block in [3, 1, 7] {
+            spill.push(&links, block, 10).unwrap();
+        }
+        spill.close();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            spill.take_all(&links, |_| 10, |block| assert_ne!(block, 3, "the first"));
+        }));
+        assert!(caught.is_err());
+        assert_eq!(spill.bytes(), 20);
+        let mut taken = Vec::new();
+        spill.take_all(&links, |_| 10, |block| taken.push(block));
+        assert_eq!((taken, spill.bytes()), (vec![1, 7], 0));
     }
 }

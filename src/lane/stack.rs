@@ -86,24 +86,38 @@ impl Stack {
     }
 }
 
-/// Walks a chain that the caller owns from its bottom, which came first, to its top.
-pub(super) fn oldest_first(links: &[AtomicU32], top: u32, mut take: impl FnMut(u32)) {
-    let mut next = top;
-    let mut turned = 0;
-    while next != 0 {
-        let link = &links[next as usize - 1];
-        // ORDERING: Relaxed. The chain is the caller's own: it took it with an Acquire.
-        let below = link.load(Relaxed);
-        // ORDERING: Relaxed. As above.
-        link.store(turned, Relaxed);
-        turned = next;
-        next = below;
+/// A chain that its holder owns, walked from the bottom, which came first, to the top.
+pub(super) struct Chain<'a> {
+    links: &'a [AtomicU32],
+    next: u32,
+}
+
+impl<'a> Chain<'a> {
+    /// Turns the chain of `top` around.
+    pub(super) fn oldest_first(links: &'a [AtomicU32], top: u32) -> Self {
+        let mut turned = 0;
+        let mut next = top;
+        while next != 0 {
+            let link = &links[next as usize - 1];
+            // ORDERING: Relaxed. The chain is the holder's own: it took it with an Acquire.
+            let below = link.load(Relaxed);
+            // ORDERING: Relaxed. As above.
+            link.store(turned, Relaxed);
+            turned = next;
+            next = below;
+        }
+        Self { links, next: turned }
     }
-    while turned != 0 {
-        let item = turned - 1;
-        // ORDERING: Relaxed. As above; read before the item is given away.
-        turned = links[item as usize].load(Relaxed);
-        take(item);
+}
+
+impl Iterator for Chain<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let item = self.next.checked_sub(1)?;
+        // ORDERING: Relaxed. The chain is the holder's own; read before the item is given away.
+        self.next = self.links[item as usize].load(Relaxed);
+        Some(item)
     }
 }
 

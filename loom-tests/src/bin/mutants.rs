@@ -1,0 +1,292 @@
+//! Breaks the library in one place at a time, and requires that the model of that place fails.
+//!
+//! A model that passes proves something only if it fails where it should. Each row of [`MUTANTS`] is a mistake that somebody
+//! could make; the row names the model that must find it. The mutants are made in a copy of the repository.
+//! `cargo run --release --bin mutants lease` tries those of one model.
+//!
+//! Not in the list, because loom cannot find them, or because they are none:
+//!
+//! * `Ring::tail` with Relaxed. Only the number is used; the reader loads the tail itself, with Acquire, before it reads.
+//! * `Stack::pop`'s exchange with Relaxed on success. The head that it confirms was loaded with Acquire, and never recurs.
+//! * `Spill::close` with Relaxed. A read-modify-write continues the release sequence of the pushes before it.
+//! * The exchange of `Lanes::settle` with Relaxed on success. loom never moves a later access before an earlier one, and the
+//!   load before the exchange has the Acquire already.
+//! * An exchange with a weak failure ordering where the failed value is only the next guess: loom's failed exchange always
+//!   finds the newest value.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Output},
+};
+
+/// One mistake.
+struct Mutant {
+    /// What is wrong.
+    name: &'static str,
+    /// The model that must fail.
+    model: &'static str,
+    /// The file in `src/`.
+    file: &'static str,
+    /// Which occurrence of `from` is meant, from one; `ONLY` when there must be one.
+    nth: usize,
+    /// What to replace. Spaces and line ends do not count.
+    from: &'static str,
+    to: &'static str,
+}
+
+const ONLY: usize = 0;
+
+/// Shorthand for one row of the table.
+const fn mutant(
+    model: &'static str,
+    name: &'static str,
+    file: &'static str,
+    nth: usize,
+    [from, to]: [&'static str; 2],
+) -> Mutant {
+    Mutant { name, model, file, nth, from, to }
+}
+
+const RING: &str = "lane/ring.rs";
+const SPILL: &str = "lane/spill.rs";
+const STACK: &str = "lane/stack.rs";
+const BLOCK: &str = "lane/block.rs";
+const POOL: &str = "lane/pool.rs";
+const COMBINED: &str = "lane/combined.rs";
+const LANES: &str = "lane/mod.rs";
+
+#[rustfmt::skip] // One row, two lines: what is wrong, and how.
+const MUTANTS: &[Mutant] = &[
+    mutant("lease", "release of the lease is Relaxed", RING, ONLY,
+        ["lease.word.store(FREE, Release)", "lease.word.store(FREE, Relaxed)"]),
+    mutant("lease", "taking of the lease is Relaxed", RING, ONLY,
+        ["compare_exchange(FREE, HELD, Acquire, Relaxed)", "compare_exchange(FREE, HELD, Relaxed, Relaxed)"]),
+    mutant("lease", "held ring is entered", RING, ONLY,
+        ["Err(_) => Err(Shut::Held)", "Err(_) => Ok(Lease { ring: self })"]),
+    mutant("lease", "holder does not note where it stopped", RING, ONLY,
+        ["ring.lease.end.set(end);", ""]),
+    mutant("lease", "close takes the ring from under the holder", RING, ONLY,
+        ["Err(_) => false", "Err(_) => { self.lease.word.store(CLOSED, Relaxed); true }"]),
+    mutant("close", "close is Relaxed", RING, ONLY,
+        ["(FREE, CLOSED, Acquire, Acquire)", "(FREE, CLOSED, Relaxed, Acquire)"]),
+    mutant("close", "second close is Relaxed", RING, ONLY,
+        ["(FREE, CLOSED, Acquire, Acquire)", "(FREE, CLOSED, Acquire, Relaxed)"]),
+    mutant("close", "close does not wait for the holder", RING, ONLY,
+        ["Err(_) => false", "Err(_) => true"]),
+    mutant("close", "closed spill stack takes blocks", SPILL, ONLY,
+        ["if head & CLOSED != 0", "if false"]),
+    mutant("close", "close drops what is spilled", SPILL, ONLY,
+        ["head.fetch_or(CLOSED, Relaxed)", "head.swap(CLOSED, Release)"]),
+    mutant("publish", "store of the tail is Relaxed", RING, ONLY,
+        ["ring.tail.store(end, Release)", "ring.tail.store(end, Relaxed)"]),
+    mutant("publish", "reader's load of the tail is Relaxed", RING, ONLY,
+        ["let tail = self.tail.load(Acquire)", "let tail = self.tail.load(Relaxed)"]),
+    mutant("publish", "tail moves before the record is filled", RING, ONLY,
+        ["let at = self.end + self.padding;", "let at = self.end + self.padding; ring.tail.store(at + self.need, Release);"]),
+    mutant("reclaim", "store of the head is Relaxed", RING, ONLY,
+        ["head.store(self.at, Release)", "head.store(self.at, Relaxed)"]),
+    mutant("reclaim", "writer's load of the head is Relaxed", RING, ONLY,
+        ["reader.head.load(Acquire)", "reader.head.load(Relaxed)"]),
+    mutant("reclaim", "room is released before it is read", RING, ONLY,
+        ["let mut count = 0;", "let mut count = 0; self.reader.head.store(tail, Release);"]),
+    mutant("reclaim", "room is not checked", RING, 2,
+        ["> capacity {", "> u64::MAX {"]),
+    mutant("reclaim", "room is checked eight bytes short", RING, 2,
+        ["> capacity {", "> capacity + 8 {"]),
+    mutant("reclaim", "room for padding is not counted", RING, 2,
+        ["end + padding + need - cells.read_to.load() > capacity", "end + need - cells.read_to.load() > capacity"]),
+    mutant("reclaim", "record runs over the end", RING, ONLY,
+        ["if need > rest { rest } else { 0 }", "0"]),
+    mutant("flush", "flush reads past its marks", RING, ONLY,
+        ["tail.min(mark)", "tail.max(mark.min(0))"]),
+    mutant("flush", "flush leaves the spill stack", LANES, ONLY,
+        ["count + lanes.spill.take_all(", "count + Spill::new(0).take_all("]),
+    mutant("spill", "push is Relaxed", SPILL, ONLY,
+        ["(head, block + 1, Release, Relaxed)", "(head, block + 1, Relaxed, Relaxed)"]),
+    mutant("spill", "push does not compare", SPILL, ONLY,
+        ["self.head.compare_exchange(head, block + 1, Release, Relaxed)", "Ok::<_, u32>(self.head.swap(block + 1, Release))"]),
+    mutant("spill", "taking is Relaxed", SPILL, ONLY,
+        ["fetch_and(CLOSED, Acquire)", "fetch_and(CLOSED, Relaxed)"]),
+    mutant("spill", "taking does not empty the stack", SPILL, ONLY,
+        ["self.head.fetch_and(CLOSED, Acquire)", "self.head.load(Acquire)"]),
+    mutant("spill", "budget is not checked", SPILL, ONLY,
+        ["> self.bytes_max", "> u64::MAX"]),
+    mutant("spill", "refused bytes stay counted", SPILL, 1,
+        ["self.bytes.sub_shared(block_bytes);", ""]),
+    mutant("spill", "taken bytes stay counted", SPILL, ONLY,
+        ["self.bytes.sub_shared(size(block));", ""]),
+    mutant("handover", "push is Relaxed", STACK, ONLY,
+        ["(head, next, Release, Relaxed)", "(head, next, Relaxed, Relaxed)"]),
+    mutant("handover", "pop's first look is Relaxed", STACK, ONLY,
+        ["let mut head = self.head.load(Acquire)", "let mut head = self.head.load(Relaxed)"]),
+    mutant("handover", "pop's second look is Relaxed", STACK, ONLY,
+        ["u64::from(next), Acquire, Acquire)", "u64::from(next), Acquire, Relaxed)"]),
+    mutant("handover", "pop does not count", STACK, ONLY,
+        ["(head >> INDEX_BITS).wrapping_add(1)", "(head >> INDEX_BITS)"]),
+    mutant("handover", "push forgets the count", STACK, ONLY,
+        ["(head & !INDEX_MASK) | u64::from(first + 1)", "u64::from(first + 1)"]),
+    mutant("handover", "chain is not linked", STACK, ONLY,
+        ["links[last as usize].store(top(head), Relaxed);", ""]),
+    mutant("handover", "new blocks are cut without an exchange", POOL, ONLY,
+        ["self.carved.fetch_update(Relaxed, Relaxed, |carved| Some(carved + need).filter(|&end| end <= units))",
+         "{ let old = self.carved.load(Relaxed); if old + need > units { return None } self.carved.store(old + need, Relaxed); Ok::<u64, u64>(old) }"]),
+    mutant("handover", "block does not hold the lanes", BLOCK, ONLY,
+        ["unsafe { Arc::increment_strong_count(lanes.as_ptr()) };", ""]),
+    mutant("handover", "given block holds the lanes for ever", BLOCK, 1,
+        ["unsafe { Arc::decrement_strong_count(lanes.as_ptr()) };", ""]),
+    mutant("handover", "given group holds the lanes for ever", BLOCK, ONLY,
+        ["unsafe { Arc::decrement_strong_count(self.itself.as_ptr()) };", ""]),
+    mutant("reader", "taking of the reader is Relaxed", LANES, ONLY,
+        ["compare_exchange(false, true, Acquire, Relaxed)", "compare_exchange(false, true, Relaxed, Relaxed)"]),
+    mutant("reader", "return of the reader is Relaxed", LANES, ONLY,
+        ["has_reader.store(false, Release)", "has_reader.store(false, Relaxed)"]),
+    mutant("reader", "reader is taken without an exchange", LANES, ONLY,
+        ["self.has_reader.compare_exchange(false, true, Acquire, Relaxed).ok()?",
+         "(!self.has_reader.load(Acquire)).then(|| self.has_reader.store(true, Relaxed))?"]),
+    mutant("settle", "end of settling is Relaxed", LANES, ONLY,
+        ["self.home.store(here, Release)", "self.home.store(here, Relaxed)"]),
+    mutant("settle", "finding the lanes settled is Relaxed", LANES, ONLY,
+        ["self.home.load(Acquire)", "self.home.load(Relaxed)"]),
+    mutant("settle", "settling starts without an exchange", LANES, ONLY,
+        ["self.home.compare_exchange(home, moving, Acquire, Relaxed).is_err()", "{ self.home.store(moving, Relaxed); false }"]),
+    mutant("settle", "settling is over when it starts", LANES, ONLY,
+        ["self.home.compare_exchange(home, moving,", "self.home.compare_exchange(home, here,"]),
+    mutant("settle", "lease of the parent's thread stays", RING, ONLY,
+        ["self.lease.word.store(FREE, Relaxed)", "()"]),
+    mutant("combine", "holder has not seen the last one", COMBINED, ONLY,
+        ["AcqRel, Relaxed)", "Release, Relaxed)"]),
+    mutant("combine", "note is left Relaxed", COMBINED, ONLY,
+        ["AcqRel, Relaxed)", "Acquire, Relaxed)"]),
+    mutant("combine", "holder without a note has not seen the last one", COMBINED, ONLY,
+        ["compare_exchange(0, HELD, Acquire, Relaxed)", "compare_exchange(0, HELD, Relaxed, Relaxed)"]),
+    mutant("combine", "release of the value is Relaxed", COMBINED, ONLY,
+        ["compare_exchange(HELD, 0, Release, Relaxed)", "compare_exchange(HELD, 0, Relaxed, Relaxed)"]),
+    mutant("combine", "notes are taken Relaxed", COMBINED, ONLY,
+        ["fetch_and(HELD, Acquire)", "fetch_and(HELD, Relaxed)"]),
+    mutant("combine", "value is released over late notes", COMBINED, ONLY,
+        ["while self.of.word.compare_exchange(HELD, 0, Release, Relaxed).is_err()", "while { self.of.word.swap(0, Release); false }"]),
+    mutant("combine", "note hides the notes below", COMBINED, ONLY,
+        ["store(word & !HELD, Relaxed)", "store(0, Relaxed)"]),
+    mutant("lanes", "one ring is tried", LANES, ONLY,
+        ["const TRIES: usize = 3", "const TRIES: usize = 1"]),
+    mutant("lanes", "full rings are called busy", LANES, ONLY,
+        ["refusal = Offer::Full", "()"]),
+    mutant("lanes", "held ring keeps the others open", LANES, ONLY,
+        ["ring.close() && closed", "closed && ring.close()"]),
+];
+
+fn main() -> ExitCode {
+    let wanted = env::args().nth(1);
+    let mut models: Vec<_> = MUTANTS.iter().map(|mutant| mutant.model).collect();
+    models.dedup();
+    models.retain(|model| wanted.as_deref().is_none_or(|wanted| wanted == *model));
+    let copy = Copy::new();
+    let (mut count, mut survivors) = (0, 0);
+    println!("{:<50} | {:<8} | killed", "mutant", "model");
+    for model in models {
+        // What fails without a mutant says nothing about one.
+        let output = copy.test(model);
+        assert!(output.status.success(), "the model `{model}` fails as it is:\n{}", text(&output));
+        for mutant in MUTANTS.iter().filter(|mutant| mutant.model == model) {
+            let verdict = copy.verdict(mutant);
+            count += 1;
+            survivors += usize::from(verdict.is_none());
+            let verdict = verdict.unwrap_or_else(|| "NO: it survives".into());
+            println!("{:<50} | {model:<8} | {verdict}", mutant.name);
+        }
+    }
+    println!("{count} mutants, {survivors} survive");
+    if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A copy of the repository, whose library is broken and mended again.
+struct Copy {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Copy {
+    /// Copies what has changed since the last time, so that the rest needs no compiling.
+    fn new() -> Self {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let target = package.join("target");
+        let root = target.join("mutants");
+        let source = package.parent().expect("the package lies in the repository");
+        copy(source, &root).unwrap_or_else(|error| panic!("copy to {}: {error}", root.display()));
+        Self { root, target }
+    }
+
+    /// What the model says of the mutant: the panic that ended it, or `None` when it noticed nothing.
+    fn verdict(&self, mutant: &Mutant) -> Option<String> {
+        let path = self.root.join("src").join(mutant.file);
+        let original = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let broken =
+            replace(&original, mutant).unwrap_or_else(|error| panic!("{}: {}: {error}", mutant.file, mutant.name));
+        fs::write(&path, broken).expect("the copy is ours");
+        let output = self.test(mutant.model);
+        fs::write(&path, original).expect("the copy is ours");
+        let text = text(&output);
+        assert!(!text.contains("could not compile"), "{}: what does not compile is no mutant:\n{text}", mutant.name);
+        // Without a panic it was not the model that ended it.
+        let panic = text.lines().skip_while(|line| !line.contains(" panicked at ")).nth(1);
+        panic.filter(|_| !output.status.success()).map(|line| line.trim().chars().take(80).collect())
+    }
+
+    fn test(&self, model: &str) -> Output {
+        // The flags come from `.cargo/config.toml` above: the copy lies inside of this package.
+        let mut command = Command::new(env!("CARGO"));
+        // Not captured: what a test that crashes has said before would be lost.
+        command.args(["test", "--release", "--quiet", "--test", model, "--", "--nocapture"]);
+        command.current_dir(self.root.join("loom-tests"));
+        // The same target folder, so that loom and the like are compiled once.
+        command.env("CARGO_TARGET_DIR", &self.target).env("RUST_BACKTRACE", "0");
+        command.output().unwrap_or_else(|error| panic!("cargo: {error}"))
+    }
+}
+
+/// The text with the mutant's mistake in it.
+fn replace(text: &str, mutant: &Mutant) -> Result<String, String> {
+    // Both without white space, and for each letter where it stands in the text.
+    let letters: Vec<(usize, char)> = text.char_indices().filter(|(_, letter)| !letter.is_whitespace()).collect();
+    let from: Vec<char> = mutant.from.chars().filter(|letter| !letter.is_whitespace()).collect();
+    let is_match = |window: &[(usize, char)]| window.iter().map(|(_, letter)| letter).eq(&from);
+    let found: Vec<_> = letters.windows(from.len()).filter(|window| is_match(window)).collect();
+    let window = match mutant.nth {
+        ONLY if found.len() == 1 => found[0],
+        ONLY => return Err(format!("`{}` is there {} times", mutant.from, found.len())),
+        nth => found.get(nth - 1).ok_or_else(|| format!("`{}` is there {} times", mutant.from, found.len()))?,
+    };
+    let (start, (last, letter)) = (window[0].0, window[window.len() - 1]);
+    Ok([&text[..start], mutant.to, &text[last + letter.len_utf8()..]].concat())
+}
+
+/// Copies files that differ, and removes those that are gone. Build outputs and hidden files stay behind.
+fn copy(source: &Path, target: &Path) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    let mut names = vec![];
+    for entry in fs::read_dir(source)? {
+        let (name, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+        if name == "target" || name.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let place = target.join(&name);
+        if path.is_dir() {
+            copy(&path, &place)?;
+        } else if fs::read(&place).ok() != Some(fs::read(&path)?) {
+            fs::copy(&path, &place)?;
+        }
+        names.push(name);
+    }
+    for entry in fs::read_dir(target)? {
+        let entry = entry?;
+        if !names.contains(&entry.file_name()) {
+            if entry.path().is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        }
+    }
+    Ok(())
+}
+
+fn text(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
+}
