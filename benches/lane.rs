@@ -16,6 +16,7 @@ use spanring::{
 };
 
 #[path = "workload/mod.rs"]
+#[allow(dead_code, reason = "other benches use the rest")]
 mod workload;
 use workload::{Drained, order, w1};
 

@@ -109,9 +109,9 @@ pub enum OwnedValue {
     /// Bytes.
     Bytes(Vec<u8>),
     /// An array.
-    Array(Vec<OwnedValue>),
+    Array(Vec<Self>),
     /// A map.
-    Map(Vec<(String, OwnedValue)>),
+    Map(Vec<(String, Self)>),
 }
 
 impl From<&str> for OwnedValue {

@@ -21,7 +21,7 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 fn remote(trace_flags: u8, trace_state: &str) -> SpanContext {
-    let state = TraceState::new(trace_state).unwrap();
+    let state = TraceState::new(trace_state).expect("it is valid");
     SpanContext::remote(TraceId([7; 16]), SpanId([8; 8]), trace_flags, state)
 }
 
@@ -29,7 +29,7 @@ fn remote(trace_flags: u8, trace_state: &str) -> SpanContext {
 fn clocked() -> (Engine, FakeClock) {
     let fake = FakeClock::at(at(1000));
     let config = Config { memory_budget: 4 << 20, clock: Some(Clock::fake(&fake)), ..Config::default() };
-    (Engine::start(config).unwrap(), fake)
+    (Engine::start(config).expect("the configuration is good"), fake)
 }
 
 fn one(key: &str, value: impl Into<OwnedValue>) -> Vec<(String, OwnedValue)> {

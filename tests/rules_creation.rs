@@ -21,12 +21,12 @@ const SAMPLED: u8 = 0x01;
 const RANDOM: u8 = 0x02;
 
 fn remote(trace_flags: u8, trace_state: &str) -> SpanContext {
-    let state = TraceState::new(trace_state).unwrap();
+    let state = TraceState::new(trace_state).expect("it is valid");
     SpanContext::remote(TraceId([7; 16]), SpanId([8; 8]), trace_flags, state)
 }
 
 fn sampling(sampling: Sampling) -> Engine {
-    Engine::start(Config { memory_budget: 4 << 20, sampling, ..Config::default() }).unwrap()
+    Engine::start(Config { memory_budget: 4 << 20, sampling, ..Config::default() }).expect("the configuration is good")
 }
 
 // ---- CRE: creation, ids, flags.
@@ -41,12 +41,12 @@ struct CountedIds {
 
 impl IdSource for CountedIds {
     fn trace_id(&self) -> TraceId {
-        self.asked.lock().unwrap().push("trace");
+        self.asked.lock().expect("no test panics with it").push("trace");
         TraceId([self.next.fetch_add(1, Relaxed) + 1; 16])
     }
 
     fn span_id(&self) -> SpanId {
-        self.asked.lock().unwrap().push("span");
+        self.asked.lock().expect("no test panics with it").push("span");
         SpanId([self.next.fetch_add(1, Relaxed) + 1; 8])
     }
 
@@ -59,7 +59,7 @@ fn counted(sampling: Sampling, is_random: bool) -> (Engine, Arc<Mutex<Vec<&'stat
     let ids = CountedIds { is_random, ..CountedIds::default() };
     let asked = Arc::clone(&ids.asked);
     let config = Config { memory_budget: 4 << 20, sampling, ids: Some(Box::new(ids)), ..Config::default() };
-    (Engine::start(config).unwrap(), asked)
+    (Engine::start(config).expect("the configuration is good"), asked)
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 fn remote(trace_flags: u8, trace_state: &str) -> SpanContext {
-    let state = TraceState::new(trace_state).unwrap();
+    let state = TraceState::new(trace_state).expect("it is valid");
     SpanContext::remote(TraceId([7; 16]), SpanId([8; 8]), trace_flags, state)
 }
 
@@ -58,21 +58,21 @@ fn message(change: impl FnOnce(&mut Span)) -> Vec<u8> {
 }
 
 fn decoded(message: &[u8]) -> WireSpan {
-    WireSpan::decode(message).unwrap()
+    WireSpan::decode(message).expect("it is a span")
 }
 
 // ---- Raw protobuf.
 
-const VARINT: u8 = 0;
-const FIXED64: u8 = 1;
-const LEN: u8 = 2;
-const FIXED32: u8 = 5;
+const VARINT: u64 = 0;
+const FIXED64: u64 = 1;
+const LEN: u64 = 2;
+const FIXED32: u64 = 5;
 
 #[derive(Debug)]
 struct Field<'a> {
     number: u64,
-    wire: u8,
-    /// The content; of a varint its value as eight bytes.
+    wire: u64,
+    /// The content; of a varint its bytes.
     bytes: &'a [u8],
 }
 
@@ -80,16 +80,15 @@ fn fields(mut bytes: &[u8]) -> Vec<Field<'_>> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
         let tag = varint(&mut bytes);
-        let wire = u8::try_from(tag & 7).unwrap();
-        let whole = bytes;
+        let wire = tag & 7;
         let len = match wire {
             VARINT => {
-                varint(&mut bytes);
-                bytes = whole;
-                whole.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1
+                let mut rest = bytes;
+                varint(&mut rest);
+                bytes.len() - rest.len()
             }
             FIXED64 => 8,
-            LEN => usize::try_from(varint(&mut bytes)).unwrap(),
+            LEN => usize::try_from(varint(&mut bytes)).expect("it is shorter than the message"),
             FIXED32 => 4,
             _ => panic!("wire type {wire}"),
         };
@@ -115,7 +114,7 @@ fn varint(bytes: &mut &[u8]) -> u64 {
     panic!("a varint has ten bytes at most");
 }
 
-fn numbers(message: &[u8]) -> Vec<(u64, u8)> {
+fn numbers(message: &[u8]) -> Vec<(u64, u64)> {
     let mut numbers: Vec<_> = fields(message).iter().map(|field| (field.number, field.wire)).collect();
     numbers.sort_unstable();
     numbers
@@ -221,6 +220,34 @@ fn pb_02_fields_have_the_numbers_and_types_of_trace_proto() {
 fn pb_02_plain_root_has_neither_parent_nor_anything_empty() {
     let expected = [(1, LEN), (2, LEN), (5, LEN), (6, VARINT), (7, FIXED64), (8, FIXED64), (16, FIXED32)];
     assert_eq!(numbers(&message(|_| ())), expected);
+}
+
+/// A decoder takes the last of several; strict readers refuse them.
+#[test]
+fn pb_02_fields_that_were_changed_come_once() {
+    let engine = engine(SpanLimits::default());
+    let tracer = engine.tracer("t");
+    let mut own = tracer.span("first").parent(&remote(1, "a=1")).start();
+    for name in ["second, longer", "3", ""] {
+        own.set("key", name);
+        own.rename(name);
+        own.status(Status::Error(name));
+        own.status(Status::Error("again"));
+    }
+    own.status(Status::Ok);
+    own.end();
+    let shared = tracer.span("first").start().share();
+    for name in ["second, longer", "3", ""] {
+        shared.set("key", name);
+        shared.rename(name);
+        shared.status(Status::Error(name));
+        shared.status(Status::Error("again"));
+    }
+    shared.end();
+    for message in messages(&engine) {
+        let numbers = numbers(&message);
+        assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]), "{numbers:?}");
+    }
 }
 
 #[test]
@@ -350,11 +377,29 @@ fn pb_05_keys_are_unique_in_spans_events_links_and_maps_and_the_last_value_wins(
     for collection in [&wire.attributes, &wire.events[0].attributes, &wire.links[0].attributes] {
         assert_eq!(unique_keys(collection), 3, "the collection, `map`, and `m` in it");
         assert_eq!(collection.len(), 8);
-        for attribute in collection.iter().filter(|attribute| attribute.key != "map") {
-            let index = keys.iter().rposition(|key| *key == attribute.key).unwrap();
-            let last = any_value::Value::IntValue(i64::try_from(index).unwrap());
-            assert_eq!(attribute.value.as_ref().unwrap().value, Some(last));
-        }
+        last_wins(collection, &keys);
+        let map = collection.iter().find(|attribute| attribute.key == "map").and_then(inner_map);
+        let last = map.and_then(|map| map.iter().find(|entry| entry.key == "m")).and_then(inner_map);
+        last_wins(last.expect("the last `m` is a map"), &keys);
+    }
+}
+
+fn inner_map(attribute: &KeyValue) -> Option<&[KeyValue]> {
+    match attribute.value.as_ref()?.value.as_ref()? {
+        any_value::Value::KvlistValue(map) => Some(&map.values),
+        _ => None,
+    }
+}
+
+/// Each of `keys` has the place of its last occurrence as its value.
+fn last_wins(attributes: &[KeyValue], keys: &[String]) {
+    for (index, key) in keys.iter().enumerate().filter(|(index, key)| !keys[index + 1..].contains(key)) {
+        let attribute = attributes.iter().find(|attribute| attribute.key == *key).expect("each key is there");
+        let last = i64::try_from(index).expect("there are few");
+        assert_eq!(
+            attribute.value.as_ref().and_then(|value| value.value.clone()),
+            Some(any_value::Value::IntValue(last))
+        );
     }
 }
 

@@ -24,14 +24,13 @@ fn span_comes_out_as_it_was_recorded() {
     assert_eq!(root.attributes.len(), 4);
     assert_eq!(root.status_message, "boom");
     assert_eq!(root.events[0].name, "cache.miss");
-    println!("{root:#?}");
     let ledger = engine.ledger();
     assert!(ledger.is_closed());
     assert_eq!(ledger.drained, 2);
 }
 
 #[test]
-fn shared() {
+fn shared_span_takes_changes_from_all_threads_until_its_end() {
     let engine = Engine::start(Config::default()).unwrap();
     let tracer = engine.tracer("shop");
     let span = tracer.span("x").start().share();
@@ -46,7 +45,6 @@ fn shared() {
     span.set("late", 1);
     let spans = testing::finished(&engine);
     assert_eq!(spans.len(), 1);
-    println!("{:#?}", spans[0]);
     assert_eq!(spans[0].name, "y");
     assert_eq!(spans[0].attributes.len(), 2);
     assert_eq!(spans[0].status_code, 1);

@@ -30,6 +30,7 @@ const EVERYTHING: &[&str] = &["*"];
 
 const UNSAFE_PLACES: &[&str] = &["src/lane/", "src/sync/", "src/transport/driver/uring.rs"];
 const CFG_PLACES: &[&str] = &["src/sync/", "src/transport/driver/mod.rs", "src/lib.rs"];
+const MACHINE_PLACES: &[&str] = &["src/sync/", "src/bin/"];
 const LABEL_TABLE: &str = "src/lane/ring.rs";
 const ORDERINGS: &[&str] = &["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
 
@@ -60,6 +61,7 @@ rules! {
     files_and_functions_hold_one_idea: each(&["src"], sizes);
     nothing_is_left_for_later_and_nothing_sleeps: each(&["src", "tests", "loom-tests"], leftovers);
     conditional_code_stays_in_its_places: each(&["src"], conditions);
+    machine_is_reached_through_its_door: each(&["src"], machine);
     nothing_is_imported_by_glob: each(&["src"], globs);
     source_files_are_reachable: unreachable(&sources("src"));
     results_named_in_the_readme_exist: results("README.md", &text("README.md"), &exists);
@@ -230,6 +232,14 @@ fn conditions(source: &Source) -> Vec<String> {
     };
     let advice = format!("choose by configuration only in {CFG_PLACES:?}");
     source.flag(is_condition, &advice)
+}
+
+fn machine(source: &Source) -> Vec<String> {
+    let forms =
+        ["atomic::", "std::cell::UnsafeCell", "Instant::now", "SystemTime::now", "thread::spawn", "thread::Builder"];
+    let free = source.is_in(MACHINE_PLACES);
+    let goes_around = |_, line: &Line| !free && !line.is_test && forms.iter().any(|form| line.code.contains(form));
+    source.flag(goes_around, "take atomics, clocks and threads from `sync`, so that loom and the fake clock see them")
 }
 
 fn globs(source: &Source) -> Vec<String> {
@@ -648,6 +658,10 @@ fn each_rule_refuses_its_bad_snippet_once_and_passes_its_good_one() {
             "#[cfg(unix)]\nfn f() {}" => "#[cfg(test)]\nfn f() { if cfg!(miri) {} }";
         conditions "src/drain.rs":
             "fn f() { cfg!(loom) }" => "fn f() { cfg!(debug_assertions) }";
+        machine "src/lane/ring.rs":
+            "use std::sync::atomic::AtomicU64;" => "use crate::sync::AtomicU64;";
+        machine "src/trace/span.rs":
+            "let a = std::time::Instant::now();" => "#[cfg(test)]\nmod tests {\n    fn f() { Instant::now() }\n}";
         globs "src/drain.rs":
             "use super::*;" => "use super::A;\n#[cfg(test)]\nmod tests {\n    use super::*;\n}";
     ] {

@@ -1,4 +1,4 @@
-//! The workloads that benches, demo and instruction counts share: W0, W1, W2, and an engine that is drained on the side.
+//! The workloads that benches and instruction counts share: W0, W1, W2, and an engine that is drained on the side.
 
 use std::{
     hint::black_box,

@@ -264,8 +264,12 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     #[must_use]
     pub fn close(&self) -> bool {
         self.spill.close();
-        // No short cut: a ring that is held must not keep the others open.
-        self.rings.iter().fold(true, |closed, ring| ring.close() && closed)
+        let mut is_closed = true;
+        for ring in &self.rings {
+            // Each in its turn: one that is held must not keep the others open.
+            is_closed &= ring.close();
+        }
+        is_closed
     }
 
     /// The one who takes spans out; `None` while there is one.

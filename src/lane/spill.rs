@@ -80,7 +80,7 @@ impl Spill {
         let top = self.head.fetch_and(CLOSED, Acquire) & !CLOSED;
         let mut rest = Rest { spill: self, links, chain: Chain::oldest_first(links, top) };
         let mut count = 0;
-        while let Some(block) = rest.chain.next() {
+        for block in rest.chain.by_ref() {
             self.bytes.sub_shared(size(block));
             take(block);
             count += 1;

@@ -22,7 +22,7 @@ const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 
 impl Stack {
     /// One more than the largest number that fits.
-    pub const LIMIT: usize = INDEX_MASK as usize - 1;
+    pub const LIMIT: usize = (1 << INDEX_BITS) - 2;
 
     /// An empty stack.
     #[must_use]
@@ -127,7 +127,6 @@ impl Default for Stack {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the mask leaves twenty-eight bits")]
 fn top(head: u64) -> u32 {
     (head & INDEX_MASK) as u32
 }

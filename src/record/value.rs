@@ -82,10 +82,7 @@ const fn hash(name: &[u8]) -> u32 {
     // Odd constants with well-spread bits: the fractional part of the golden ratio, and of the square root of two.
     let mixed = (head ^ (len as u64)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
         ^ tail.wrapping_mul(0x6A09_E667_F3BC_C909).rotate_left(29);
-    #[expect(clippy::cast_possible_truncation, reason = "the shift leaves thirty-two bits")]
-    {
-        (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
-    }
+    (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
 }
 
 #[inline]
@@ -123,9 +120,9 @@ pub enum Value<'a> {
     /// An array of texts.
     Strs(&'a [&'a str]),
     /// An array of anything.
-    Array(&'a [Value<'a>]),
+    Array(&'a [Self]),
     /// A map; of equal keys the last wins.
-    Map(&'a [(&'a str, Value<'a>)]),
+    Map(&'a [(&'a str, Self)]),
 }
 
 macro_rules! value_from {

@@ -100,7 +100,6 @@ impl<'a> Out<'a> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the mask leaves seven bits")]
 #[inline]
 fn low_seven(value: u64) -> u8 {
     (value & 0x7F) as u8

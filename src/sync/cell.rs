@@ -6,11 +6,9 @@ pub use loom::cell::UnsafeCell;
 /// std's cell with loom's way of asking for the content.
 #[cfg(not(loom))]
 #[derive(Debug)]
-#[expect(clippy::disallowed_types, reason = "this is the cell that the rest takes")]
 pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 #[cfg(not(loom))]
-#[expect(clippy::disallowed_types, reason = "this is the cell that the rest takes")]
 impl<T> UnsafeCell<T> {
     /// A cell with `value` in it.
     pub fn new(value: T) -> Self {

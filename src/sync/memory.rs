@@ -29,7 +29,6 @@ impl Memory {
 
     /// Length in bytes, never zero.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.len
     }

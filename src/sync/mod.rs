@@ -11,13 +11,11 @@ pub mod ticks;
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(loom))]
-#[expect(clippy::disallowed_types, reason = "this is the façade that the rest takes them from")]
 pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Atomics for statics, which loom cannot make: for counters and switches that say nothing of other memory.
-#[expect(clippy::disallowed_types, reason = "this is the façade that the rest takes them from")]
+/// What loom has no counterpart of: atomics for statics, which say nothing of other memory, and the compiler's own fence.
 pub mod statics {
-    pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 }
 
 /// A number that many threads read and that says nothing about other memory.

@@ -20,7 +20,6 @@ impl Region {
 
     /// Length in bytes, never zero.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -104,7 +103,7 @@ mod imp {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             // SAFETY: a prefetch changes no memory and cannot fault; processors without it run it as a no-op.
             unsafe {
-                core::arch::asm!("prefetchw [{}]", in(reg) self.0.at(at).as_ptr(), options(nomem, nostack, preserves_flags));
+                core::arch::asm!("prefetchw [{}]", in(reg) self.0.at(at).as_ptr(), options(readonly, nostack, preserves_flags));
             }
             #[cfg(not(all(target_arch = "x86_64", not(miri))))]
             let _ = at;

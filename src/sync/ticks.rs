@@ -62,7 +62,6 @@ mod libc_clock {
 }
 
 #[cfg(not(unix))]
-#[expect(clippy::disallowed_methods, reason = "this is the clock that the rest takes its readings from")]
 fn since(wall: bool) -> u64 {
     use std::{
         sync::OnceLock,

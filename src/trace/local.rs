@@ -1,19 +1,19 @@
 //! What each thread has for itself: its share of the lanes, and its random ids.
 
-use std::{
-    cell::RefCell,
-    mem::ManuallyDrop,
-    sync::{
-        Arc,
-        atomic::{Ordering::SeqCst, compiler_fence},
-    },
-};
+use std::{cell::RefCell, mem::ManuallyDrop, sync::Arc};
 
 use super::{
     ids::RandomIds,
     recorder::{Core, Recorder},
 };
-use crate::{lane, record::Draft, sync::thread};
+use crate::{
+    lane,
+    record::Draft,
+    sync::{
+        statics::{Ordering::SeqCst, compiler_fence},
+        thread,
+    },
+};
 
 /// A thread's private state, for the engine that it recorded to last.
 #[derive(Debug)]

@@ -30,7 +30,6 @@ impl Tracer {
 
     /// Begins to describe a span. Nothing is recorded before [`SpanBuilder::start`].
     #[inline]
-    #[must_use]
     pub fn span<'a>(&'a self, name: &'a str) -> SpanBuilder<'a> {
         SpanBuilder { tracer: self, name, kind: Kind::Internal, parent: None, start: None, attributes: &[], links: &[] }
     }

@@ -7,7 +7,7 @@ use spanring::{
 
 /// An engine of these limits: small, because each test starts its own.
 pub fn engine(limits: SpanLimits) -> Engine {
-    Engine::start(Config { memory_budget: 4 << 20, limits, ..Config::default() }).unwrap()
+    Engine::start(Config { memory_budget: 4 << 20, limits, ..Config::default() }).expect("the configuration is good")
 }
 
 /// The one span that has ended. Nothing is lost and nothing is open.

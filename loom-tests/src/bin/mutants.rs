@@ -173,7 +173,7 @@ const MUTANTS: &[Mutant] = &[
     mutant("lanes", "full rings are called busy", LANES, ONLY,
         ["refusal = Offer::Full", "()"]),
     mutant("lanes", "held ring keeps the others open", LANES, ONLY,
-        ["ring.close() && closed", "closed && ring.close()"]),
+        ["is_closed &= ring.close();", "if is_closed { is_closed = ring.close(); }"]),
 ];
 
 fn main() -> ExitCode {

@@ -72,6 +72,7 @@ pub fn run(options: Options) -> ExitCode {
         collect();
         thread::park_timeout(Duration::from_millis(1));
     }
+    // ORDERING: Relaxed. A worker that learns of it late makes a request more; joining it makes its counts visible.
     stop.store(true, Relaxed);
     let cpu: Duration = workers.into_iter().filter_map(|worker| worker.join().ok()).sum();
     collect();
@@ -84,6 +85,7 @@ fn work(tracer: &Tracer, rate: u64, stop: &AtomicBool) -> Duration {
     let start = Instant::now();
     let mut busy = Duration::ZERO;
     let mut requests = 0u64;
+    // ORDERING: Relaxed. As where it is stored.
     while !stop.load(Relaxed) {
         let ahead =
             rate > 0 && requests * SPANS > u64::try_from(start.elapsed().as_micros()).unwrap_or(0) * rate / 1_000_000;
