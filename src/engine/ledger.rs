@@ -56,7 +56,8 @@ impl Ledger {
         let sum = |tally| core.seats().sum(tally);
         // Later stages first: a span that moves on meanwhile is then seen where it was before, and no term goes negative.
         let drained = core.taken();
-        let accepted = sum(Tally::Queued) + sum(Tally::Spilled);
+        // A spilled span is counted after it is on the stack, so the drain may have it before its count.
+        let accepted = (sum(Tally::Queued) + sum(Tally::Spilled)).max(drained);
         let ended_closed = sum(Tally::EndedClosed);
         let (lane_full, spill_full) = (sum(Tally::LaneFull), sum(Tally::SpillFull));
         let sibling_hits = sum(Tally::Sibling);

@@ -6,7 +6,7 @@ mod sizing;
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 pub use config::{Config, ConfigError};
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Engine {
     core: Arc<Core>,
-    drain: Mutex<Drain>,
+    drains: Drains,
     memory_budget: usize,
 }
 
@@ -33,6 +33,23 @@ pub struct Engine {
 struct Drain {
     reader: Option<Reader<Recorder, Draft>>,
     anchors: Anchors,
+}
+
+/// The drain of this process, and of the child processes that come from it.
+///
+/// A child cannot use its parent's drain: a thread of the parent may have held the lock when the child was made, and will
+/// never give it back there.
+#[derive(Debug)]
+struct Drains {
+    generation: u32,
+    drain: Mutex<Drain>,
+    child: OnceLock<Box<Drains>>,
+}
+
+impl Drains {
+    fn new(generation: u32, drain: Drain) -> Self {
+        Self { generation, drain: Mutex::new(drain), child: OnceLock::new() }
+    }
 }
 
 /// Why an engine did not start.
@@ -87,8 +104,8 @@ impl Engine {
         let recorder = Recorder::new(clock, config.limits, config.sampling, config.ids);
         let core =
             Lanes::new(shape, recorder).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
-        let drain = Mutex::new(Drain { reader: core.reader(), anchors });
-        Ok(Self { core, drain, memory_budget })
+        let drains = Drains::new(core.generation(), Drain { reader: core.reader(), anchors });
+        Ok(Self { core, drains, memory_budget })
     }
 
     /// A tracer for an instrumentation scope: a name, or a [`Scope`] with version, schema and attributes.
@@ -168,8 +185,17 @@ impl Engine {
     }
 
     fn reading(&self) -> MutexGuard<'_, Drain> {
+        let _ = self.core.settle();
+        let here = self.core.generation();
+        let mut drains = &self.drains;
+        while drains.generation != here {
+            drains = drains.child.get_or_init(|| {
+                let anchors = Anchors::new(self.core.owner().clock());
+                Box::new(Drains::new(here, Drain { reader: None, anchors }))
+            });
+        }
         // A sink may have panicked: the reader has released what it read, so it goes on from there.
-        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+        drains.drain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

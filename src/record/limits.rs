@@ -9,7 +9,8 @@ pub struct SpanLimits {
     pub attribute_count: u32,
     /// Longest string value in characters, longest byte value in bytes; `None` is no limit. `LIM-02`
     pub attribute_value_length: Option<u32>,
-    /// Deepest nesting of arrays and maps; what is deeper becomes an empty value. 1 to 128. `LIM-03`
+    /// Deepest nesting of arrays and maps; what is deeper becomes an empty value. 1 to 128. `LIM-03` Each level takes two
+    /// nested messages, and some receivers refuse a request with more than 100 of them: stay below 45 where values nest.
     pub attribute_value_depth: u32,
     /// Events of a span. `LIM-04`
     pub event_count: u32,

@@ -59,6 +59,28 @@ impl Draft {
         Ok(())
     }
 
+    /// Counts the change of a note that no block is large enough for, and keeps the code of a status, which the end has room
+    /// for. True when a name or a text was given up, for which a span has no count.
+    pub fn drop_note(&mut self, image: &mut [u8], note: &[u8]) -> bool {
+        let mut is_cut = false;
+        let mut at = FIXED_LEN;
+        while let Some(field) = field_at(note, at) {
+            at = field.whole.end;
+            match field.tag {
+                ATTRIBUTES => self.drop_attribute(),
+                EVENT_LIST => self.drop_event(),
+                LINK_LIST => self.drop_link(),
+                STATUS => {
+                    is_cut = true;
+                    // A status without a text always finds room.
+                    let _ = self.status(image, Status::Error(""));
+                }
+                _ => is_cut = true,
+            }
+        }
+        is_cut
+    }
+
     fn absorb_status(&mut self, image: &mut [u8], whole: &[u8], content: &[u8]) -> Result<(), Full> {
         if self.status == Said::Ok {
             return Ok(());

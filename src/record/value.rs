@@ -121,7 +121,7 @@ pub enum Value<'a> {
     Strs(&'a [&'a str]),
     /// An array of anything.
     Array(&'a [Self]),
-    /// A map; of equal keys the last wins.
+    /// A map; of equal keys the last wins. One of more than 1,024 entries is dropped, and counted, like all that does not fit.
     Map(&'a [(&'a str, Self)]),
 }
 
@@ -230,8 +230,14 @@ fn int(out: &mut Out<'_>, value: u64) -> Result<(), Full> {
     out.varint(value)
 }
 
+/// Each key is looked for among the later ones: half a million comparisons at the most, whatever the program passes.
+const MAP_LEN_MAX: usize = 1024;
+
 /// Writes the entries whose key does not come again: the last of equal keys wins, as it does for attributes (PB-05).
 fn map(out: &mut Out<'_>, entries: &[(&str, Value<'_>)], limits: &SpanLimits, depth: u32) -> Result<(), Full> {
+    if entries.len() > MAP_LEN_MAX {
+        return Err(Full { need: usize::MAX });
+    }
     entries.iter().enumerate().try_for_each(|(index, (key, value))| {
         let comes_again = entries[index + 1..].iter().any(|(later, _)| later == key);
         if comes_again {

@@ -144,6 +144,9 @@ impl Span {
         V: Into<Value<'a>>,
         I: IntoIterator<Item = (K, V), IntoIter: Clone>,
     {
+        if self.block.is_none() {
+            return self.ignore();
+        }
         self.add_event(name, Stamp::wall(unix_nanos(time)), attributes.into_iter());
     }
 
@@ -166,6 +169,9 @@ impl Span {
         V: Into<Value<'a>>,
         I: IntoIterator<Item = (K, V), IntoIter: Clone>,
     {
+        if self.block.is_none() {
+            return self.ignore();
+        }
         let attributes = attributes.into_iter();
         let says_something =
             target.is_valid() || !target.trace_state().is_empty() || attributes.clone().next().is_some();
@@ -186,6 +192,9 @@ impl Span {
 
     /// Sets the status: Ok beats Error beats Unset, and of several errors the last counts.
     pub fn status(&mut self, status: Status<'_>) {
+        if self.block.is_none() {
+            return self.ignore();
+        }
         let status = match status {
             Status::Error(text) => Status::Error(uncut(text)),
             other => other,
@@ -199,6 +208,9 @@ impl Span {
 
     /// Replaces the name. The sampling decision stands.
     pub fn rename(&mut self, name: &str) {
+        if self.block.is_none() {
+            return self.ignore();
+        }
         let name = uncut(named(name));
         if let Some(Err(Full { .. })) = self.write(|draft, image, _| draft.rename(image, name)) {
             Misuse::TextCut.happened();
@@ -301,7 +313,10 @@ impl Span {
     /// Takes over the change of a note.
     pub(super) fn absorb(&mut self, note: &[u8]) {
         if let Some(Err(Full { .. })) = self.write(|draft, image, limits| draft.absorb(image, limits, note)) {
-            Misuse::ChangeLost.happened();
+            let is_cut = self.write(|draft, image, _| Ok(draft.drop_note(image, note)));
+            if is_cut == Some(Ok(true)) {
+                Misuse::TextCut.happened();
+            }
         }
     }
 
@@ -340,7 +355,7 @@ fn change<R>(
             done => return done,
         };
         let image_len = draft.image_len();
-        let Some(larger) = block.grown(image_len, full.need + RESERVE) else {
+        let Some(larger) = block.grown(image_len, full.need.saturating_add(RESERVE)) else {
             return Err(full);
         };
         give_back(std::mem::replace(block, larger));
