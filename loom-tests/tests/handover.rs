@@ -219,7 +219,7 @@ fn threads_give_their_share_back() {
         let mut local = Local::new();
         local.bind(lanes);
         let block = local.take();
-        local.add(Tally::Recording);
+        local.teller(lanes).count(Tally::Recording);
         let has_block = block.is_some();
         if let Some(block) = block {
             local.put(block);

@@ -43,7 +43,7 @@ struct Drain {
 struct Drains {
     generation: u32,
     drain: Mutex<Drain>,
-    child: OnceLock<Box<Drains>>,
+    child: OnceLock<Box<Self>>,
 }
 
 impl Drains {

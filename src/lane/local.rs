@@ -1,13 +1,16 @@
 //! What a thread keeps of the lanes for itself: its seat, and a few free blocks.
 
-use std::{ptr, sync::Arc};
+use std::{
+    ptr::{self, NonNull},
+    sync::Arc,
+};
 
 use arrayvec::ArrayVec;
 
 use super::{
     Block, Lanes,
     pool::{Class, GROUP},
-    seats::{SeatId, Tally},
+    seats::{Seat, SeatId, Teller},
 };
 
 /// A thread's share of one engine's lanes. It serves one engine at a time and moves when the thread turns to another.
@@ -16,6 +19,8 @@ pub struct Local<Owner, Draft: Copy + Default = ()> {
     /// The engine that is served. Alive while it stands here.
     lanes: Option<Arc<Lanes<Owner, Draft>>>,
     seat: SeatId,
+    /// The same, as an address: what is looked at on every start and end. `None` for the shared seat.
+    own_seat: Option<NonNull<Seat>>,
     /// Free blocks of the first size.
     magazine: ArrayVec<Block<Owner, Draft>, MAGAZINE>,
 }
@@ -27,13 +32,17 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     /// A thread that serves no engine.
     #[must_use]
     pub const fn new() -> Self {
-        Self { lanes: None, seat: SeatId::Shared, magazine: ArrayVec::new_const() }
+        Self { lanes: None, seat: SeatId::Shared, own_seat: None, magazine: ArrayVec::new_const() }
     }
 
     /// Moves to `lanes`, giving back what belonged to the engine before.
     pub fn bind(&mut self, lanes: &Arc<Lanes<Owner, Draft>>) {
         self.release();
         self.seat = lanes.seats.take();
+        self.own_seat = match lanes.seats.teller(self.seat) {
+            Teller::Own(seat) => Some(NonNull::from(seat)),
+            Teller::Shared(_) => None,
+        };
         self.lanes = Some(Arc::clone(lanes));
     }
 
@@ -45,6 +54,7 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         lanes.give_blocks::<MAGAZINE>(self.magazine.drain(..));
         lanes.seats.give(self.seat);
         self.seat = SeatId::Shared;
+        self.own_seat = None;
     }
 
     /// A block of the first size; `None` when the budget is spent.
@@ -83,18 +93,15 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         drop(block);
     }
 
-    /// The seat to count at for `lanes`: the thread's own if they are served.
-    #[inline]
+    /// Where the thread counts for `lanes`: at its own seat if they are served.
+    #[inline(always)]
     #[must_use]
-    pub fn seat_in(&self, lanes: &Lanes<Owner, Draft>) -> SeatId {
-        if self.serves(lanes) { self.seat } else { SeatId::Shared }
-    }
-
-    /// Counts at the thread's seat.
-    #[inline]
-    pub fn add(&self, tally: Tally) {
-        if let Some(lanes) = &self.lanes {
-            lanes.seats.add(self.seat, tally, 1);
+    pub fn teller<'a>(&'a self, lanes: &'a Lanes<Owner, Draft>) -> Teller<'a> {
+        match self.own_seat {
+            // SAFETY: the seat lies in the lanes that are served, which `self.lanes` keeps alive for as long as `self` is
+            // borrowed; it never moves.
+            Some(seat) if self.serves(lanes) => Teller::Own(unsafe { seat.as_ref() }),
+            _ => lanes.seats.shared(),
         }
     }
 

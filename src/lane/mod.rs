@@ -23,7 +23,7 @@ pub use combined::{Combined, Hold};
 pub use local::Local;
 pub use pool::{Class, Pool, UNIT};
 pub use ring::{Claim, Lease, Ring, Shut};
-pub use seats::{SeatId, Seats, Tally};
+pub use seats::{SeatId, Seats, Tally, Teller};
 pub use spill::{Spill, SpillRefusal};
 pub use stack::Stack;
 
@@ -37,8 +37,12 @@ use crate::sync::{
 /// Most rings that an engine has.
 pub const LANES_MAX: usize = 128;
 
-/// How many rings a span tries before it goes to the spill stack. The bound on the steps of an end.
-const TRIES: usize = 3;
+/// How many held rings a span meets before it goes to the spill stack.
+const HELD_MAX: usize = 3;
+
+/// How many full rings a span meets before it is dropped: one busy thread shall have the memory of its neighbours too, but
+/// not at any price when all is full. With [`HELD_MAX`] the bound on the steps of an end.
+const FULL_MAX: usize = 8;
 
 /// The sizes of an engine's lanes, all fixed at start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -141,7 +145,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         self.fork.raw()
     }
 
-    /// Offers a finished record of `len` bytes to up to three rings from `hint` on. Never waits.
+    /// Offers a finished record of `len` bytes to the ring of `hint`, and to its siblings if that is held or full. Never waits.
     #[inline(always)]
     pub fn offer(&self, hint: usize, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
         let first = self.ring(hint).enter().ok().and_then(|lease| lease.claim(len));
@@ -156,23 +160,26 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         Offer::Queued { tries }
     }
 
-    /// Tries the first choice again (it says why it refused) and then its siblings.
+    /// Tries the first choice again (it says why it refused) and then its siblings: on until three were held or eight full.
     #[cold]
     fn claim_elsewhere(&self, hint: usize, len: usize) -> Result<(Claim<'_>, usize), Offer> {
-        let mut refusal = Offer::Busy;
-        for tries in 1..=TRIES {
+        let (mut held, mut full) = (0, 0);
+        for tries in 1..=self.rings.len().max(HELD_MAX) {
             let ring = self.ring(hint + tries - 1);
             match ring.enter() {
                 Ok(_) if len > ring.record_len_max() => return Err(Offer::Busy),
                 Ok(lease) => match lease.claim(len) {
                     Some(claim) => return Ok((claim, tries)),
-                    None => refusal = Offer::Full,
+                    None => full += 1,
                 },
-                Err(Shut::Held) => {}
+                Err(Shut::Held) => held += 1,
                 Err(Shut::Closed) => return Err(Offer::Closed),
             }
+            if held == HELD_MAX || full == FULL_MAX {
+                break;
+            }
         }
-        Err(refusal)
+        Err(if full > 0 { Offer::Full } else { Offer::Busy })
     }
 
     /// The ring that `hint` leads to.

@@ -274,7 +274,7 @@ impl<'a> Lease<'a> {
         let cells = &self.ring.lease;
         let capacity = self.ring.capacity();
         let end = cells.end.load();
-        let need = (FRAME_LEN + len).next_multiple_of(ALIGN) as u64;
+        let need = ((FRAME_LEN + len + ALIGN - 1) & !(ALIGN - 1)) as u64;
         let rest = capacity - (end & (capacity - 1));
         let padding = if need > rest { rest } else { 0 };
         if end + padding + need - cells.read_to.load() > capacity {

@@ -56,6 +56,28 @@ pub struct Seats {
     links: Box<[AtomicU32]>,
 }
 
+/// Where to count: at a seat that the caller has alone, or at the shared one.
+#[derive(Clone, Copy, Debug)]
+pub enum Teller<'a> {
+    /// The caller's own: a load and a store.
+    Own(&'a Seat),
+    /// The shared one: a locked addition.
+    Shared(&'a Seat),
+}
+
+impl Teller<'_> {
+    /// Counts one.
+    #[inline(always)]
+    pub fn count(self, tally: Tally) {
+        match self {
+            Self::Own(seat) => seat.counts[tally as usize].add_owned(1),
+            Self::Shared(seat) => {
+                seat.counts[tally as usize].add_shared(1);
+            }
+        }
+    }
+}
+
 /// Which seat a thread has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SeatId {
@@ -110,10 +132,19 @@ impl Seats {
         }
     }
 
-    /// Counts one at the shared seat.
-    #[cold]
-    pub fn add_shared(&self, tally: Tally) {
-        self.add(SeatId::Shared, tally, 1);
+    /// The shared seat.
+    #[must_use]
+    pub fn shared(&self) -> Teller<'_> {
+        Teller::Shared(&self.shared)
+    }
+
+    /// The seat of this number, for the thread that has it.
+    #[must_use]
+    pub fn teller(&self, seat: SeatId) -> Teller<'_> {
+        match seat {
+            SeatId::Own(number) => Teller::Own(&self.seats[number as usize]),
+            SeatId::Shared => self.shared(),
+        }
     }
 
     /// The sum over all threads.

@@ -24,13 +24,12 @@ pub struct Draft {
     pub(super) attributes: Attributes,
     pub(super) start: Stamp,
     pub(super) parent: SpanId,
-    /// The wire's `flags` without the bits that depend on nothing but the parent's place.
-    pub(super) flags: u32,
-    pub(super) scope: u16,
-    pub(super) kind: Kind,
+    /// The record's head but for its length: scope, flags so far, and [`TAIL`]. In the form of the record, as the next field
+    /// is: written once, stored once.
+    pub(super) head: u64,
+    /// Kind and flags on the wire, with their tags.
+    pub(super) kind_and_flags: u64,
     pub(super) status: Said,
-    /// The record's flags so far, and [`TAIL`].
-    pub(super) marks: u8,
     pub(super) events: u32,
     pub(super) events_dropped: u32,
     pub(super) links: u32,
@@ -115,11 +114,10 @@ impl Draft {
         self.attributes.clear();
         self.start = start;
         self.parent = parent;
-        self.flags = flags;
-        self.scope = scope;
-        self.kind = kind;
+        let root = if parent.is_valid() { 0 } else { ROOT };
+        self.head = u64::from(scope) | mark(root);
+        self.kind_and_flags = KIND_AND_FLAGS_TAGS | (kind as u64) << 8 | u64::from(flags) << 32;
         self.status = Said::Nothing;
-        self.marks = if parent.is_valid() { 0 } else { ROOT };
         self.events = 0;
         self.events_dropped = 0;
         self.links = 0;
@@ -207,7 +205,7 @@ impl Draft {
         })?;
         self.len = out.len();
         self.events += 1;
-        self.marks |= EVENTS;
+        self.head |= mark(EVENTS);
         Ok(true)
     }
 
@@ -328,19 +326,19 @@ impl Draft {
     #[inline]
     pub(super) fn trim(&mut self, is_trimmed: bool) {
         if is_trimmed {
-            self.marks |= TRIMMED | TAIL;
+            self.head |= mark(TRIMMED | TAIL);
         }
     }
 
     pub(super) fn said(&mut self, status: Said) {
         self.status = status;
-        self.marks &= !FAILED;
-        self.marks |= match status {
+        self.head &= !mark(FAILED);
+        self.head |= mark(match status {
             Said::Nothing => 0,
             Said::Error => FAILED | TAIL,
             Said::ErrorText => FAILED,
             Said::Ok => TAIL,
-        };
+        });
     }
 
     /// Writes a field that a span has once, in place of the one that is there.
@@ -436,6 +434,15 @@ pub(super) const STATUS: u8 = 0x7A; // Span.status = 15
 pub(super) const ATTRIBUTES_DROPPED: u8 = 0x50; // Span.dropped_attributes_count = 10
 pub(super) const EVENTS_DROPPED: u8 = 0x60; // Span.dropped_events_count = 12
 pub(super) const LINKS_DROPPED: u8 = 0x70; // Span.dropped_links_count = 14
+/// trace.proto: Span.kind = 6, a varint of one byte, and Span.flags = 16, a fixed32, as they stand in the line, little-endian.
+const KIND_AND_FLAGS_TAGS: u64 = 0x30 | 0x0185 << 16;
+
+/// Where a flag of the record stands in its head.
+#[inline]
+pub(super) const fn mark(flag: u8) -> u64 {
+    (flag as u64) << 16
+}
+
 /// Not a flag of the record: the draft has something to write at the end.
 pub(super) const TAIL: u8 = 0x80;
 /// Bytes of a status without a text.

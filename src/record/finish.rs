@@ -4,7 +4,7 @@ use super::{
     Stamp,
     draft::{
         ATTRIBUTES_DROPPED, Draft, EVENTS_DROPPED, FIXED_LEN, HEAD_LEN, LINKS_DROPPED, RESERVE, STATUS,
-        STATUS_ALONE_LEN, STATUS_ERROR, STATUS_OK, Said, TAIL,
+        STATUS_ALONE_LEN, STATUS_ERROR, STATUS_OK, Said, TAIL, mark,
     },
     view::TRIMMED,
     wire::{Full, Out, varint_len},
@@ -67,10 +67,8 @@ impl Draft {
 
     #[inline(always)]
     fn write_fixed(&self, finish: Finish, fixed: &mut [u8; FIXED_LEN]) {
-        let wire_len = u32::try_from(finish.len - HEAD_LEN).unwrap_or(u32::MAX);
-        put(fixed, 0, self.scope.to_le_bytes());
-        put(fixed, 2, [self.marks & !TAIL, 0]);
-        put(fixed, 4, wire_len.to_le_bytes());
+        let wire_len = (finish.len - HEAD_LEN) as u64;
+        put(fixed, 0, (self.head & !mark(TAIL) | wire_len << 32).to_le_bytes());
         // The order of fields is free in protobuf: the one that a root lacks comes first, and is skipped for it.
         put(fixed, 8, [0x22, 8]); // trace.proto: Span.parent_span_id = 4
         put(fixed, 10, self.parent.0);
@@ -79,9 +77,7 @@ impl Draft {
         put(fixed, 28, finish.trace.1.to_ne_bytes());
         put(fixed, 36, [0x12, 8]); // trace.proto: Span.span_id = 2
         put(fixed, 38, finish.span.to_ne_bytes());
-        put(fixed, 46, [0x30, self.kind as u8]); // trace.proto: Span.kind = 6
-        put(fixed, 48, [0x85, 0x01]); // trace.proto: Span.flags = 16
-        put(fixed, 50, self.flags.to_le_bytes());
+        put(fixed, 46, self.kind_and_flags.to_le_bytes());
         put(fixed, 54, [0x39]); // trace.proto: Span.start_time_unix_nano = 7
         put(fixed, 55, self.start.to_wire());
         put(fixed, 63, [0x41]); // trace.proto: Span.end_time_unix_nano = 8
@@ -96,7 +92,7 @@ impl Draft {
             tail[..STATUS_ALONE_LEN].copy_from_slice(&[STATUS, 2, 0x18, code]);
             at = STATUS_ALONE_LEN;
         }
-        if self.marks & TRIMMED != 0 {
+        if self.head & mark(TRIMMED) != 0 {
             let mut out = Out::after(tail, at);
             for (tag, count) in self.counts() {
                 let written = count_field(&mut out, tag, count);
@@ -118,7 +114,7 @@ impl Draft {
     /// Whether the end writes more than the fixed bytes.
     #[inline]
     fn has_tail(&self) -> bool {
-        self.marks & TAIL != 0
+        self.head & mark(TAIL) != 0
     }
     fn counts(&self) -> [(u8, u32); 3] {
         [

@@ -5,7 +5,7 @@ use super::{
     attributes::Landed,
     draft::{
         ATTRIBUTES, ATTRIBUTES_DROPPED, Draft, EVENT_LIST, EVENTS_DROPPED, FIXED_LEN, LINK_LIST, LINKS_DROPPED, NAME,
-        STATUS, STATUS_OK, Said, room,
+        STATUS, STATUS_OK, Said, mark, room,
     },
     limits::SpanLimits,
     view::EVENTS,
@@ -36,7 +36,7 @@ impl Draft {
                 EVENT_LIST => {
                     self.append(image, whole)?;
                     self.events += 1;
-                    self.marks |= EVENTS;
+                    self.head |= mark(EVENTS);
                 }
                 LINK_LIST if self.links >= limits.link_count => self.drop_link(),
                 LINK_LIST => {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::record::{SpanId, TraceId, flags};
+use crate::record::{Finish, SpanId, Stamp, TraceId, flags};
 
 /// The part of a span that others may know: immutable, and the same before and after the span's end.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -35,9 +35,10 @@ impl SpanContext {
         Self { trace_high, trace_low, span_id, trace_flags, is_remote: false, trace_state }
     }
 
-    #[inline]
-    pub(super) fn span_number(&self) -> u64 {
-        self.span_id
+    /// What a record gets at the span's end.
+    #[inline(always)]
+    pub(super) fn finish(&self, end: Stamp, len: usize) -> Finish {
+        Finish { trace: (self.trace_high, self.trace_low), span: self.span_id, end, len }
     }
 
     #[inline]

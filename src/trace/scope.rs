@@ -1,6 +1,6 @@
 //! Instrumentation scopes: who records, named once in a table, so that a record carries two bytes.
 
-use std::sync::Mutex;
+use std::sync::OnceLock;
 
 /// The instrumentation scope of a tracer: the library or component that records.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -31,35 +31,70 @@ impl From<&str> for Scope {
 }
 
 /// All scopes of an engine, by number. Equal scopes have one number (CRE-07).
+///
+/// Scopes are only ever added, each at the first free place, and nothing is locked: a child process that was forked in the
+/// middle of an addition can read and add.
 #[derive(Debug, Default)]
 pub struct ScopeTable {
-    scopes: Mutex<Vec<Scope>>,
+    first: Chunk,
 }
+
+#[derive(Debug, Default)]
+struct Chunk {
+    scopes: [OnceLock<Scope>; CHUNK_LEN],
+    next: OnceLock<Box<Chunk>>,
+}
+
+const CHUNK_LEN: usize = 16;
 
 impl ScopeTable {
     /// The number of `scope`. A program with more than 65,536 scopes has the later ones recorded as the first.
     #[must_use]
-    pub fn number(&self, scope: Scope) -> u16 {
-        let mut scopes = self.lock();
-        let found = scopes.iter().position(|known| *known == scope);
-        let index = found.unwrap_or(scopes.len());
-        let Ok(number) = u16::try_from(index) else {
-            return 0;
-        };
-        if found.is_none() {
-            scopes.push(scope);
+    pub fn number(&self, mut scope: Scope) -> u16 {
+        let mut chunk = &self.first;
+        for number in 0..=u16::MAX {
+            let place = usize::from(number) % CHUNK_LEN;
+            if place == 0 && number > 0 {
+                chunk = chunk.next.get_or_init(Box::default);
+            }
+            // Whoever comes second to a free place finds the first one's scope there, and goes on.
+            let cell = &chunk.scopes[place];
+            if cell.get().is_none() {
+                match cell.set(scope) {
+                    Ok(()) => return number,
+                    Err(mine) => scope = mine,
+                }
+            }
+            if cell.get() == Some(&scope) {
+                return number;
+            }
         }
-        number
+        0
     }
 
     /// The scope of this number.
     #[must_use]
     pub fn get(&self, number: u16) -> Option<Scope> {
-        self.lock().get(usize::from(number)).cloned()
+        let mut chunk = &self.first;
+        for _ in 0..usize::from(number) / CHUNK_LEN {
+            chunk = chunk.next.get()?;
+        }
+        chunk.scopes[usize::from(number) % CHUNK_LEN].get().cloned()
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Scope>> {
-        // A panic while it was held can only have come from an allocation, before the table was changed.
-        self.scopes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_scopes_have_one_number() {
+        let table = ScopeTable::default();
+        let numbers: Vec<u16> = (0..40).map(|index| table.number(Scope::named(&format!("scope {index}")))).collect();
+        assert_eq!(numbers, (0..40).collect::<Vec<_>>());
+        assert_eq!(table.number(Scope::named("scope 33")), 33);
+        assert_eq!(table.get(33), Some(Scope::named("scope 33")));
+        assert_eq!(table.get(40), None);
+        assert_eq!(table.get(u16::MAX), None);
     }
 }

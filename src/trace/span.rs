@@ -6,13 +6,13 @@ use super::{
     context::{SpanContext, TraceState},
     local,
     misuse::Misuse,
-    recorder::{Core, SpanBlock},
+    recorder::{Core, Recorder, SpanBlock},
     shared::SharedSpan,
     tracer::named,
 };
 use crate::{
     clock::unix_nanos,
-    lane::{Offer, SeatId, SpillRefusal, Tally},
+    lane::{Local, Offer, SpillRefusal, Tally, Teller},
     record::{
         Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, Short, SpanLimits, Stamp, Status,
         TEXT_LEN_MAX, Value,
@@ -330,12 +330,11 @@ impl Span {
             // Begun before a fork: written off when the child settled, and the parent's own copy lives on there.
             return give_back(block);
         }
-        let len = block.draft().record_len();
-        let finish = Finish { trace: self.context.trace_halves(), span: self.context.span_number(), end, len };
         // In a signal handler that interrupted this thread in here there is no seat to count at but the shared one.
+        let context = &self.context;
         local::with(|local| {
-            let seat = local.as_ref().map_or(SeatId::Shared, |local| local.lane.seat_in(block.lanes()));
-            match (deliver(block, finish, seat), local) {
+            let back = deliver(block, context, end, local.as_deref().map(|local| &local.lane));
+            match (back, local) {
                 (Some(block), Some(local)) => local.lane.put(block),
                 (block, _) => drop(block),
             }
@@ -364,27 +363,40 @@ fn change<R>(
 
 /// Moves a finished span into a lane and counts what became of it; the block comes back unless it left with the span.
 #[inline(always)]
-fn deliver(block: SpanBlock, finish: Finish, seat: SeatId) -> Option<SpanBlock> {
+fn deliver(
+    block: SpanBlock,
+    context: &SpanContext,
+    end: Stamp,
+    seat: Option<&Local<Recorder, Draft>>,
+) -> Option<SpanBlock> {
     let core = block.lanes();
+    let teller = teller(core, seat);
     let (draft, image) = (block.draft(), block.image());
-    let offer = core.offer(cpu::hint(), finish.len, |record| {
-        draft.finish(image, finish, record);
+    let len = draft.record_len();
+    let offer = core.offer(cpu::hint(), len, |record| {
+        draft.finish(image, context.finish(end, len), record);
         // Counted before the record is published: who reads the record finds it counted.
-        count(core, seat, Tally::Queued);
+        teller.count(Tally::Queued);
     });
-    if offer == (Offer::Queued { tries: 1 }) { Some(block) } else { deliver_slowly(block, finish, seat, offer) }
+    if offer == (Offer::Queued { tries: 1 }) { Some(block) } else { deliver_slowly(block, context, end, seat, offer) }
 }
 
 /// The rest of [`deliver`], for spans that did not get into the first ring.
 #[cold]
-fn deliver_slowly(block: SpanBlock, finish: Finish, seat: SeatId, offer: Offer) -> Option<SpanBlock> {
-    let core = block.lanes();
+fn deliver_slowly(
+    block: SpanBlock,
+    context: &SpanContext,
+    end: Stamp,
+    seat: Option<&Local<Recorder, Draft>>,
+    offer: Offer,
+) -> Option<SpanBlock> {
+    let teller = teller(block.lanes(), seat);
     match offer {
-        Offer::Queued { .. } => count(core, seat, Tally::Sibling),
-        Offer::Full => count(core, seat, Tally::LaneFull),
-        Offer::Closed => count(core, seat, Tally::EndedClosed),
+        Offer::Queued { .. } => teller.count(Tally::Sibling),
+        Offer::Full => teller.count(Tally::LaneFull),
+        Offer::Closed => teller.count(Tally::EndedClosed),
         Offer::Busy => {
-            spill(block, finish, seat);
+            spill(block, context, end, seat);
             return None;
         }
     }
@@ -392,24 +404,26 @@ fn deliver_slowly(block: SpanBlock, finish: Finish, seat: SeatId, offer: Offer) 
 }
 
 /// Sends a span off with its block, because no ring could be entered.
-fn spill(mut block: SpanBlock, finish: Finish, seat: SeatId) {
+fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, seat: Option<&Local<Recorder, Draft>>) {
     let (draft, image, _) = block.open();
-    draft.finish_in_place(finish, image);
+    let len = draft.record_len();
+    draft.finish_in_place(context.finish(end, len), image);
     // The reader may free the block, and with it the engine, before the span is counted.
     let Some(core) = block.lanes().hold() else {
         return;
     };
-    let tally = match core.spill(block, finish.len) {
+    let tally = match core.spill(block, len) {
         Ok(()) => Tally::Spilled,
         Err(SpillRefusal::Full) => Tally::SpillFull,
         Err(SpillRefusal::Closed) => Tally::EndedClosed,
     };
-    count(&core, seat, tally);
+    teller(&core, seat).count(tally);
 }
 
-#[inline]
-fn count(core: &Core, seat: SeatId, tally: Tally) {
-    core.seats().add(seat, tally, 1);
+/// Where a thread counts, `None` being one that cannot use its own state.
+#[inline(always)]
+fn teller<'a>(core: &'a Core, local: Option<&'a Local<Recorder, Draft>>) -> Teller<'a> {
+    local.map_or_else(|| core.seats().shared(), |local| local.teller(core))
 }
 
 /// Takes a block home to the thread's magazine, or to the pool.

@@ -164,7 +164,7 @@ impl Tracer {
     fn seed(&self, local: &mut Local, parent: Option<&SpanContext>, wanted: bool) -> Seed {
         let (high, low, id) = self.ids(&mut local.random, parent);
         let block = if wanted { local.lane.take() } else { None };
-        local.lane.add(self.tally(wanted, block.is_some()));
+        local.lane.teller(&self.core).count(self.tally(wanted, block.is_some()));
         (high, low, id, block)
     }
 
@@ -178,7 +178,7 @@ impl Tracer {
             return (high, low, id, None);
         }
         let block = if wanted { core.take(Class::First) } else { None };
-        core.seats().add_shared(self.tally(wanted, block.is_some()));
+        core.seats().shared().count(self.tally(wanted, block.is_some()));
         (high, low, id, block)
     }
 
