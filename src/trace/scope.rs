@@ -42,7 +42,7 @@ pub struct ScopeTable {
 #[derive(Debug, Default)]
 struct Chunk {
     scopes: [OnceLock<Scope>; CHUNK_LEN],
-    next: OnceLock<Box<Chunk>>,
+    next: OnceLock<Box<Self>>,
 }
 
 const CHUNK_LEN: usize = 16;

@@ -169,9 +169,9 @@ const MUTANTS: &[Mutant] = &[
     mutant("combine", "note hides the notes below", COMBINED, ONLY,
         ["store(word & !HELD, Relaxed)", "store(0, Relaxed)"]),
     mutant("lanes", "one ring is tried", LANES, ONLY,
-        ["const TRIES: usize = 3", "const TRIES: usize = 1"]),
+        ["const HELD_MAX: usize = 3", "const HELD_MAX: usize = 1"]),
     mutant("lanes", "full rings are called busy", LANES, ONLY,
-        ["refusal = Offer::Full", "()"]),
+        ["if full > 0 { Offer::Full } else { Offer::Busy }", "Offer::Busy"]),
     mutant("lanes", "held ring keeps the others open", LANES, ONLY,
         ["is_closed &= ring.close();", "if is_closed { is_closed = ring.close(); }"]),
 ];
