@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     record::{Reading, Stamp, Timeline},
-    sync::{AtomicU32, AtomicU64, Ordering::Relaxed, ticks},
+    sync::{AtomicU32, AtomicU64, Counter, Ordering::Relaxed, ticks},
 };
 
 /// Where the engine reads the time. Shared by all its threads.
@@ -21,6 +21,8 @@ pub struct Clock {
 struct Source {
     /// [`COUNTER`], [`MONOTONIC`] or [`FAKE`]. Written at start and by [`Clock::distrust`]; read at every start and end.
     mode: AtomicU32,
+    /// How often the wall clock was seen to step. Written by the drain's anchors, read by the ledger.
+    steps: Counter,
     fake: Option<FakeClock>,
 }
 
@@ -33,19 +35,21 @@ impl Clock {
     #[must_use]
     pub fn system() -> Self {
         let mode = if ticks::counter_is_trusted() { COUNTER } else { MONOTONIC };
-        Self { source: Arc::new(Source { mode: AtomicU32::new(mode), fake: None }) }
+        Self { source: Arc::new(Source { mode: AtomicU32::new(mode), steps: Counter::new(), fake: None }) }
     }
 
     /// The kernel's monotonic clock, whatever the counter is worth.
     #[must_use]
     pub fn monotonic() -> Self {
-        Self { source: Arc::new(Source { mode: AtomicU32::new(MONOTONIC), fake: None }) }
+        Self { source: Arc::new(Source { mode: AtomicU32::new(MONOTONIC), steps: Counter::new(), fake: None }) }
     }
 
     /// A clock that stands still until it is told otherwise.
     #[must_use]
     pub fn fake(clock: &FakeClock) -> Self {
-        Self { source: Arc::new(Source { mode: AtomicU32::new(FAKE), fake: Some(clock.clone()) }) }
+        Self {
+            source: Arc::new(Source { mode: AtomicU32::new(FAKE), steps: Counter::new(), fake: Some(clock.clone()) }),
+        }
     }
 
     /// The time now, as it is put into a record.
@@ -75,6 +79,12 @@ impl Clock {
     pub fn uses_counter(&self) -> bool {
         // ORDERING: Relaxed. A figure to report.
         self.source.mode.load(Relaxed) == COUNTER
+    }
+
+    /// How often the wall clock was seen to step.
+    #[must_use]
+    pub fn wall_steps(&self) -> u64 {
+        self.source.steps.load()
     }
 
     /// One reading of all clocks at the same moment, as well as can be had.
@@ -161,7 +171,6 @@ pub struct Anchors {
     sights: VecDeque<Sight>,
     /// Nanoseconds in 2^32 ticks after the last sight, as the stretch before it showed.
     rate: u64,
-    steps: u64,
     checked: u64,
 }
 
@@ -180,7 +189,7 @@ impl Anchors {
     #[must_use]
     pub fn new(clock: &Clock) -> Self {
         let sight = clock.sight();
-        Self { clock: clock.clone(), sights: VecDeque::from([sight]), rate: 0, steps: 0, checked: sight.monotonic }
+        Self { clock: clock.clone(), sights: VecDeque::from([sight]), rate: 0, checked: sight.monotonic }
     }
 
     /// Takes a sight if the last is a second old, and asks the kernel about the counter now and then.
@@ -200,18 +209,12 @@ impl Anchors {
             self.rate = rate(&last, &sight);
         }
         if stepped || is_due {
-            self.steps += u64::from(stepped);
+            self.clock.source.steps.add_owned(u64::from(stepped));
             if self.sights.len() == SIGHTS_MAX {
                 self.sights.pop_front();
             }
             self.sights.push_back(sight);
         }
-    }
-
-    /// How often the wall clock was seen to step.
-    #[must_use]
-    pub fn wall_steps(&self) -> u64 {
-        self.steps
     }
 
     fn last(&self) -> &Sight {
@@ -332,7 +335,7 @@ mod tests {
         fake.step_wall(EPOCH + Duration::from_secs(10));
         let end = clock.now();
         anchors.refresh();
-        assert_eq!(anchors.wall_steps(), 1);
+        assert_eq!(clock.wall_steps(), 1);
         let (from, to) = anchors.span(start, end);
         assert_eq!(from, nanos(DAY));
         assert_eq!(to - from, 5_000_000);
@@ -377,13 +380,13 @@ mod tests {
 
     #[test]
     fn sights_are_bounded() {
-        let (fake, _, mut anchors) = fake();
+        let (fake, clock, mut anchors) = fake();
         for _ in 0..2 * SIGHTS_MAX {
             fake.advance(Duration::from_secs(1));
             anchors.refresh();
         }
         assert_eq!(anchors.sights.len(), SIGHTS_MAX);
-        assert_eq!(anchors.wall_steps(), 0);
+        assert_eq!(clock.wall_steps(), 0);
     }
 
     #[test]

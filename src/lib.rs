@@ -1,4 +1,4 @@
-//! The modules in reading order, and the public names.
+//! A lock-free span pipeline for latency-sensitive services: tens of nanoseconds a span, and every span accounted for.
 //!
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
@@ -25,7 +25,7 @@ pub mod internals;
 
 pub use clock::{Clock, FakeClock};
 pub use engine::{Config, ConfigError, Engine, Ledger, Load, Lost, Memory, Sizing, StartError, size};
-pub use record::{Key, Kind, SpanId, SpanLimits, Status, TraceId, Value};
+pub use record::{Key, Kind, NO_ATTRIBUTES, SpanId, SpanLimits, Status, TraceId, Value};
 pub use trace::{
     IdSource, InvalidTraceState, Link, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, SpanContext, TraceState,
     Tracer, panic_on_misuse,

@@ -13,7 +13,7 @@ use crate::{
 /// `Config { memory_budget: 64 << 20, ..Config::default() }`, so that fields may be added.
 #[derive(Debug)]
 pub struct Config {
-    /// Bytes that recording may use, in all and for ever: about half of it for rings, resident from the start, the rest for
+    /// Bytes that recording may use, in all and for ever: up to half of it for rings, resident from the start, the rest for
     /// open spans, resident as they are used. 32 MiB; at least 1 MiB, at most 16 GiB. [`size`](crate::size) computes it.
     pub memory_budget: usize,
     /// Rings that finished spans go through: a power of two from 1 to 128. `None` takes one for each core, at least four:

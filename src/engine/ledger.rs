@@ -87,7 +87,10 @@ impl Ledger {
         }
     }
 
-    /// Whether every span that was started is in exactly one column.
+    /// Whether the columns add up to what was started, and no more ended than began.
+    ///
+    /// `live` and `queued` are what is left over, so this alone does not prove that nothing vanished: that shows when both
+    /// come to zero after the last end and the last drain.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         let columns = self.not_sampled + self.live + self.queued + self.drained + self.lost.total();

@@ -5,6 +5,7 @@ mod ledger;
 mod sizing;
 
 use std::{
+    cell::Cell,
     fmt, io,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -33,6 +34,20 @@ pub struct Engine {
 struct Drain {
     reader: Option<Reader<Recorder, Draft>>,
     anchors: Anchors,
+}
+
+thread_local! {
+    /// Whether this thread is draining now, and so may be in a sink.
+    static IN_SINK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The end of a drain, also by a panic of its sink.
+struct Leave;
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        IN_SINK.set(false);
+    }
 }
 
 /// The drain of this process, and of the child processes that come from it.
@@ -109,6 +124,9 @@ impl Engine {
     }
 
     /// A tracer for an instrumentation scope: a name, or a [`Scope`] with version, schema and attributes.
+    ///
+    /// Make one for each component at start, not one a request: scopes are looked for one by one, are never freed, and from
+    /// the 65,537th on are recorded as the first.
     #[must_use]
     pub fn tracer(&self, scope: impl Into<Scope>) -> Tracer {
         Tracer::new(&self.core, self.core.owner().scopes().number(scope.into()))
@@ -131,7 +149,7 @@ impl Engine {
     /// How often the wall clock was seen to step. Durations are not affected.
     #[must_use]
     pub fn wall_clock_steps(&self) -> u64 {
-        self.reading().anchors.wall_steps()
+        self.core.owner().clock().wall_steps()
     }
 
     /// Whether times come from the core's counter, or from the kernel's monotonic clock.
@@ -148,8 +166,13 @@ impl Engine {
     }
 
     /// Takes out every span that has ended before this call, as OTLP bytes: one `ScopeSpans.spans` element each, with Unix
-    /// times. Returns how many there were. One drain runs at a time; the sink must not start another.
+    /// times. Returns how many there were. One drain runs at a time: another thread's waits, and one that the sink starts
+    /// finds nothing.
     pub fn drain(&self, mut sink: impl FnMut(&Scope, &[u8])) -> usize {
+        if IN_SINK.replace(true) {
+            return 0;
+        }
+        let _leave = Leave;
         let marks = self.core.marks();
         let mut drain = self.reading();
         let Drain { reader, anchors } = &mut *drain;

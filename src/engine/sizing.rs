@@ -20,7 +20,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Bytes of a server span with five short attributes, as measured by the demo.
+    /// Bytes of a server span with five short attributes (W1 of the benches), rounded up.
     pub const RECORD_BYTES: u32 = 280;
 }
 
@@ -31,8 +31,8 @@ pub struct Sizing {
     pub spans: u64,
     /// Bytes that the rings must have together.
     pub ring_bytes: u64,
-    /// The `memory_budget` to set.
-    pub memory_budget: u64,
+    /// The `memory_budget` to set. Above 16 GiB no engine starts: sample, or give the outage to a collector beside the service.
+    pub memory_budget: usize,
 }
 
 /// Spare room above the mean: arrivals come in bursts, and the drain may be late.
@@ -60,7 +60,7 @@ pub fn size(load: &Load) -> Sizing {
     let rings = ring_bytes.checked_next_power_of_two().unwrap_or(u64::MAX / 4);
     let live = u64::from(load.live_spans).saturating_mul(BLOCK_BYTES);
     let memory_budget = rings.saturating_mul(2).max(live.saturating_mul(4)).max(BUDGET_MIN);
-    Sizing { spans, ring_bytes, memory_budget }
+    Sizing { spans, ring_bytes, memory_budget: usize::try_from(memory_budget).unwrap_or(usize::MAX) }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates, which is meant")]
@@ -99,6 +99,6 @@ mod tests {
             live_spans: u32::MAX,
         };
         assert_eq!(size(&load).spans, u64::MAX);
-        assert_eq!(size(&Load { peak_rps: f64::NAN, ..load }).memory_budget, u64::from(u32::MAX) * 640 * 4);
+        assert_eq!(size(&Load { peak_rps: f64::NAN, ..load }).memory_budget, u32::MAX as usize * 640 * 4);
     }
 }

@@ -10,8 +10,9 @@ mod spill;
 mod stack;
 
 use std::{
-    io,
+    fmt, io,
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Weak},
 };
 
@@ -47,7 +48,7 @@ const FULL_MAX: usize = 8;
 /// The sizes of an engine's lanes, all fixed at start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shape {
-    /// Rings; a power of two up to [`LANES_MAX`].
+    /// Rings; a power of two up to 128.
     pub lanes: usize,
     /// Bytes of each ring; a power of two.
     pub ring_bytes: usize,
@@ -63,7 +64,6 @@ pub struct Shape {
 ///
 /// Every block outside the pool holds a count of the `Arc`, moved in groups; so a span that outlives its engine still has
 /// its memory, and starting a span touches no shared count.
-#[derive(Debug)]
 pub struct Lanes<Owner, Draft = ()> {
     rings: Box<[Ring]>,
     spill: CachePadded<Spill>,
@@ -262,9 +262,19 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         let Some(mut hold) = value.leave(self.pool.links(), number) else {
             return;
         };
-        let mut apply = |value: &mut T, number| self.free_listed(number, |note| apply(value, note));
+        // A note whose application panics (misuse may, in tests) must not keep the value held for ever.
+        let mut panicked = None;
+        let mut apply = |value: &mut T, number| {
+            let applied = AssertUnwindSafe(|| self.free_listed(number, |note| apply(value, note)));
+            if let Err(panic) = catch_unwind(applied) {
+                panicked = Some(panic);
+            }
+        };
         hold.change(|value| apply(value, number));
         hold.release(self.pool.links(), apply);
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
+        }
     }
 
     /// Closes the lanes for writers. False while a thread is inside a ring: then call again, or give up and say so.
@@ -355,6 +365,13 @@ impl<Owner, Draft> Lanes<Owner, Draft> {
     #[inline]
     pub fn owner(&self) -> &Owner {
         &self.owner
+    }
+}
+
+impl<Owner, Draft> fmt::Debug for Lanes<Owner, Draft> {
+    /// Their size alone: whoever prints a tracer must not get a megabyte of counters.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes").field("rings", &self.rings.len()).finish_non_exhaustive()
     }
 }
 

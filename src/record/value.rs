@@ -1,5 +1,7 @@
 //! Keys and values of attributes, borrowed from the caller, and how a value is written.
 
+use std::borrow::Cow;
+
 use super::{
     limits::SpanLimits,
     wire::{Full, Out},
@@ -52,6 +54,16 @@ impl<'a> Key<'a> {
 impl<'a> From<&'a str> for Key<'a> {
     #[inline]
     fn from(name: &'a str) -> Self {
+        Self::new(name)
+    }
+}
+
+/// No attributes, for an event or a link that has none: `span.event("retry", NO_ATTRIBUTES)`.
+pub const NO_ATTRIBUTES: [(Key<'static>, Value<'static>); 0] = [];
+
+impl<'a> From<&&'a str> for Key<'a> {
+    #[inline]
+    fn from(name: &&'a str) -> Self {
         Self::new(name)
     }
 }
@@ -138,6 +150,40 @@ macro_rules! value_from {
 
 value_from!(bool => Bool as bool, i8 => Int as i64, i16 => Int as i64, i32 => Int as i64, i64 => Int as i64,
     u8 => Int as i64, u16 => Int as i64, u32 => Int as i64, u64 => Uint as u64, f32 => Double as f64, f64 => Double as f64);
+
+macro_rules! value_from_reference {
+    ($($from:ty),+ $(,)?) => {
+        $(impl From<&$from> for Value<'_> {
+            #[inline]
+            fn from(value: &$from) -> Self {
+                Self::from(*value)
+            }
+        })+
+    };
+}
+
+value_from_reference!(bool, i8, i16, i32, i64, isize, u8, u16, u32, u64, usize, f32, f64);
+
+impl<'a> From<&&'a str> for Value<'a> {
+    #[inline]
+    fn from(value: &&'a str) -> Self {
+        Self::Str(value)
+    }
+}
+
+impl<'a> From<&'a Cow<'_, str>> for Value<'a> {
+    #[inline]
+    fn from(value: &'a Cow<'_, str>) -> Self {
+        Self::Str(value)
+    }
+}
+
+impl<'a> From<&Self> for Value<'a> {
+    #[inline]
+    fn from(value: &Self) -> Self {
+        *value
+    }
+}
 
 impl From<usize> for Value<'_> {
     #[inline]

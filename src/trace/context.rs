@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use crate::record::{Finish, SpanId, Stamp, TraceId, flags};
 
 /// The part of a span that others may know: immutable, and the same before and after the span's end.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct SpanContext {
     /// The trace id in two halves, which stay in registers where sixteen bytes would pass through memory.
     trace_high: u64,
@@ -93,6 +93,18 @@ impl SpanContext {
     #[must_use]
     pub fn trace_state(&self) -> &TraceState {
         &self.trace_state
+    }
+}
+
+impl fmt::Debug for SpanContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpanContext")
+            .field("trace_id", &self.trace_id())
+            .field("span_id", &self.span_id())
+            .field("trace_flags", &self.trace_flags)
+            .field("is_remote", &self.is_remote)
+            .field("trace_state", &self.trace_state.as_str())
+            .finish()
     }
 }
 

@@ -23,8 +23,9 @@ use crate::{
 /// One span. It may be moved to other threads, and ends when it is dropped; see [`Span::share`] for use by several at once.
 ///
 /// Where it does not record (not sampled, no memory left, engine shut down) it carries its context all the same, and every
-/// call is a cheap no-op.
+/// call is a cheap no-op. After its engine is gone it still carries its context; what is recorded then is lost as closed.
 #[derive(Debug)]
+#[must_use = "a span ends when it is dropped: bind it, as in `let span = …`"]
 pub struct Span {
     /// The memory of an open span that records. `None` once it has ended.
     block: Option<SpanBlock>,
@@ -123,6 +124,16 @@ impl Span {
     }
 
     /// Adds an event that happens now.
+    ///
+    /// ```
+    /// # use spanring::{Config, Engine, NO_ATTRIBUTES, Value};
+    /// # let engine = Engine::start(Config::default())?;
+    /// # let mut span = engine.tracer("doc").span("work").start();
+    /// span.event("retry", NO_ATTRIBUTES);
+    /// span.event("cache.miss", [("cache.key", "cart-17")]);
+    /// span.event("rejected", [("attempt", Value::from(3)), ("reason", "full".into())]);
+    /// # Ok::<(), spanring::StartError>(())
+    /// ```
     #[inline]
     pub fn event<'a, K, V, I>(&mut self, name: &str, attributes: I)
     where

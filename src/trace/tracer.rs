@@ -43,7 +43,7 @@ impl Tracer {
 
 /// A span that is being described.
 ///
-/// Prefer attributes and links given here to later calls: samplers see only these.
+/// Prefer attributes and links given here to later calls: samplers that look at attributes will see only these.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a span begins with `start`"]
 pub struct SpanBuilder<'a> {
@@ -94,7 +94,6 @@ impl<'a> SpanBuilder<'a> {
 
     /// Starts the span. It never waits; where it cannot record it gives a span that only carries the context, and counts why.
     #[inline]
-    #[must_use]
     pub fn start(self) -> Span {
         // What most spans do not have stays out of the way of those that do not have it.
         if self.start.is_none() && self.attributes.is_empty() && self.links.is_empty() {

@@ -120,7 +120,7 @@ fn report(engine: &Engine, busy: Duration, decoded: u64, failed: u64) -> ExitCod
     let clock = if engine.uses_counter() { "the core's counter" } else { "the kernel's monotonic clock" };
     let each = busy.as_nanos().checked_div(u128::from(started.max(1))).unwrap_or(0);
     eprintln!("clock        {clock}");
-    eprintln!("started      {started:>12}   {each} ns each, with three attributes or one event");
+    eprintln!("started      {started:>12}   {each} ns each, on the threads' wall clocks, with attributes and events");
     eprintln!("not sampled  {not_sampled:>12}");
     eprintln!("live         {live:>12}");
     eprintln!("queued       {queued:>12}");
