@@ -2,11 +2,11 @@
 
 pub use crate::{
     lane::{
-        Block, Claim, Class, Combined, Hold, Lanes, Lease, Local, Marks, Offer, Pool, Reader, Ring, SeatId, Seats,
-        Shape, Shut, Spill, SpillRefusal, Stack, Tally, UNIT,
+        Block, Claim, Class, Combined, Hold, Lanes, Lease, Left, Local, Marks, Offer, Pool, Reader, Ring, SeatId,
+        Seats, Shape, Shut, Spill, SpillRefusal, Stack, Tally, UNIT,
     },
     record::{Draft, Finish, Full, Ids, LinkTarget, Record, Stamp, Timeline},
-    sync::{AtomicU32, AtomicU64, cell::UnsafeCell, cpu, fork::ForkWord, ticks},
+    sync::{AtomicU32, AtomicU64, Counter, cell::UnsafeCell, cpu, fork::ForkWord, ticks},
 };
 
 /// The ring of `engine` that a thread comes to first when its hint is `hint`: to park a thread in it.

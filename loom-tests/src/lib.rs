@@ -229,7 +229,10 @@ pub fn offer(ring: &Ring, stamp: Stamp, len: usize) -> Answer {
 /// Reads what is published in `ring` now. Only one thread of a model reads a ring at a time.
 pub fn read(ring: &Ring) -> Vec<Stamp> {
     let mut stamps = vec![];
-    let mut visit = |bytes: &[u8]| stamps.push(Stamp::read(bytes));
+    let mut visit = |bytes: &[u8]| {
+        stamps.push(Stamp::read(bytes));
+        true
+    };
     // SAFETY: the models keep to one reader at a time, and loom's cells would show the second.
     let count = unsafe { ring.read(u64::MAX, &mut visit) };
     assert_eq!(count, stamps.len());

@@ -91,6 +91,7 @@ fn closer_takes_all_that_was_spilled() {
                     |block| {
                         shared.blocks.change(block as usize, |value| assert_eq!(*value, block + 10));
                         taken.push(block);
+                        true
                     },
                 );
                 taken

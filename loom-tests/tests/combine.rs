@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use spanring::internals::{AtomicU32, Block, Class, Combined, Lanes};
+use spanring::internals::{AtomicU32, Block, Class, Combined, Lanes, Left};
 use spanring_loom::{Cells, Stamp, check_order, fill, lanes, links, model};
 
 /// The value is the list of notes that were applied, which only the holder touches (loom's cell).
@@ -23,7 +23,7 @@ impl Shared {
     fn leave(&self, stamp: Stamp) {
         let note = 2 * stamp.writer + stamp.number;
         self.notes.change(note as usize, |text| *text = stamp);
-        let Some(mut hold) = self.value.leave(&self.links, note) else {
+        let Left::Holder(mut hold) = self.value.leave(&self.links, note, u64::MAX) else {
             return;
         };
         hold.change(|applied| self.apply(applied, note));
@@ -98,7 +98,7 @@ fn notes_go_back_to_the_pool() {
         move |shared: &Arc<Shared>| {
             let (lanes, value, blocks) = &**shared;
             let block = blocks[writer as usize].lock().unwrap().take().expect("each is left once");
-            lanes.combine(value, block, 16, |applied, note| applied.push(Stamp::read(note)));
+            lanes.combine(value, block, 16, u64::MAX, |applied, note| applied.push(Stamp::read(note)));
         }
     };
     model(move |run| {

@@ -39,7 +39,10 @@ impl Shared {
         let count = self.spill.take_all(
             &self.links,
             |_| BLOCK_BYTES,
-            |block| stamps.push(self.blocks.change(block as usize, |value| *value)),
+            |block| {
+                stamps.push(self.blocks.change(block as usize, |value| *value));
+                true
+            },
         );
         assert_eq!(count, stamps.len());
         stamps

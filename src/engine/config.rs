@@ -76,7 +76,7 @@ const RING_BYTES_MIN: usize = 16 << 10;
 const RING_BYTES_MAX: usize = 1 << 30;
 const BUDGET_MIN: usize = 1 << 20;
 /// Blocks are numbered in units of 128 bytes by 28 bits.
-const BUDGET_MAX: usize = 16 << 30;
+const BUDGET_MAX: usize = if usize::BITS < 64 { 1 << 30 } else { 1 << 34 };
 /// Threads that count for themselves. A seat takes 128 bytes; threads beyond share one, at the cost of locked additions.
 const SEATS_MAX: usize = 1024;
 /// Bytes of a unit's link.
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn shapes_stay_inside_the_budget() {
-        for budget in [1 << 20, (1 << 20) + 12_345, 32 << 20, 100_000_000, 16 << 30] {
+        for budget in [1 << 20, (1 << 20) + 12_345, 32 << 20, 100_000_000, BUDGET_MAX] {
             for lanes in [1, 4, 32] {
                 let config = Config { memory_budget: budget, lanes: Some(lanes), ..Config::default() };
                 let shape = config.shape().unwrap();

@@ -7,7 +7,7 @@ mod sizing;
 use std::{
     cell::Cell,
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 pub use config::{Config, ConfigError};
@@ -18,6 +18,7 @@ use crate::{
     clock::{Anchors, Clock},
     lane::{Lanes, Reader},
     record::{Draft, Record},
+    sync::once::SetOnce,
     trace::{Core, Recorder, Scope, Tracer},
 };
 
@@ -58,12 +59,12 @@ impl Drop for Leave {
 struct Drains {
     generation: u32,
     drain: Mutex<Drain>,
-    child: OnceLock<Box<Self>>,
+    child: SetOnce<Self>,
 }
 
 impl Drains {
     fn new(generation: u32, drain: Drain) -> Self {
-        Self { generation, drain: Mutex::new(drain), child: OnceLock::new() }
+        Self { generation, drain: Mutex::new(drain), child: SetOnce::new() }
     }
 }
 
@@ -161,6 +162,8 @@ impl Engine {
     /// Stops recording: later starts give spans that do not record, later ends are counted as lost. What has ended before
     /// can still be drained. True when no thread was inside a lane; else call it again to close the rest.
     pub fn close(&self) -> bool {
+        // In a child process a thread of the parent may seem to be in a ring.
+        let _ = self.core.settle();
         self.core.owner().close();
         self.core.close()
     }
@@ -212,10 +215,12 @@ impl Engine {
         let here = self.core.generation();
         let mut drains = &self.drains;
         while drains.generation != here {
-            drains = drains.child.get_or_init(|| {
+            if drains.child.get().is_none() {
                 let anchors = Anchors::new(self.core.owner().clock());
-                Box::new(Drains::new(here, Drain { reader: None, anchors }))
-            });
+                // Another thread of the child may be first; then its drain is the one.
+                let _ = drains.child.set(Drains::new(here, Drain { reader: None, anchors }));
+            }
+            drains = drains.child.get().expect("it was set above");
         }
         // A sink may have panicked: the reader has released what it read, so it goes on from there.
         drains.drain.lock().unwrap_or_else(PoisonError::into_inner)
@@ -226,7 +231,11 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
         // What nobody drained must not keep the lanes alive through the blocks that hold it.
-        if let Some(reader) = &mut self.reading().reader {
+        let mut drain = self.reading();
+        if drain.reader.as_ref().is_none_or(|reader| !reader.is_fit()) {
+            drain.reader = self.core.reader();
+        }
+        if let Some(reader) = &mut drain.reader {
             reader.read(None, |_| ());
         }
     }

@@ -20,7 +20,7 @@ use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 
 pub use block::Block;
-pub use combined::{Combined, Hold};
+pub use combined::{Combined, Hold, Left};
 pub use local::Local;
 pub use pool::{Class, Pool, UNIT};
 pub use ring::{Claim, Lease, Ring, Shut};
@@ -31,8 +31,10 @@ pub use stack::Stack;
 use crate::sync::{
     AtomicBool, AtomicU32, Counter,
     Ordering::{Acquire, Relaxed, Release},
+    cpu,
     fork::ForkWord,
     memory::Memory,
+    thread,
 };
 
 /// Most rings that an engine has.
@@ -118,6 +120,9 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     pub fn new(shape: Shape, owner: Owner) -> io::Result<Arc<Self>> {
         assert!(shape.lanes.is_power_of_two() && shape.lanes <= LANES_MAX, "lanes are a power of two");
         let fork = ForkWord::of_process();
+        // What these look up once is looked up now, not in a signal handler.
+        let _ = cpu::hint();
+        thread::prepare();
         let rings: io::Result<Box<[Ring]>> = (0..shape.lanes).map(|_| Ring::new(shape.ring_bytes)).collect();
         let rings = rings?;
         let arena = Memory::map(shape.arena_bytes)?;
@@ -237,8 +242,8 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     /// Whether this is a child process in which the lanes have not been settled.
     #[must_use]
     pub fn needs_settling(&self) -> bool {
-        // ORDERING: Relaxed. The number alone is compared.
-        self.home.load(Relaxed) != self.fork.raw()
+        // ORDERING: [settle] Acquire. Who finds the lanes fit goes on to use them as the settler left them.
+        self.home.load(Acquire) != self.fork.raw()
     }
 
     /// A count of these lanes' `Arc`; `None` while the last one is being dropped.
@@ -248,6 +253,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     }
 
     /// Leaves a note of `len` bytes with the holder of `value`, or holds it and lets `apply` see this note and all others.
+    /// False when the holder was left `notes_max` already: the note goes home.
     ///
     /// The caller keeps a count of the lanes of its own.
     pub fn combine<T>(
@@ -255,12 +261,18 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         value: &Combined<T>,
         mut note: Block<Owner, Draft>,
         len: usize,
+        notes_max: u64,
         mut apply: impl FnMut(&mut T, &[u8]),
-    ) {
+    ) -> bool {
         note.set_record_len(len);
         let number = note.into_number();
-        let Some(mut hold) = value.leave(self.pool.links(), number) else {
-            return;
+        let mut hold = match value.leave(self.pool.links(), number, notes_max) {
+            Left::Holder(hold) => hold,
+            Left::Noted => return true,
+            Left::Refused => {
+                drop(self.listed(number));
+                return false;
+            }
         };
         // A note whose application panics (misuse may, in tests) must not keep the value held for ever.
         let mut panicked = None;
@@ -275,6 +287,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         if let Some(panic) = panicked {
             resume_unwind(panic);
         }
+        true
     }
 
     /// Closes the lanes for writers. False while a thread is inside a ring: then call again, or give up and say so.
@@ -345,7 +358,14 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
             // other thread of this process is in one.
             let _was_held = unsafe { ring.abandon() };
         }
-        self.spill.take_all(self.pool.links(), |_| 0, |number| self.free_listed(number, |_| ()));
+        self.spill.take_all(
+            self.pool.links(),
+            |_| 0,
+            |number| {
+                self.free_listed(number, |_| ());
+                true
+            },
+        );
         self.spill.abandon();
         self.seats.clear();
         self.taken.set(0);
@@ -417,17 +437,28 @@ impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
         }
         let lanes = &*self.lanes;
         let mut count = 0;
+        // A visitor may fork, and go on in the child: there the records are the parent's to deliver, and the lanes may have
+        // been settled under this pass.
         let mut visit = |record: &[u8]| {
             lanes.taken.add_owned(1);
             visit(record);
+            lanes.fork.raw() == self.generation
         };
         for (index, ring) in lanes.rings.iter().enumerate() {
             let mark = until.map_or(u64::MAX, |marks| marks.0[index]);
             // SAFETY: there is one reader at a time, and it is borrowed mutably.
             count += unsafe { ring.read(mark, &mut visit) };
+            if lanes.fork.raw() != self.generation {
+                return count;
+            }
         }
         let size = |number| lanes.listed_bytes(number);
-        count + lanes.spill.take_all(lanes.pool.links(), size, |number| lanes.free_listed(number, &mut visit))
+        let spilled = lanes.spill.take_all(lanes.pool.links(), size, |number| {
+            let mut goes_on = true;
+            lanes.free_listed(number, |record| goes_on = visit(record));
+            goes_on
+        });
+        count + spilled
     }
 
     /// The lanes that are read.

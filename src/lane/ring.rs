@@ -15,6 +15,7 @@
 //! | [free] | `Stack::push` | `Stack::pop` | a block or a seat, with nobody left in it | `handover.rs` |
 //! | [reader] | `Reader::drop` | `Lanes::reader` | the read positions, from one reader to the next | `reader.rs` |
 //! | [settle] | `Lanes::settle` | `Lanes::settle` | the lanes as a child process reset them | `settle.rs` |
+//! | [count] | `Counter::add_owned` | `Counter::load` | what the thread had counted before | `counts.rs` |
 //! | [note] | `Combined::leave` | `Combined::release` | a change that waits for the holder of a span | `combine.rs` |
 //! | [hold] | `Combined::release` | `Combined::leave` | the span, from one holder to the next | `combine.rs` |
 
@@ -166,12 +167,13 @@ impl Ring {
         self.reader.high_water.load()
     }
 
-    /// Reads the records that are published now, oldest first and not past `mark`, and releases their room.
+    /// Reads the records that are published now, oldest first and not past `mark`, and releases their room. A `visit` that
+    /// says false ends the pass for good: nothing is released any more, for the ring has been abandoned under it.
     ///
     /// # Safety
     ///
     /// * Only one thread reads this ring until the call returns.
-    pub unsafe fn read(&self, mark: u64, visit: &mut impl FnMut(&[u8])) -> usize {
+    pub unsafe fn read(&self, mark: u64, visit: &mut impl FnMut(&[u8]) -> bool) -> usize {
         // ORDERING: [publish] Acquire. The bytes below this tail are filled. A record that is published later is for the
         // next visit: never half of it is seen now.
         let tail = self.tail.load(Acquire);
@@ -186,15 +188,20 @@ impl Ring {
         while pass.at < end {
             // SAFETY: `at` is a frame's place below the tail, so it is filled; no writer comes here before the release.
             let (len, kind) = unsafe { self.frame(pass.at) };
-            debug_assert!(len >= ALIGN as u64 && pass.at + len <= tail);
+            assert!(len >= ALIGN as u64, "a frame has a length");
+            assert!(pass.at + len <= tail, "a frame ends before the tail");
             let at = self.place(pass.at) + FRAME_LEN;
             // Before the visit: a record whose visitor panics has been taken, and must not come again.
             pass.at += len;
             if kind == RECORD {
                 // SAFETY: the record lies below the tail and above the head, which moves after this call at the earliest:
                 // filled, and kept from writers.
-                unsafe { self.region.read(at, as_size(len) - FRAME_LEN, &mut *visit) };
+                let goes_on = unsafe { self.region.read(at, as_size(len) - FRAME_LEN, &mut *visit) };
                 count += 1;
+                if !goes_on {
+                    pass.at = pass.released;
+                    break;
+                }
             }
             // A sixteenth at a time: often enough for writers that wait for room, seldom enough for the head's line.
             if pass.at - pass.released > self.capacity() / 16 {
@@ -403,7 +410,12 @@ mod tests {
     fn drain(ring: &Ring, mark: u64) -> Vec<Vec<u8>> {
         let mut records = Vec::new();
         // SAFETY: the test has one thread.
-        unsafe { ring.read(mark, &mut |record: &[u8]| records.push(record.to_vec())) };
+        unsafe {
+            ring.read(mark, &mut |record: &[u8]| {
+                records.push(record.to_vec());
+                true
+            })
+        };
         records
     }
 
@@ -466,7 +478,12 @@ mod tests {
         (1..=3).for_each(|byte| assert!(offer(&ring, &[byte; 8])));
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             // SAFETY: the test has one thread.
-            unsafe { ring.read(u64::MAX, &mut |record: &[u8]| assert!(record[0] != 2, "the second record")) };
+            unsafe {
+                ring.read(u64::MAX, &mut |record: &[u8]| {
+                    assert!(record[0] != 2, "the second record");
+                    true
+                })
+            };
         }));
         assert!(caught.is_err());
         assert_eq!(drain(&ring, u64::MAX), [vec![3; 8]]);

@@ -68,9 +68,10 @@ impl Spill {
 
     /// Takes every block, oldest first, and hands each to `take`. `size` says how many bytes a block has.
     ///
+    /// A `take` that says false ends the pass; the blocks behind are nobody's then, for the stack has been abandoned under it.
     /// No block is popped alone, so a number that comes back cannot be mistaken for its earlier self. When `take` panics, the
     /// blocks behind go back onto the stack.
-    pub fn take_all(&self, links: &[AtomicU32], size: impl Fn(u32) -> u64, mut take: impl FnMut(u32)) -> usize {
+    pub fn take_all(&self, links: &[AtomicU32], size: impl Fn(u32) -> u64, mut take: impl FnMut(u32) -> bool) -> usize {
         // ORDERING: Relaxed. An empty stack is not worth a locked instruction; a push that is missed here is newer than
         // any flush that is under way, or was seen by it (its end happened before, so coherence shows it).
         if self.head.load(Relaxed) & !CLOSED == 0 {
@@ -80,10 +81,13 @@ impl Spill {
         let top = self.head.fetch_and(CLOSED, Acquire) & !CLOSED;
         let mut rest = Rest { spill: self, links, chain: Chain::oldest_first(links, top) };
         let mut count = 0;
-        for block in rest.chain.by_ref() {
+        while let Some(block) = rest.chain.next() {
             self.bytes.sub_shared(size(block));
-            take(block);
             count += 1;
+            if !take(block) {
+                rest.chain.forget();
+                break;
+            }
         }
         count
     }
@@ -154,7 +158,14 @@ mod tests {
         }
         assert_eq!(spill.bytes(), 30);
         let mut taken = Vec::new();
-        let count = spill.take_all(&links, |_| 10, |block| taken.push(block));
+        let count = spill.take_all(
+            &links,
+            |_| 10,
+            |block| {
+                taken.push(block);
+                true
+            },
+        );
         assert_eq!((count, spill.bytes()), (3, 0));
         assert_eq!(taken, [3, 1, 7]);
     }
@@ -165,7 +176,7 @@ mod tests {
         spill.push(&links, 0, 15).unwrap();
         assert_eq!(spill.push(&links, 1, 15), Err(SpillRefusal::Full));
         assert_eq!(spill.bytes(), 15);
-        spill.take_all(&links, |_| 15, |_| ());
+        spill.take_all(&links, |_| 15, |_| true);
         assert_eq!(spill.push(&links, 1, 15), Ok(()));
     }
 
@@ -175,7 +186,7 @@ mod tests {
         spill.push(&links, 0, 10).unwrap();
         spill.close();
         assert_eq!(spill.push(&links, 1, 10), Err(SpillRefusal::Closed));
-        assert_eq!(spill.take_all(&links, |_| 10, |_| ()), 1);
+        assert_eq!(spill.take_all(&links, |_| 10, |_| true), 1);
         assert_eq!(spill.push(&links, 1, 10), Err(SpillRefusal::Closed));
         assert_eq!(spill.bytes(), 0);
     }
@@ -188,12 +199,26 @@ mod tests {
         }
         spill.close();
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            spill.take_all(&links, |_| 10, |block| assert_ne!(block, 3, "the first"));
+            spill.take_all(
+                &links,
+                |_| 10,
+                |block| {
+                    assert_ne!(block, 3, "the first");
+                    true
+                },
+            );
         }));
         assert!(caught.is_err());
         assert_eq!(spill.bytes(), 20);
         let mut taken = Vec::new();
-        spill.take_all(&links, |_| 10, |block| taken.push(block));
+        spill.take_all(
+            &links,
+            |_| 10,
+            |block| {
+                taken.push(block);
+                true
+            },
+        );
         assert_eq!((taken, spill.bytes()), (vec![1, 7], 0));
     }
 }

@@ -108,6 +108,11 @@ impl<'a> Chain<'a> {
         }
         Self { links, next: turned }
     }
+
+    /// Gives up what is left.
+    pub(super) fn forget(&mut self) {
+        self.next = 0;
+    }
 }
 
 impl Iterator for Chain<'_> {

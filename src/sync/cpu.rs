@@ -53,7 +53,10 @@ mod imp {
     #[cold]
     fn slow(offset: u32) -> usize {
         if offset == UNKNOWN {
+            // Before the search, which may allocate, and so come back here.
             // ORDERING: Relaxed. The value is a constant of the process; every thread computes the same one.
+            OFFSET.store(ABSENT, Ordering::Relaxed);
+            // ORDERING: Relaxed. As above.
             OFFSET.store(locate(), Ordering::Relaxed);
         }
         // SAFETY: the call has no precondition.

@@ -4,6 +4,7 @@ pub mod cell;
 pub mod cpu;
 pub mod fork;
 pub mod memory;
+pub mod once;
 pub mod region;
 pub mod thread;
 pub mod ticks;
@@ -18,10 +19,10 @@ pub mod statics {
     pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 }
 
-/// A number that many threads read and that says nothing about other memory.
+/// A number that many threads read.
 ///
-/// Every access is `Relaxed`: a counter is summed, never used to conclude that something else is visible. Where a count
-/// has to be seen together with data, the `Release` of the data (tail, list head) carries it along.
+/// A thread that sees a count also sees what the counting thread had counted before: so a ledger that reads ends before
+/// starts never finds a span that ended and was not begun. On x86 that costs nothing.
 #[derive(Debug)]
 pub struct Counter(AtomicU64);
 
@@ -37,37 +38,37 @@ impl Counter {
     pub fn add_owned(&self, n: u64) {
         // ORDERING: Relaxed. Only this thread writes; it reads back its own last store.
         let old = self.0.load(Ordering::Relaxed);
-        // ORDERING: Relaxed. See the type: a counter carries no other memory.
-        self.0.store(old.wrapping_add(n), Ordering::Relaxed);
+        // ORDERING: [count] Release. What this thread counted before is seen with this.
+        self.0.store(old.wrapping_add(n), Ordering::Release);
     }
 
     /// Adds `n` where several threads write; the value before.
     #[inline]
     pub fn add_shared(&self, n: u64) -> u64 {
-        // ORDERING: Relaxed. See the type: a counter carries no other memory.
-        self.0.fetch_add(n, Ordering::Relaxed)
+        // ORDERING: [count] Release. As in `add_owned`.
+        self.0.fetch_add(n, Ordering::Release)
     }
 
     /// Takes `n` off where several threads write.
     #[inline]
     pub fn sub_shared(&self, n: u64) {
-        // ORDERING: Relaxed. See the type: a counter carries no other memory.
+        // ORDERING: Relaxed. What is taken off was counted before by others; nothing is concluded from it.
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
     /// Overwrites the value, where the caller is the only writer.
     #[inline]
     pub fn set(&self, n: u64) {
-        // ORDERING: Relaxed. See the type: a counter carries no other memory.
-        self.0.store(n, Ordering::Relaxed);
+        // ORDERING: [count] Release. As in `add_owned`.
+        self.0.store(n, Ordering::Release);
     }
 
     /// The value now.
     #[inline]
     #[must_use]
     pub fn load(&self) -> u64 {
-        // ORDERING: Relaxed. See the type: a counter carries no other memory.
-        self.0.load(Ordering::Relaxed)
+        // ORDERING: [count] Acquire. What the counting thread had counted before is seen by a later look.
+        self.0.load(Ordering::Acquire)
     }
 }
 

@@ -8,18 +8,27 @@ pub fn at_exit(call: fn()) {
     imp::at_exit(call);
 }
 
+/// Makes ready what [`at_exit`] needs, so that it never waits for another thread that does.
+pub fn prepare() {
+    imp::prepare();
+}
+
 #[cfg(all(unix, not(loom)))]
 mod imp {
     use std::sync::OnceLock;
 
-    pub(super) fn at_exit(call: fn()) {
-        static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
-        let key = KEY.get_or_init(|| {
+    static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
+
+    pub(super) fn prepare() {
+        KEY.get_or_init(|| {
             let mut key = 0;
             // SAFETY: `key` is a valid place, and `run` may be called in any thread.
             (unsafe { libc::pthread_key_create(&raw mut key, Some(run)) } == 0).then_some(key)
         });
-        if let Some(key) = *key {
+    }
+
+    pub(super) fn at_exit(call: fn()) {
+        if let Some(Some(key)) = KEY.get().copied() {
             // SAFETY: the key was created above; the value is a function pointer, which `run` turns back.
             unsafe { libc::pthread_setspecific(key, call as *const libc::c_void) };
         }
@@ -52,6 +61,8 @@ mod imp {
     thread_local! {
         static GUARD: Guard = const { Guard(Cell::new(None)) };
     }
+
+    pub(super) fn prepare() {}
 
     pub(super) fn at_exit(call: fn()) {
         // A thread that is past its destructors has no exit left to wait for.

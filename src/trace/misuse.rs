@@ -24,7 +24,7 @@ pub enum Misuse {
     EndBeforeStart,
     /// A pluggable id source gave an id of zeros. A random one was taken.
     ZeroId,
-    /// A change of a shared span found no memory. Not the program's fault: raise `memory_budget`.
+    /// A change of a shared span found no memory (raise `memory_budget`), or too many changes that wait for a stopped thread.
     ChangeLost,
 }
 

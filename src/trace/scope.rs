@@ -1,6 +1,6 @@
 //! Instrumentation scopes: who records, named once in a table, so that a record carries two bytes.
 
-use std::sync::OnceLock;
+use crate::sync::once::SetOnce;
 
 /// The instrumentation scope of a tracer: the library or component that records.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -32,42 +32,41 @@ impl From<&str> for Scope {
 
 /// All scopes of an engine, by number. Equal scopes have one number (CRE-07).
 ///
-/// Scopes are only ever added, each at the first free place, and nothing is locked: a child process that was forked in the
+/// Scopes are only ever added, each behind the last, and nobody waits for anybody: a child process that was forked in the
 /// middle of an addition can read and add.
 #[derive(Debug, Default)]
 pub struct ScopeTable {
-    first: Chunk,
+    first: SetOnce<Node>,
 }
 
-#[derive(Debug, Default)]
-struct Chunk {
-    scopes: [OnceLock<Scope>; CHUNK_LEN],
-    next: OnceLock<Box<Self>>,
+#[derive(Debug)]
+struct Node {
+    scope: Scope,
+    next: SetOnce<Self>,
 }
-
-const CHUNK_LEN: usize = 16;
 
 impl ScopeTable {
     /// The number of `scope`. A program with more than 65,536 scopes has the later ones recorded as the first.
     #[must_use]
-    pub fn number(&self, mut scope: Scope) -> u16 {
-        let mut chunk = &self.first;
+    pub fn number(&self, scope: Scope) -> u16 {
+        let mut mine = Some(Node { scope, next: SetOnce::new() });
+        let mut place = &self.first;
         for number in 0..=u16::MAX {
-            let place = usize::from(number) % CHUNK_LEN;
-            if place == 0 && number > 0 {
-                chunk = chunk.next.get_or_init(Box::default);
-            }
-            // Whoever comes second to a free place finds the first one's scope there, and goes on.
-            let cell = &chunk.scopes[place];
-            if cell.get().is_none() {
-                match cell.set(scope) {
+            if place.get().is_none()
+                && let Some(node) = mine.take()
+            {
+                match place.set(node) {
                     Ok(()) => return number,
-                    Err(mine) => scope = mine,
+                    Err(refused) => mine = Some(refused), // another scope came first
                 }
             }
-            if cell.get() == Some(&scope) {
+            let (Some(there), Some(wanted)) = (place.get(), &mine) else {
+                break;
+            };
+            if there.scope == wanted.scope {
                 return number;
             }
+            place = &there.next;
         }
         0
     }
@@ -75,11 +74,21 @@ impl ScopeTable {
     /// The scope of this number.
     #[must_use]
     pub fn get(&self, number: u16) -> Option<Scope> {
-        let mut chunk = &self.first;
-        for _ in 0..usize::from(number) / CHUNK_LEN {
-            chunk = chunk.next.get()?;
+        let mut place = &self.first;
+        for _ in 0..number {
+            place = &place.get()?.next;
         }
-        chunk.scopes[usize::from(number) % CHUNK_LEN].get().cloned()
+        place.get().map(|node| node.scope.clone())
+    }
+}
+
+impl Drop for ScopeTable {
+    /// One node after the other: a chain of 65,536 that drops by itself would overflow the stack.
+    fn drop(&mut self) {
+        let mut rest = self.first.take();
+        while let Some(mut node) = rest {
+            rest = node.next.take();
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::{
 
 /// A handle of a shared span; clones are handles of the same span, which ends by [`SharedSpan::end`] or with the last handle.
 ///
-/// A change that races the end lands whole, or is ignored and counted as [`Misuse::ChangedAfterEnd`]. Each change is written
+/// A change that races the end lands whole, or is ignored and counted as [`Misuse::ChangedAfterEnd`]. A change that comes while
+/// 64 others wait for a stopped thread is lost, and counted as [`Misuse::ChangeLost`]. Each change is written
 /// into a block of its own first, so it costs about twice what it costs on a [`Span`].
 #[derive(Clone, Debug)]
 pub struct SharedSpan {
@@ -30,6 +31,8 @@ struct Inner {
 struct Open {
     span: Combined<Span>,
     core: Arc<Core>,
+    /// The process that the span began in.
+    generation: u32,
     /// Written by the thread that ends the span, read by everyone who asks.
     has_ended: AtomicBool,
 }
@@ -37,7 +40,12 @@ struct Open {
 impl SharedSpan {
     pub(super) fn new(span: Span) -> Self {
         let context = span.context().clone();
-        let open = span.core().map(|core| Open { span: Combined::new(span), core, has_ended: AtomicBool::new(false) });
+        let open = span.core().map(|core| Open {
+            generation: core.generation(),
+            span: Combined::new(span),
+            core,
+            has_ended: AtomicBool::new(false),
+        });
         Self { inner: Arc::new(Inner { open, context }) }
     }
 
@@ -111,23 +119,36 @@ impl SharedSpan {
     }
 }
 
+/// Changes that wait for one holder at most; more are lost and counted. Ends find some room beyond.
+const CHANGES_MAX: u64 = 64;
+const ENDS_MAX: u64 = 64;
+
+/// No process has this generation: a note that is dropped unfinished is thrown away, not delivered.
+const NOTE: u32 = u32::MAX;
+
 /// The end of a note that ends nothing.
 const NO_END: Stamp = Stamp::EPOCH;
 
 impl Open {
     /// Writes a note, and leaves it with whoever has the span, or applies it.
     fn leave(&self, end: Stamp, write: impl FnOnce(&mut Span)) {
+        if self.core.generation() != self.generation {
+            return; // Forked since: a thread of the parent may hold the span for ever, and the parent delivers it.
+        }
         let Some(mut block) = self.core.take(Class::First) else {
             return Misuse::ChangeLost.happened();
         };
         *block.open().0 = Draft::new(0, Kind::Internal, Stamp::EPOCH);
-        let mut note = Span::new(Some(block), 0, SpanContext::default());
+        let mut note = Span::new(Some(block), NOTE, SpanContext::default());
         // The program's code runs here, before anything is held.
         write(&mut note);
         let Some((block, len)) = note.into_note(end) else {
             return;
         };
-        self.core.combine(&self.span, block, len, |span, note| self.apply(span, note));
+        let notes_max = if end == NO_END { CHANGES_MAX } else { CHANGES_MAX + ENDS_MAX };
+        if !self.core.combine(&self.span, block, len, notes_max, |span, note| self.apply(span, note)) {
+            Misuse::ChangeLost.happened();
+        }
     }
 
     fn apply(&self, span: &mut Span, note: &[u8]) {

@@ -55,6 +55,7 @@ const BLOCK: &str = "lane/block.rs";
 const POOL: &str = "lane/pool.rs";
 const COMBINED: &str = "lane/combined.rs";
 const LANES: &str = "lane/mod.rs";
+const SYNC: &str = "sync/mod.rs";
 
 #[rustfmt::skip] // One row, two lines: what is wrong, and how.
 const MUTANTS: &[Mutant] = &[
@@ -161,13 +162,17 @@ const MUTANTS: &[Mutant] = &[
     mutant("combine", "holder without a note has not seen the last one", COMBINED, ONLY,
         ["compare_exchange(0, HELD, Acquire, Relaxed)", "compare_exchange(0, HELD, Relaxed, Relaxed)"]),
     mutant("combine", "release of the value is Relaxed", COMBINED, ONLY,
-        ["compare_exchange(HELD, 0, Release, Relaxed)", "compare_exchange(HELD, 0, Relaxed, Relaxed)"]),
+        ["compare_exchange(word, 0, Release, Relaxed)", "compare_exchange(word, 0, Relaxed, Relaxed)"]),
     mutant("combine", "notes are taken Relaxed", COMBINED, ONLY,
-        ["fetch_and(HELD, Acquire)", "fetch_and(HELD, Relaxed)"]),
+        ["fetch_and(!TOP, Acquire)", "fetch_and(!TOP, Relaxed)"]),
     mutant("combine", "value is released over late notes", COMBINED, ONLY,
-        ["while self.of.word.compare_exchange(HELD, 0, Release, Relaxed).is_err()", "while { self.of.word.swap(0, Release); false }"]),
+        ["self.of.word.compare_exchange(word, 0, Release, Relaxed)", "Ok::<u64, u64>(self.of.word.swap(0, Release))"]),
     mutant("combine", "note hides the notes below", COMBINED, ONLY,
-        ["store(word & !HELD, Relaxed)", "store(0, Relaxed)"]),
+        ["store(top(word), Relaxed)", "store(0, Relaxed)"]),
+    mutant("counts", "count is stored Relaxed", SYNC, ONLY,
+        ["self.0.store(old.wrapping_add(n), Ordering::Release)", "self.0.store(old.wrapping_add(n), Ordering::Relaxed)"]),
+    mutant("counts", "count is read Relaxed", SYNC, ONLY,
+        ["self.0.load(Ordering::Acquire)", "self.0.load(Ordering::Relaxed)"]),
     mutant("lanes", "one ring is tried", LANES, ONLY,
         ["const HELD_MAX: usize = 3", "const HELD_MAX: usize = 1"]),
     mutant("lanes", "full rings are called busy", LANES, ONLY,

@@ -1,0 +1,89 @@
+//! A value that is set once, by whoever is first, and that nobody ever waits for: not even in a child process that was forked
+//! in the middle of a setting, where std's cell would wait for a thread that does not exist.
+
+use std::{
+    marker::PhantomData,
+    ptr,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering::{Acquire, Release},
+    },
+};
+
+/// An empty place, or the value that came there first.
+///
+/// std's atomics, under the models too: a place is filled far from the request path, and no model reaches it.
+#[derive(Debug)]
+pub struct SetOnce<T> {
+    /// Null, or a leaked box. Written by the first who sets.
+    value: AtomicPtr<T>,
+    owned: PhantomData<Box<T>>,
+}
+
+impl<T> SetOnce<T> {
+    /// An empty place.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { value: AtomicPtr::new(ptr::null_mut()), owned: PhantomData }
+    }
+
+    /// The value, if there is one.
+    pub fn get(&self) -> Option<&T> {
+        // ORDERING: Acquire. Who sees the address sees what was written before it was set.
+        let value = self.value.load(Acquire);
+        // SAFETY: the address is null or that of a box that lives as long as the place, and is never written again.
+        unsafe { value.as_ref() }
+    }
+
+    /// Sets the value; hands it back when another was there first.
+    ///
+    /// # Errors
+    ///
+    /// When the place is filled.
+    pub fn set(&self, value: T) -> Result<(), T> {
+        let mine = Box::into_raw(Box::new(value));
+        // ORDERING: Release. Who sees the address sees the value. Acquire on failure is for `get`, which follows.
+        match self.value.compare_exchange(ptr::null_mut(), mine, Release, Acquire) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                // SAFETY: the address is the box made above, which nobody else has seen.
+                Err(*unsafe { Box::from_raw(mine) })
+            }
+        }
+    }
+}
+
+impl<T> SetOnce<T> {
+    /// Empties the place.
+    pub fn take(&mut self) -> Option<T> {
+        let value = std::mem::replace(self.value.get_mut(), ptr::null_mut());
+        // SAFETY: the address is a leaked box or null, and the borrow proves that nobody looks at it.
+        (!value.is_null()).then(|| *unsafe { Box::from_raw(value) })
+    }
+}
+
+impl<T> Default for SetOnce<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Drop for SetOnce<T> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_value_stays() {
+        let place = SetOnce::new();
+        assert_eq!(place.get(), None);
+        assert_eq!(place.set(String::from("first")), Ok(()));
+        assert_eq!(place.set(String::from("second")), Err(String::from("second")));
+        assert_eq!(place.get().map(String::as_str), Some("first"));
+    }
+}
