@@ -148,6 +148,9 @@ impl<Owner, Draft: Copy + Default> Block<Owner, Draft> {
 }
 
 impl<Owner, Draft> Drop for Block<Owner, Draft> {
+    // Blocks go home by way of a magazine; this is for those that cannot.
+    #[cold]
+    #[inline(never)]
     fn drop(&mut self) {
         // SAFETY: the head is initialised since the block left the pool, and the block is ours alone.
         let &Head { lanes, number, class, .. } = unsafe { self.head.as_ref() };

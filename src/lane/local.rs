@@ -1,6 +1,7 @@
 //! What a thread keeps of the lanes for itself: its seat, and a few free blocks.
 
 use std::{
+    cell::Cell,
     ptr::{self, NonNull},
     sync::Arc,
 };
@@ -12,6 +13,7 @@ use super::{
     pool::{Class, GROUP},
     seats::{Seat, SeatId, Teller},
 };
+use crate::sync::cpu;
 
 /// A thread's share of one engine's lanes. It serves one engine at a time and moves when the thread turns to another.
 #[derive(Debug)]
@@ -21,6 +23,10 @@ pub struct Local<Owner, Draft: Copy + Default = ()> {
     seat: SeatId,
     /// The same, as an address: what is looked at on every start and end. `None` for the shared seat.
     own_seat: Option<NonNull<Seat>>,
+    /// The core's number as it was when it was last looked up, and how often it may still be used: the look-up is a chain of
+    /// loads in front of the lease, and a thread seldom moves.
+    hint: Cell<usize>,
+    hint_uses: Cell<u32>,
     /// Free blocks of the first size.
     magazine: ArrayVec<Block<Owner, Draft>, MAGAZINE>,
 }
@@ -28,11 +34,21 @@ pub struct Local<Owner, Draft: Copy + Default = ()> {
 /// Blocks that a thread keeps: enough for a tree of spans as deep as most requests have.
 const MAGAZINE: usize = 2 * GROUP;
 
+/// How often a core's number is used before it is looked up again.
+const HINT_USES: u32 = 32;
+
 impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     /// A thread that serves no engine.
     #[must_use]
     pub const fn new() -> Self {
-        Self { lanes: None, seat: SeatId::Shared, own_seat: None, magazine: ArrayVec::new_const() }
+        Self {
+            lanes: None,
+            seat: SeatId::Shared,
+            own_seat: None,
+            hint: Cell::new(0),
+            hint_uses: Cell::new(0),
+            magazine: ArrayVec::new_const(),
+        }
     }
 
     /// Moves to `lanes`, giving back what belonged to the engine before.
@@ -55,6 +71,25 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         lanes.seats.give(self.seat);
         self.seat = SeatId::Shared;
         self.own_seat = None;
+    }
+
+    /// Which ring to try first.
+    #[inline]
+    #[must_use]
+    pub fn hint(&self) -> usize {
+        match self.hint_uses.get().checked_sub(1) {
+            Some(uses) => self.hint_uses.set(uses),
+            None => {
+                self.hint.set(cpu::hint());
+                self.hint_uses.set(HINT_USES - 1);
+            }
+        }
+        self.hint.get()
+    }
+
+    /// Looks the core up anew next time: the ring was held or full, so the thread may have moved.
+    pub fn doubt_hint(&self) {
+        self.hint_uses.set(0);
     }
 
     /// A block of the first size; `None` when the budget is spent.

@@ -24,7 +24,7 @@ pub use combined::{Combined, Hold, Left};
 pub use local::Local;
 pub use pool::{Class, Pool, UNIT};
 pub use ring::{Claim, Lease, Ring, Shut};
-pub use seats::{SeatId, Seats, Tally, Teller};
+pub use seats::{SeatId, Seats, Tally};
 pub use spill::{Spill, SpillRefusal};
 pub use stack::Stack;
 

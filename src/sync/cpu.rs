@@ -42,7 +42,7 @@ mod imp {
                     "mov {number:e}, dword ptr fs:[{offset}]",
                     number = out(reg) number,
                     offset = in(reg) offset.cast_signed() as isize,
-                    options(nostack, preserves_flags, readonly, pure),
+                    options(nostack, preserves_flags, nomem),
                 );
             }
             return number as usize;

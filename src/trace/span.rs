@@ -12,12 +12,11 @@ use super::{
 };
 use crate::{
     clock::unix_nanos,
-    lane::{Local, Offer, SpillRefusal, Tally, Teller},
+    lane::{Local, Offer, SpillRefusal, Tally},
     record::{
         Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, Short, SpanLimits, Stamp, Status,
         TEXT_LEN_MAX, Value,
     },
-    sync::cpu,
 };
 
 /// One span. It may be moved to other threads, and ends when it is dropped; see [`Span::share`] for use by several at once.
@@ -341,14 +340,15 @@ impl Span {
             // Begun before a fork: written off when the child settled, and the parent's own copy lives on there.
             return give_back(block);
         }
-        // In a signal handler that interrupted this thread in here there is no seat to count at but the shared one.
         let context = &self.context;
-        local::with(|local| {
-            let back = deliver(block, context, end, local.as_deref().map(|local| &local.lane));
-            match (back, local) {
-                (Some(block), Some(local)) => local.lane.put(block),
-                (block, _) => drop(block),
+        local::with(|local| match local {
+            Some(local) => {
+                if let Some(block) = deliver(block, context, end, &local.lane) {
+                    local.lane.put(block);
+                }
             }
+            // In a signal handler that interrupted this thread in here: the way that needs no state of its own.
+            None => spill(block, context, end, None),
         });
     }
 }
@@ -374,22 +374,17 @@ fn change<R>(
 
 /// Moves a finished span into a lane and counts what became of it; the block comes back unless it left with the span.
 #[inline(always)]
-fn deliver(
-    block: SpanBlock,
-    context: &SpanContext,
-    end: Stamp,
-    seat: Option<&Local<Recorder, Draft>>,
-) -> Option<SpanBlock> {
+fn deliver(block: SpanBlock, context: &SpanContext, end: Stamp, local: &Local<Recorder, Draft>) -> Option<SpanBlock> {
     let core = block.lanes();
-    let teller = teller(core, seat);
+    let teller = local.teller(core);
     let (draft, image) = (block.draft(), block.image());
     let len = draft.record_len();
-    let offer = core.offer(cpu::hint(), len, |record| {
+    let offer = core.offer(local.hint(), len, |record| {
         draft.finish(image, context.finish(end, len), record);
         // Counted before the record is published: who reads the record finds it counted.
         teller.count(Tally::Queued);
     });
-    if offer == (Offer::Queued { tries: 1 }) { Some(block) } else { deliver_slowly(block, context, end, seat, offer) }
+    if offer == (Offer::Queued { tries: 1 }) { Some(block) } else { deliver_slowly(block, context, end, local, offer) }
 }
 
 /// The rest of [`deliver`], for spans that did not get into the first ring.
@@ -398,16 +393,17 @@ fn deliver_slowly(
     block: SpanBlock,
     context: &SpanContext,
     end: Stamp,
-    seat: Option<&Local<Recorder, Draft>>,
+    local: &Local<Recorder, Draft>,
     offer: Offer,
 ) -> Option<SpanBlock> {
-    let teller = teller(block.lanes(), seat);
+    local.doubt_hint();
+    let teller = local.teller(block.lanes());
     match offer {
         Offer::Queued { .. } => teller.count(Tally::Sibling),
         Offer::Full => teller.count(Tally::LaneFull),
         Offer::Closed => teller.count(Tally::EndedClosed),
         Offer::Busy => {
-            spill(block, context, end, seat);
+            spill(block, context, end, Some(local));
             return None;
         }
     }
@@ -415,7 +411,9 @@ fn deliver_slowly(
 }
 
 /// Sends a span off with its block, because no ring could be entered.
-fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, seat: Option<&Local<Recorder, Draft>>) {
+#[cold]
+#[inline(never)]
+fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, local: Option<&Local<Recorder, Draft>>) {
     let (draft, image, _) = block.open();
     let len = draft.record_len();
     draft.finish_in_place(context.finish(end, len), image);
@@ -428,13 +426,8 @@ fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, seat: Option<&
         Err(SpillRefusal::Full) => Tally::SpillFull,
         Err(SpillRefusal::Closed) => Tally::EndedClosed,
     };
-    teller(&core, seat).count(tally);
-}
-
-/// Where a thread counts, `None` being one that cannot use its own state.
-#[inline(always)]
-fn teller<'a>(core: &'a Core, local: Option<&'a Local<Recorder, Draft>>) -> Teller<'a> {
-    local.map_or_else(|| core.seats().shared(), |local| local.teller(core))
+    let teller = local.map_or_else(|| core.seats().shared(), |local| local.teller(&core));
+    teller.count(tally);
 }
 
 /// Takes a block home to the thread's magazine, or to the pool.

@@ -122,10 +122,24 @@ impl Tracer {
         let wanted = self.is_wanted(parent);
         // Plain numbers and one address come out of the thread's state, to be kept in registers; the span is put together at
         // the very end, where it will live. Moved around half-built it would cost more than everything else together.
-        let (high, low, id, mut block) = match local::ready(core, |local| self.seed(local, parent, wanted)) {
-            Some(seed) => seed,
-            None => self.seed_aside(parent, wanted),
-        };
+        match local::ready(core, |local| self.seed(local, parent, wanted)) {
+            Some(seed) => self.grow(seed, name, kind, parent),
+            None => self.begin_aside(name, kind, parent, wanted),
+        }
+    }
+
+    /// Begins without the thread's own state: in a signal handler that interrupted it, or while a child settles.
+    #[cold]
+    #[inline(never)]
+    fn begin_aside(&self, name: &str, kind: Kind, parent: Option<&SpanContext>, wanted: bool) -> Span {
+        let seed = self.seed_aside(parent, wanted);
+        self.grow(seed, name, kind, parent)
+    }
+
+    /// Makes a span of its seed.
+    #[inline(always)]
+    fn grow(&self, seed: Seed, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
+        let (high, low, id, mut block) = seed;
         let sampled = if block.is_some() { flags::SAMPLED } else { 0 };
         let (trace_flags, trace_state) = match parent {
             Some(parent) => (sampled | parent.trace_flags() & flags::RANDOM, parent.trace_state().clone()),
@@ -133,7 +147,7 @@ impl Tracer {
         };
         let mut generation = 0;
         if let Some(block) = &mut block {
-            generation = core.generation();
+            generation = self.core.generation();
             let (draft, image, owner) = block.open();
             let (parent, is_remote) =
                 parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
