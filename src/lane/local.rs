@@ -111,7 +111,14 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     /// Takes a block back.
     #[inline]
     pub fn put(&mut self, block: Block<Owner, Draft>) {
-        if block.class() == Class::First && !self.magazine.is_full() && self.serves(block.lanes()) {
+        if self.serves(block.lanes()) { self.put_own(block) } else { drop(block) }
+    }
+
+    /// Takes a block of the lanes that are served back.
+    #[inline(always)]
+    pub fn put_own(&mut self, block: Block<Owner, Draft>) {
+        debug_assert!(self.serves(block.lanes()));
+        if block.class() == Class::First && !self.magazine.is_full() {
             self.magazine.push(block);
         } else {
             self.overflow(block);
@@ -128,16 +135,24 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         drop(block);
     }
 
+    /// Where the thread counts for `lanes`, which are served.
+    #[inline(always)]
+    #[must_use]
+    pub fn own_teller<'a>(&'a self, lanes: &'a Lanes<Owner, Draft>) -> Teller<'a> {
+        debug_assert!(self.serves(lanes));
+        match self.own_seat {
+            // SAFETY: the seat lies in the lanes that are served, which `self.lanes` keeps alive for as long as `self` is
+            // borrowed; it never moves.
+            Some(seat) => Teller::Own(unsafe { seat.as_ref() }),
+            None => lanes.seats.shared(),
+        }
+    }
+
     /// Where the thread counts for `lanes`: at its own seat if they are served.
     #[inline(always)]
     #[must_use]
     pub fn teller<'a>(&'a self, lanes: &'a Lanes<Owner, Draft>) -> Teller<'a> {
-        match self.own_seat {
-            // SAFETY: the seat lies in the lanes that are served, which `self.lanes` keeps alive for as long as `self` is
-            // borrowed; it never moves.
-            Some(seat) if self.serves(lanes) => Teller::Own(unsafe { seat.as_ref() }),
-            _ => lanes.seats.shared(),
-        }
+        if self.serves(lanes) { self.own_teller(lanes) } else { lanes.seats.shared() }
     }
 
     /// Whether `lanes` is the engine that is served.

@@ -19,6 +19,8 @@
 //! | [note] | `Combined::leave` | `Combined::release` | a change that waits for the holder of a span | `combine.rs` |
 //! | [hold] | `Combined::release` | `Combined::leave` | the span, from one holder to the next | `combine.rs` |
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the labels in brackets are no links")]
+
 use std::io;
 
 use crossbeam_utils::CachePadded;

@@ -342,11 +342,12 @@ impl Span {
         }
         let context = &self.context;
         local::with(|local| match local {
-            Some(local) => {
-                if let Some(block) = deliver(block, context, end, &local.lane) {
-                    local.lane.put(block);
+            Some(local) if local.lane.serves(block.lanes()) => {
+                if let Some(block) = deliver::<true>(block, context, end, &local.lane) {
+                    local.lane.put_own(block);
                 }
             }
+            Some(local) => deliver_foreign(block, context, end, &local.lane),
             // In a signal handler that interrupted this thread in here: the way that needs no state of its own.
             None => spill(block, context, end, None),
         });
@@ -373,10 +374,17 @@ fn change<R>(
 }
 
 /// Moves a finished span into a lane and counts what became of it; the block comes back unless it left with the span.
+///
+/// `IS_SERVED` says that the thread counts for this engine at its own seat, and keeps the two cases apart for the compiler.
 #[inline(always)]
-fn deliver(block: SpanBlock, context: &SpanContext, end: Stamp, local: &Local<Recorder, Draft>) -> Option<SpanBlock> {
+fn deliver<const IS_SERVED: bool>(
+    block: SpanBlock,
+    context: &SpanContext,
+    end: Stamp,
+    local: &Local<Recorder, Draft>,
+) -> Option<SpanBlock> {
     let core = block.lanes();
-    let teller = local.teller(core);
+    let teller = if IS_SERVED { local.own_teller(core) } else { core.seats().shared() };
     let (draft, image) = (block.draft(), block.image());
     let len = draft.record_len();
     let offer = core.offer(local.hint(), len, |record| {
@@ -385,6 +393,12 @@ fn deliver(block: SpanBlock, context: &SpanContext, end: Stamp, local: &Local<Re
         teller.count(Tally::Queued);
     });
     if offer == (Offer::Queued { tries: 1 }) { Some(block) } else { deliver_slowly(block, context, end, local, offer) }
+}
+
+/// Delivers a span of another engine than the one that the thread turned to last.
+#[inline(never)]
+fn deliver_foreign(block: SpanBlock, context: &SpanContext, end: Stamp, local: &Local<Recorder, Draft>) {
+    drop(deliver::<false>(block, context, end, local));
 }
 
 /// The rest of [`deliver`], for spans that did not get into the first ring.

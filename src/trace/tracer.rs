@@ -116,8 +116,28 @@ impl<'a> SpanBuilder<'a> {
 }
 
 impl Tracer {
-    #[inline(never)]
+    /// Begins a root or a child. Where the span is described it is known which, so one of the two calls is all that is left.
+    #[inline]
     fn begin(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
+        match parent {
+            None => self.begin_root(name, kind),
+            Some(parent) => self.begin_child(name, kind, parent),
+        }
+    }
+
+    #[inline(never)]
+    fn begin_root(&self, name: &str, kind: Kind) -> Span {
+        self.begin_either::<true>(name, kind, None)
+    }
+
+    #[inline(never)]
+    fn begin_child(&self, name: &str, kind: Kind, parent: &SpanContext) -> Span {
+        self.begin_either::<false>(name, kind, Some(parent))
+    }
+
+    /// `IS_ROOT` only tells the compiler apart what it would else keep in one piece, uninlined.
+    #[inline(always)]
+    fn begin_either<const IS_ROOT: bool>(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
         let core = &self.core;
         let wanted = self.is_wanted(parent);
         // Plain numbers and one address come out of the thread's state, to be kept in registers; the span is put together at
@@ -161,7 +181,7 @@ impl Tracer {
     }
 
     /// The sampler's decision.
-    #[inline]
+    #[inline(always)]
     fn is_wanted(&self, parent: Option<&SpanContext>) -> bool {
         let recorder = self.core.owner();
         let wanted = match recorder.sampling {
@@ -173,11 +193,11 @@ impl Tracer {
     }
 
     /// Ids and a block from the thread's own state: the halves of the trace id, the span id, and the block if it records.
-    #[inline]
+    #[inline(always)]
     fn seed(&self, local: &mut Local, parent: Option<&SpanContext>, wanted: bool) -> Seed {
         let (high, low, id) = self.ids(&mut local.random, parent);
         let block = if wanted { local.lane.take() } else { None };
-        local.lane.teller(&self.core).count(self.tally(wanted, block.is_some()));
+        local.lane.own_teller(&self.core).count(self.tally(wanted, block.is_some()));
         (high, low, id, block)
     }
 
