@@ -12,7 +12,7 @@ use std::{
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use spanring::{
     Config, Engine,
-    internals::{cpu, ring, ticks},
+    internals::{ring, ticks},
 };
 
 #[path = "workload/mod.rs"]
@@ -87,7 +87,6 @@ fn percentile(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, engine: &Eng
             Duration::from_secs_f64(percentile as f64 * nanos * 1e-9 * spans as f64)
         });
     });
-    let _ = cpu::hint();
 }
 
 fn thread_cpu_time() -> Duration {
