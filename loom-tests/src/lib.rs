@@ -13,7 +13,7 @@ use loom::{
     model::Builder,
     thread::{self, JoinHandle},
 };
-use spanring::internals::{AtomicU32, Block, Class, Lanes, Offer, Ring, Shape, Shut};
+use spanring::internals::{AtomicU32, Block, Class, Lanes, Offer, Ring, Shape, Shut, Visit};
 
 /// Bytes of a ring that a model wraps in a few steps: a record has at most one word, so none can tear.
 pub const RING_BYTES: usize = 64;
@@ -231,10 +231,10 @@ pub fn read(ring: &Ring) -> Vec<Stamp> {
     let mut stamps = vec![];
     let mut visit = |bytes: &[u8]| {
         stamps.push(Stamp::read(bytes));
-        true
+        Visit::Next
     };
     // SAFETY: the models keep to one reader at a time, and loom's cells would show the second.
-    let count = unsafe { ring.read(u64::MAX, &mut visit) };
+    let (count, _) = unsafe { ring.read(u64::MAX, &mut visit) };
     assert_eq!(count, stamps.len());
     stamps
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use spanring::internals::{AtomicU32, Ring, Shut, Spill, SpillRefusal};
+use spanring::internals::{AtomicU32, Ring, Shut, Spill, SpillRefusal, Visit};
 use spanring_loom::{Answer, Cells, RING_BYTES, Stamp, links, model, offer, read};
 
 const RECORD_LEN: usize = 8;
@@ -91,7 +91,7 @@ fn closer_takes_all_that_was_spilled() {
                     |block| {
                         shared.blocks.change(block as usize, |value| assert_eq!(*value, block + 10));
                         taken.push(block);
-                        true
+                        Visit::Next
                     },
                 );
                 taken
@@ -99,7 +99,7 @@ fn closer_takes_all_that_was_spilled() {
         );
         assert_eq!(accepted, taken);
         assert_eq!(shared.spill.bytes(), 0);
-        assert_eq!(shared.spill.take_all(&shared.links, |_| 1, |_| panic!("nothing is left")), 0);
+        assert_eq!(shared.spill.take_all(&shared.links, |_| 1, |_| panic!("nothing is left")), (0, Visit::Next));
         run.note(taken.len());
     });
     run.expect([0, 1, 2]);

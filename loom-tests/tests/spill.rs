@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use spanring::internals::{AtomicU32, Spill, SpillRefusal};
+use spanring::internals::{AtomicU32, Spill, SpillRefusal, Visit};
 use spanring_loom::{Cells, Stamp, check_order, links, model};
 
 /// Bytes of each block. The budget has room for two.
@@ -36,12 +36,12 @@ impl Shared {
     /// Takes all there is.
     fn take(&self) -> Vec<Stamp> {
         let mut stamps = vec![];
-        let count = self.spill.take_all(
+        let (count, _) = self.spill.take_all(
             &self.links,
             |_| BLOCK_BYTES,
             |block| {
                 stamps.push(self.blocks.change(block as usize, |value| *value));
-                true
+                Visit::Next
             },
         );
         assert_eq!(count, stamps.len());

@@ -23,7 +23,7 @@ pub use block::Block;
 pub use combined::{Combined, Hold, Left};
 pub use local::Local;
 pub use pool::{Class, Pool, UNIT};
-pub use ring::{Claim, Lease, Ring, Shut};
+pub use ring::{Claim, Lease, Ring, Shut, Visit};
 pub use seats::{SeatId, Seats, Tally};
 pub use spill::{Spill, SpillRefusal};
 pub use stack::Stack;
@@ -309,7 +309,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         self.has_reader.compare_exchange(false, true, Acquire, Relaxed).ok()?;
         // ORDERING: Relaxed. The caller's own thread settled the lanes, or was created by one that found them settled.
         let generation = self.home.load(Relaxed);
-        Some(Reader { lanes: Arc::clone(self), generation })
+        Some(Reader { lanes: Arc::clone(self), generation, first: 0 })
     }
 
     /// Spans that a reader has taken out.
@@ -363,7 +363,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
             |_| 0,
             |number| {
                 self.free_listed(number, |_| ());
-                true
+                Visit::Next
             },
         );
         self.spill.abandon();
@@ -418,6 +418,8 @@ pub struct Reader<Owner, Draft = ()> {
     lanes: Arc<Lanes<Owner, Draft>>,
     /// The process that this reader belongs to. A child's copy of it reads nothing.
     generation: u32,
+    /// The ring that the next pass begins with: a busy ring must not keep the others waiting for ever.
+    first: usize,
 }
 
 impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
@@ -428,12 +430,22 @@ impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
         self.lanes.home.load(Relaxed) == self.generation && self.lanes.generation() == self.generation
     }
 
-    /// Hands every finished span to `visit`, oldest first in each ring, then what was spilled. Returns how many there were.
+    /// Hands every finished span to `visit`; how many there were. As [`Reader::read_some`].
+    pub fn read(&mut self, until: Option<&Marks>, mut visit: impl FnMut(&[u8])) -> usize {
+        let (count, _all) = self.read_some(until, |record| {
+            visit(record);
+            Visit::Next
+        });
+        count
+    }
+
+    /// Hands finished spans to `visit` for as long as it wants more: oldest first in each ring, then what was spilled. Returns
+    /// how many there were, and whether that was all.
     ///
     /// `until` bounds the rings to an earlier moment, so that a flush ends while spans keep coming.
-    pub fn read(&mut self, until: Option<&Marks>, mut visit: impl FnMut(&[u8])) -> usize {
+    pub fn read_some(&mut self, until: Option<&Marks>, mut visit: impl FnMut(&[u8]) -> Visit) -> (usize, bool) {
         if !self.is_fit() {
-            return 0;
+            return (0, true);
         }
         let lanes = &*self.lanes;
         let mut count = 0;
@@ -441,24 +453,27 @@ impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
         // been settled under this pass.
         let mut visit = |record: &[u8]| {
             lanes.taken.add_owned(1);
-            visit(record);
-            lanes.fork.raw() == self.generation
+            let answer = visit(record);
+            if lanes.fork.raw() == self.generation { answer } else { Visit::Gone }
         };
-        for (index, ring) in lanes.rings.iter().enumerate() {
+        for turn in 0..lanes.rings.len() {
+            let index = (self.first + turn) % lanes.rings.len();
             let mark = until.map_or(u64::MAX, |marks| marks.0[index]);
             // SAFETY: there is one reader at a time, and it is borrowed mutably.
-            count += unsafe { ring.read(mark, &mut visit) };
-            if lanes.fork.raw() != self.generation {
-                return count;
+            let (read, answer) = unsafe { lanes.rings[index].read(mark, &mut visit) };
+            count += read;
+            if answer != Visit::Next {
+                self.first = index + 1;
+                return (count, false);
             }
         }
         let size = |number| lanes.listed_bytes(number);
-        let spilled = lanes.spill.take_all(lanes.pool.links(), size, |number| {
-            let mut goes_on = true;
-            lanes.free_listed(number, |record| goes_on = visit(record));
-            goes_on
+        let (spilled, answer) = lanes.spill.take_all(lanes.pool.links(), size, |number| {
+            let mut answer = Visit::Next;
+            lanes.free_listed(number, |record| answer = visit(record));
+            answer
         });
-        count + spilled
+        (count + spilled, answer == Visit::Next)
     }
 
     /// The lanes that are read.

@@ -86,6 +86,17 @@ pub enum Shut {
     Closed,
 }
 
+/// What a reader wants after a record. The record itself is taken in any case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Visit {
+    /// The next one.
+    Next,
+    /// No more for now: there is no room to put it.
+    Enough,
+    /// Nothing, ever: the lanes were abandoned during the visit, which went on in a child process.
+    Gone,
+}
+
 impl Ring {
     /// An empty ring of `len` bytes, a power of two.
     ///
@@ -169,13 +180,13 @@ impl Ring {
         self.reader.high_water.load()
     }
 
-    /// Reads the records that are published now, oldest first and not past `mark`, and releases their room. A `visit` that
-    /// says false ends the pass for good: nothing is released any more, for the ring has been abandoned under it.
+    /// Reads the records that are published now, oldest first and not past `mark`, and releases their room, for as long as
+    /// `visit` wants more. Returns how many there were, and the last answer.
     ///
     /// # Safety
     ///
     /// * Only one thread reads this ring until the call returns.
-    pub unsafe fn read(&self, mark: u64, visit: &mut impl FnMut(&[u8]) -> bool) -> usize {
+    pub unsafe fn read(&self, mark: u64, visit: &mut impl FnMut(&[u8]) -> Visit) -> (usize, Visit) {
         // ORDERING: [publish] Acquire. The bytes below this tail are filled. A record that is published later is for the
         // next visit: never half of it is seen now.
         let tail = self.tail.load(Acquire);
@@ -198,11 +209,14 @@ impl Ring {
             if kind == RECORD {
                 // SAFETY: the record lies below the tail and above the head, which moves after this call at the earliest:
                 // filled, and kept from writers.
-                let goes_on = unsafe { self.region.read(at, as_size(len) - FRAME_LEN, &mut *visit) };
+                let answer = unsafe { self.region.read(at, as_size(len) - FRAME_LEN, &mut *visit) };
                 count += 1;
-                if !goes_on {
+                if answer == Visit::Gone {
+                    // Nothing is released any more: the ring belongs to another process's life now.
                     pass.at = pass.released;
-                    break;
+                }
+                if answer != Visit::Next {
+                    return (count, answer);
                 }
             }
             // A sixteenth at a time: often enough for writers that wait for room, seldom enough for the head's line.
@@ -210,7 +224,7 @@ impl Ring {
                 pass.release();
             }
         }
-        count
+        (count, Visit::Next)
     }
 
     /// Gives up what is published and frees the lease, for a child process: the parent delivers its spans.
@@ -415,7 +429,7 @@ mod tests {
         unsafe {
             ring.read(mark, &mut |record: &[u8]| {
                 records.push(record.to_vec());
-                true
+                Visit::Next
             })
         };
         records
@@ -475,6 +489,17 @@ mod tests {
     }
 
     #[test]
+    fn reader_that_has_enough_goes_on_later() {
+        let ring = Ring::new(256).unwrap();
+        (1..=3).for_each(|byte| assert!(offer(&ring, &[byte; 8])));
+        // SAFETY: the test has one thread.
+        let (count, answer) = unsafe { ring.read(u64::MAX, &mut |_: &[u8]| Visit::Enough) };
+        assert_eq!((count, answer), (1, Visit::Enough));
+        assert_eq!(ring.waiting(), 32);
+        assert_eq!(drain(&ring, u64::MAX), [vec![2; 8], vec![3; 8]]);
+    }
+
+    #[test]
     fn panic_of_a_visitor_loses_no_record_and_repeats_none() {
         let ring = Ring::new(256).unwrap();
         (1..=3).for_each(|byte| assert!(offer(&ring, &[byte; 8])));
@@ -483,7 +508,7 @@ mod tests {
             unsafe {
                 ring.read(u64::MAX, &mut |record: &[u8]| {
                     assert!(record[0] != 2, "the second record");
-                    true
+                    Visit::Next
                 })
             };
         }));

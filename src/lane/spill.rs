@@ -2,7 +2,7 @@
 
 use std::hint;
 
-use super::stack::Chain;
+use super::{ring::Visit, stack::Chain};
 use crate::sync::{
     AtomicU32, Counter,
     Ordering::{Acquire, Relaxed, Release},
@@ -68,14 +68,19 @@ impl Spill {
 
     /// Takes every block, oldest first, and hands each to `take`. `size` says how many bytes a block has.
     ///
-    /// A `take` that says false ends the pass; the blocks behind are nobody's then, for the stack has been abandoned under it.
-    /// No block is popped alone, so a number that comes back cannot be mistaken for its earlier self. When `take` panics, the
-    /// blocks behind go back onto the stack.
-    pub fn take_all(&self, links: &[AtomicU32], size: impl Fn(u32) -> u64, mut take: impl FnMut(u32) -> bool) -> usize {
+    /// No block is popped alone, so a number that comes back cannot be mistaken for its earlier self. When `take` has enough or
+    /// panics, the blocks behind go back onto the stack; when the stack was abandoned under it they are nobody's. Returns how
+    /// many were taken, and the last answer.
+    pub fn take_all(
+        &self,
+        links: &[AtomicU32],
+        size: impl Fn(u32) -> u64,
+        mut take: impl FnMut(u32) -> Visit,
+    ) -> (usize, Visit) {
         // ORDERING: Relaxed. An empty stack is not worth a locked instruction; a push that is missed here is newer than
         // any flush that is under way, or was seen by it (its end happened before, so coherence shows it).
         if self.head.load(Relaxed) & !CLOSED == 0 {
-            return 0;
+            return (0, Visit::Next);
         }
         // ORDERING: [spill] Acquire. Every block on the stack, and its link, is as its pusher left it. Closed stays closed.
         let top = self.head.fetch_and(CLOSED, Acquire) & !CLOSED;
@@ -84,12 +89,15 @@ impl Spill {
         while let Some(block) = rest.chain.next() {
             self.bytes.sub_shared(size(block));
             count += 1;
-            if !take(block) {
+            let answer = take(block);
+            if answer == Visit::Gone {
                 rest.chain.forget();
-                break;
+            }
+            if answer != Visit::Next {
+                return (count, answer);
             }
         }
-        count
+        (count, Visit::Next)
     }
 
     /// Refuses every later push. Blocks that are on the stack stay for the reader.
@@ -163,10 +171,10 @@ mod tests {
             |_| 10,
             |block| {
                 taken.push(block);
-                true
+                Visit::Next
             },
         );
-        assert_eq!((count, spill.bytes()), (3, 0));
+        assert_eq!((count, spill.bytes()), ((3, Visit::Next), 0));
         assert_eq!(taken, [3, 1, 7]);
     }
 
@@ -176,7 +184,7 @@ mod tests {
         spill.push(&links, 0, 15).unwrap();
         assert_eq!(spill.push(&links, 1, 15), Err(SpillRefusal::Full));
         assert_eq!(spill.bytes(), 15);
-        spill.take_all(&links, |_| 15, |_| true);
+        spill.take_all(&links, |_| 15, |_| Visit::Next);
         assert_eq!(spill.push(&links, 1, 15), Ok(()));
     }
 
@@ -186,9 +194,20 @@ mod tests {
         spill.push(&links, 0, 10).unwrap();
         spill.close();
         assert_eq!(spill.push(&links, 1, 10), Err(SpillRefusal::Closed));
-        assert_eq!(spill.take_all(&links, |_| 10, |_| true), 1);
+        assert_eq!(spill.take_all(&links, |_| 10, |_| Visit::Next).0, 1);
         assert_eq!(spill.push(&links, 1, 10), Err(SpillRefusal::Closed));
         assert_eq!(spill.bytes(), 0);
+    }
+
+    #[test]
+    fn taker_that_has_enough_leaves_the_rest() {
+        let (links, spill) = (links(), Spill::new(100));
+        for block in [3, 1, 7] {
+            spill.push(&links, block, 10).unwrap();
+        }
+        assert_eq!(spill.take_all(&links, |_| 10, |_| Visit::Enough), (1, Visit::Enough));
+        assert_eq!(spill.bytes(), 20);
+        assert_eq!(spill.take_all(&links, |_| 10, |_| Visit::Next), (2, Visit::Next));
     }
 
     #[test]
@@ -204,7 +223,7 @@ mod tests {
                 |_| 10,
                 |block| {
                     assert_ne!(block, 3, "the first");
-                    true
+                    Visit::Next
                 },
             );
         }));
@@ -216,7 +235,7 @@ mod tests {
             |_| 10,
             |block| {
                 taken.push(block);
-                true
+                Visit::Next
             },
         );
         assert_eq!((taken, spill.bytes()), (vec![1, 7], 0));
