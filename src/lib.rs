@@ -15,6 +15,8 @@ mod clock;
 
 mod trace;
 
+mod transport;
+
 mod engine;
 
 #[cfg(feature = "testing")]

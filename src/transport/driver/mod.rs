@@ -1,0 +1,238 @@
+//! The seam to the network: completion-shaped, with owned buffers, and the same whoever moves the bytes.
+//!
+//! A caller gives a buffer away with an operation and gets it back with the [`Completion`]. There is exactly one completion
+//! for each operation, cancelled ones included, and results may be short. `contract.rs` checks this for every driver.
+
+mod choice;
+mod completion;
+mod contract;
+mod moment;
+mod poll;
+mod socket;
+mod waker;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+use unix as platform;
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use windows as platform;
+
+use std::{io, ops::Range, time::Duration};
+
+use socket2::Socket;
+
+use completion::cancelled;
+use contract::Contract;
+use moment::Timer;
+use poll::Poll;
+
+pub use choice::{DriverChoice, DriverReport, UnknownDriver};
+pub use completion::{Address, Completion, Conn, Event, is_cancelled};
+pub use moment::Moment;
+pub use waker::Waker;
+
+use completion::Operation;
+
+/// Moves bytes for one thread.
+pub struct Driver {
+    contract: Contract,
+    machine: Machine,
+    timer: Timer,
+    /// Completions of operations that never reached the machine, or that it lost.
+    strays: Vec<Completion>,
+}
+
+enum Machine {
+    Poll(Poll),
+}
+
+impl Driver {
+    /// Opens the driver of this choice, on the thread that will use it.
+    ///
+    /// # Errors
+    ///
+    /// When not even poll can be set up, for want of descriptors.
+    pub fn open(choice: DriverChoice) -> io::Result<(Self, DriverReport)> {
+        let timer = Timer::start();
+        let reason = match choice {
+            DriverChoice::Poll => "as configured",
+            _ => "no io_uring in this build",
+        };
+        let machine = Machine::Poll(Poll::open(timer)?);
+        Ok((Self::with(machine, timer), DriverReport { name: "poll", reason: reason.into() }))
+    }
+
+    fn with(machine: Machine, timer: Timer) -> Self {
+        Self { contract: Contract::default(), machine, timer, strays: vec![] }
+    }
+
+    /// Begins to connect. What goes wrong comes as the completion, also where there is no socket to be had.
+    pub fn connect(&mut self, address: &Address) -> Conn {
+        let conn = self.contract.open();
+        self.contract.begin(conn, Operation::Connect);
+        match &mut self.machine {
+            Machine::Poll(poll) => poll.connect(conn, address),
+        }
+        conn
+    }
+
+    /// Sends `range` of the buffer, or as much of it as goes.
+    ///
+    /// # Panics
+    ///
+    /// If a send is in flight on this connection, if it is not yet connected, or if the range is empty or outside.
+    pub fn send(&mut self, conn: Conn, buffer: Vec<u8>, range: Range<usize>) {
+        assert!(range.start < range.end, "a send has at least one byte");
+        assert!(range.end <= buffer.len(), "a send lies inside its buffer");
+        if !self.contract.begin(conn, Operation::Send) {
+            return self.strays.push(Completion { conn, event: Event::Sent { buffer, result: Err(cancelled()) } });
+        }
+        match &mut self.machine {
+            Machine::Poll(poll) => poll.send(conn, buffer, range),
+        }
+    }
+
+    /// Receives into the buffer, as much as its length.
+    ///
+    /// # Panics
+    ///
+    /// If a receive is in flight on this connection, if it is not yet connected, or if the buffer is empty.
+    pub fn recv(&mut self, conn: Conn, buffer: Vec<u8>) {
+        assert!(!buffer.is_empty(), "a receive into nothing would look like the end of the stream");
+        if !self.contract.begin(conn, Operation::Recv) {
+            return self.strays.push(Completion { conn, event: Event::Received { buffer, result: Err(cancelled()) } });
+        }
+        match &mut self.machine {
+            Machine::Poll(poll) => poll.recv(conn, buffer),
+        }
+    }
+
+    /// Ends what is in flight on the connection: each operation completes soon, as cancelled or with what it had done. What
+    /// was sent of a cancelled send is unknown, so the connection is good for nothing but [`Driver::close`].
+    pub fn cancel(&mut self, conn: Conn) {
+        if self.contract.is_live(conn) {
+            match &mut self.machine {
+                Machine::Poll(poll) => poll.cancel(conn),
+            }
+        }
+    }
+
+    /// Closes the connection. Closing a stale handle does nothing.
+    ///
+    /// # Panics
+    ///
+    /// If an operation is in flight: cancel it, and wait for its completion.
+    pub fn close(&mut self, conn: Conn) {
+        if self.contract.close(conn) {
+            match &mut self.machine {
+                Machine::Poll(poll) => poll.close(conn),
+            }
+        }
+    }
+
+    /// Waits until an operation completes, the waker is called, or `until` has come; a moment in the past only looks. Adds
+    /// the completions.
+    ///
+    /// # Errors
+    ///
+    /// When the driver itself has failed: [`Driver::fall_back`] replaces it.
+    pub fn wait(&mut self, until: Option<Moment>, completions: &mut Vec<Completion>) -> io::Result<()> {
+        let until = if self.strays.is_empty() { until } else { Some(Moment::START) };
+        completions.append(&mut self.strays);
+        let first = completions.len();
+        let result = match &mut self.machine {
+            Machine::Poll(poll) => poll.wait(until, completions),
+        };
+        for Completion { conn, event } in &completions[first..] {
+            self.contract.end(*conn, event.operation());
+        }
+        debug_assert_eq!(self.contract.in_flight(), self.machine.in_flight(), "two counts of the same operations");
+        result
+    }
+
+    /// Replaces a driver that failed by poll. Every handle becomes stale, and every operation that was in flight completes
+    /// with an error at the next wait; wakers stay good.
+    ///
+    /// # Errors
+    ///
+    /// When poll cannot be set up; the driver is then as it was.
+    pub fn fall_back(&mut self, cause: &io::Error) -> io::Result<DriverReport> {
+        let lost = || io::Error::new(io::ErrorKind::ConnectionAborted, "the driver failed");
+        let Machine::Poll(poll) = &mut self.machine;
+        poll.abandon(&mut self.strays, lost);
+        self.contract.close_all();
+        Ok(DriverReport { name: "poll", reason: format!("began anew after: {cause}") })
+    }
+
+    /// Cancels everything and waits for it, at most until then; what the kernel still holds after that is left to it for
+    /// ever, because it may still write there.
+    pub fn shut_down(mut self, until: Moment) -> Abandoned {
+        for conn in self.contract.live() {
+            self.cancel(conn);
+        }
+        let mut completions = vec![];
+        while self.in_flight() > 0 && self.now() < until {
+            if self.wait(Some(until), &mut completions).is_err() {
+                break;
+            }
+            completions.clear();
+        }
+        Abandoned { operations: self.in_flight() }
+    }
+
+    /// What makes this driver's wait return.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        match &self.machine {
+            Machine::Poll(poll) => poll.waker(),
+        }
+    }
+
+    /// The time on this driver's clock.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.timer.now()
+    }
+
+    /// Operations whose completion is still to come.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.contract.in_flight() + self.strays.len()
+    }
+}
+
+impl Machine {
+    fn in_flight(&self) -> usize {
+        match self {
+            Self::Poll(poll) => poll.in_flight(),
+        }
+    }
+}
+
+/// What a shut-down had to leave behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Abandoned {
+    /// Operations that did not complete in time. Their buffers are never freed.
+    pub operations: usize,
+}
+
+/// Not a problem of ours on these systems: socket2 sets the socket up so that it raises no signal.
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: i32 = 0;
+/// A peer that has gone is an error, not a signal that ends the host.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
+
+/// Ends a connection whose peer acknowledges nothing for so long.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn limit_unacknowledged(socket: &Socket, time: Duration) {
+    let _ = socket.set_tcp_user_timeout(Some(time));
+}
+
+/// These systems have no such limit; the deadlines of the exchange do it, later.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn limit_unacknowledged(_: &Socket, _: Duration) {}

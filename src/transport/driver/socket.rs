@@ -1,0 +1,54 @@
+//! Makes a socket for an address and tunes it, before it connects.
+
+use std::{io, time::Duration};
+
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+
+use super::{completion::Address, limit_unacknowledged};
+
+/// A silent partition is noticed after so long without an acknowledgement, whoever had the last word: a little longer than
+/// the attempt's own default deadline of 10 s, which knows better while there is an attempt.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
+/// Probes on an idle connection: often enough to keep a NAT's entry, which lasts some minutes.
+const PROBE_AFTER: Duration = Duration::from_secs(45);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A blocking socket, closed on exec, and the address in the form of the system.
+pub(super) fn open(address: &Address) -> io::Result<(Socket, SockAddr)> {
+    match address {
+        Address::Tcp(address) => {
+            let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+            tune(&socket);
+            Ok((socket, (*address).into()))
+        }
+        Address::Unix(path) => {
+            let address = SockAddr::unix(path)?;
+            Ok((Socket::new(Domain::UNIX, Type::STREAM, None)?, address))
+        }
+    }
+}
+
+/// A system that refuses to tune still delivers, so nothing here is an error.
+fn tune(socket: &Socket) {
+    // A request ends with its last byte, and nothing follows that it could wait for.
+    let _ = socket.set_tcp_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    limit_unacknowledged(socket, UNACKNOWLEDGED_MAX);
+}
+
+/// Whether the connection stands: `None` if it is still on its way.
+pub(super) fn outcome(socket: &Socket) -> Option<io::Result<()>> {
+    match (socket.take_error(), socket.peer_addr()) {
+        (Ok(Some(error)) | Err(error), _) => Some(Err(error)),
+        (_, Err(error)) if error.kind() == io::ErrorKind::NotConnected => None,
+        (_, Err(error)) => Some(Err(error)),
+        (_, Ok(target)) if is_itself(socket, &target) => Some(Err(io::ErrorKind::ConnectionRefused.into())),
+        _ => Some(Ok(())),
+    }
+}
+
+/// TCP connects a socket to itself, if nobody listens and chance gave it the very port that it asks for.
+fn is_itself(socket: &Socket, target: &SockAddr) -> bool {
+    target.as_socket().is_some() && socket.local_addr().is_ok_and(|source| source == *target)
+}

@@ -1,0 +1,48 @@
+//! A non-blocking stream as unix has it: TCP or a socket in the file system, registered by its descriptor.
+
+use std::{
+    io::{self, Read},
+    os::fd::AsRawFd,
+};
+
+use mio::{Interest, Registry, Token, unix::SourceFd};
+use socket2::Socket;
+
+use super::{SEND_FLAGS, completion::Address, socket};
+
+#[derive(Debug)]
+pub(super) struct Stream(Socket);
+
+impl Stream {
+    /// A stream on its way to `address`, or there already.
+    pub(super) fn connect(address: &Address) -> io::Result<Self> {
+        let (socket, address) = socket::open(address)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address) {
+            // An interrupted connect goes on by itself, and another call would be refused.
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => Err(error),
+            _ => Ok(Self(socket)),
+        }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut SourceFd(&self.0.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut SourceFd(&self.0.as_raw_fd()))
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send_with_flags(bytes, SEND_FLAGS)
+    }
+
+    /// Whether the connection stands: `None` if it is still on its way.
+    pub(super) fn outcome(&self) -> Option<io::Result<()>> {
+        socket::outcome(&self.0)
+    }
+}

@@ -1,0 +1,47 @@
+//! A non-blocking stream as Windows has it: TCP, through mio, which must see every call to know when to look again.
+
+use std::io::{self, Read, Write};
+
+use mio::{Interest, Registry, Token, net::TcpStream};
+use socket2::SockRef;
+
+use super::{completion::Address, socket};
+
+#[derive(Debug)]
+pub(super) struct Stream(TcpStream);
+
+impl Stream {
+    /// A stream on its way to `address`, or there already.
+    pub(super) fn connect(address: &Address) -> io::Result<Self> {
+        if let Address::Unix(_) = address {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "unix sockets are not supported on Windows"));
+        }
+        let (socket, address) = socket::open(address)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(Self(TcpStream::from_std(socket.into()))),
+        }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.0, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.0)
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    /// Whether the connection stands: `None` if it is still on its way.
+    pub(super) fn outcome(&self) -> Option<io::Result<()>> {
+        socket::outcome(&SockRef::from(&self.0))
+    }
+}
