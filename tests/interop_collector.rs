@@ -8,6 +8,7 @@ mod interop;
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     panic::{self, AssertUnwindSafe},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use interop::{
-    Collector, Folder, PATIENCE,
+    Collector, Folder, LINES, PATIENCE,
     compare::{PlacedSpan, assert_same, differences, discrepancies},
     json,
     record::{config, record_all_kinds},
@@ -45,6 +46,51 @@ fn spans_of_every_kind_arrive_as_they_were_recorded() {
     let request = request(&engine);
     post(collector.address(), &request);
     assert_same(&spans(&request), &collector);
+}
+
+#[test]
+fn letter_that_changes_on_the_way_is_noticed() {
+    let folder = Folder::new();
+    let Some(collector) = Collector::start(folder.path()) else {
+        return;
+    };
+    let engine = Engine::start(config()).expect("the configuration is good");
+    record_all_kinds(&engine);
+    let mut request = request(&engine);
+    let expected: Vec<PlacedSpan> = spans(&request).into_iter().flat_map(PlacedSpan::of).collect();
+    let name = b"child of a remote span";
+    let at = request.windows(name.len()).position(|bytes| bytes == name).expect("it was recorded");
+    request[at] = b'C';
+    post(collector.address(), &request);
+    let findings = discrepancies(&expected, &collector.spans());
+    let [finding] = findings.as_slice() else {
+        panic!("{findings:?}");
+    };
+    assert!(finding.contains(r#"name: expected "child of a remote span", not "Child of a remote span""#), "{finding}");
+}
+
+/// A line that a kill tears was not answered; the sender will send it again, and it shall be there once.
+#[test]
+fn torn_line_is_forgotten() {
+    let folder = Folder::new();
+    let Some(mut collector) = Collector::start(folder.path()) else {
+        return;
+    };
+    let engine = Engine::start(config()).expect("the configuration is good");
+    record_all_kinds(&engine);
+    let request = request(&engine);
+    post(collector.address(), &request);
+    let path = folder.path().join(LINES);
+    let mut file = fs::File::options().append(true).open(&path).expect("the Collector has made its file");
+    // The first byte of a letter of two.
+    file.write_all(b"{\"resourceSpans\":[{\"schemaUrl\":\"\xC3").expect("the file is ours");
+    assert_same(&spans(&request), &collector);
+    collector.kill();
+    collector.restart();
+    record_all_kinds(&engine);
+    let more = self::request(&engine);
+    post(collector.address(), &more);
+    assert_same(&[spans(&request), spans(&more)].concat(), &collector);
 }
 
 #[test]

@@ -83,13 +83,17 @@ impl Collector {
         assert!(status.success(), "{status}:\n{}", self.log());
     }
 
-    /// Ends it as a crash does, with SIGKILL.
+    /// Ends it as a crash does, with SIGKILL. A line that this tears is forgotten: nobody was told that it was taken.
     ///
     /// # Panics
     ///
     /// When it does not run.
     pub fn kill(&mut self) {
         end(&mut self.child.take().expect("it runs"));
+        let whole = self.lines().len() as u64;
+        let file =
+            fs::File::options().write(true).open(self.files.join(LINES)).expect("the Collector has made its file");
+        file.set_len(whole).expect("the file is ours");
     }
 
     /// Where it takes OTLP over HTTP, without the path of a signal: what `OTEL_EXPORTER_OTLP_ENDPOINT` would be.
@@ -108,10 +112,8 @@ impl Collector {
     ///
     /// When the file is not OTLP/JSON.
     pub fn spans(&self) -> Vec<PlacedSpan> {
-        let lines = fs::read_to_string(self.files.join(LINES)).expect("the Collector has made its file");
-        let resources =
-            lines.lines().flat_map(|line| json::traces(line).unwrap_or_else(|wrong| panic!("{wrong}: {line}")));
-        resources.flat_map(PlacedSpan::of).collect()
+        let read = |line| json::traces(line).unwrap_or_else(|wrong| panic!("{wrong}: {line}"));
+        self.lines().lines().flat_map(read).flat_map(PlacedSpan::of).collect()
     }
 
     /// Starts the process and waits until it listens. False when it ends, as it does when its port is taken.
@@ -135,6 +137,14 @@ impl Collector {
             }
             None => panic!("the Collector does not listen:\n{}", self.log()),
         }
+    }
+
+    /// The lines that are written to their end; there may be the beginning of one more.
+    fn lines(&self) -> String {
+        let mut lines = fs::read(self.files.join(LINES)).expect("the Collector has made its file");
+        let whole = lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        lines.truncate(whole);
+        String::from_utf8(lines).expect("JSON is UTF-8")
     }
 
     fn log(&self) -> String {
@@ -217,9 +227,9 @@ impl Port {
 
 /// How long a process may take to start or to end. Far more than it needs: it is reached only when something is wrong.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// The names of a Collector's files.
-const LINES: &str = "traces.jsonl";
-const LOG: &str = "collector.log";
+/// The names of its files: what it received, and what it had to say.
+pub const LINES: &str = "traces.jsonl";
+pub const LOG: &str = "collector.log";
 
 /// YAML is a superset of JSON, and JSON needs no line breaks. gRPC stays off as long as nobody names it here. No metrics of
 /// its own: they would bind port 8888.

@@ -120,8 +120,8 @@ func (lines *lines) start(context.Context, component.Host) error {
 	return err
 }
 
-// consume writes with one system call, so that a kill leaves a line whole or away. No sync to the disk: what the kernel has
-// survives the process, and the tests kill no machines.
+// consume writes with one system call. A kill in the middle of it may tear the line, whose sender then has no answer. No sync
+// to the disk: what the kernel has survives the process, and the tests kill no machines.
 func (lines *lines) consume(_ context.Context, traces ptrace.Traces) error {
 	line, err := lines.marshaler.MarshalTraces(traces)
 	if err != nil {
