@@ -14,3 +14,11 @@ pub use crate::{
 pub fn ring(engine: &crate::Engine, hint: usize) -> &Ring {
     engine.core().ring(hint)
 }
+
+/// Requests and the collector's answers.
+pub mod otlp {
+    pub use crate::otlp::{
+        Accepted, MESSAGE_BYTES_MAX, Malformed, Resource, Run, ScopeHead, accepted, request_len, span_count, split,
+        status_message, write_request,
+    };
+}
