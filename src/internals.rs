@@ -22,3 +22,13 @@ pub mod otlp {
         status_message, write_request,
     };
 }
+
+/// Exchanges with a collector.
+pub mod transport {
+    pub use crate::transport::{
+        endpoint::{Endpoint, EndpointError, EndpointFault},
+        head::{Coding, RequestHead, UserAgent, connect_head},
+        headers::{HeaderError, HeaderFault, Headers},
+        proxy::{Proxy, ProxyError},
+    };
+}

@@ -17,6 +17,8 @@ mod trace;
 
 mod otlp;
 
+mod transport;
+
 mod engine;
 
 #[cfg(feature = "testing")]

@@ -1,0 +1,6 @@
+//! Exchanges with a collector, as machines that do no I/O: bytes and times are arguments, and what to do next is the answer.
+
+pub mod endpoint;
+pub mod head;
+pub mod headers;
+pub mod proxy;
