@@ -15,3 +15,21 @@ pub use crate::{
 pub fn ring(engine: &crate::Engine, hint: usize) -> &Ring {
     engine.core().ring(hint)
 }
+
+/// Requests and the collector's answers.
+pub mod otlp {
+    pub use crate::otlp::{
+        Accepted, MESSAGE_BYTES_MAX, Malformed, Resource, Run, ScopeHead, accepted, request_len, span_count, split,
+        status_message, write_request,
+    };
+}
+
+/// Exchanges with a collector.
+pub mod transport {
+    pub use crate::transport::{
+        endpoint::{Endpoint, EndpointError, EndpointFault},
+        head::{Coding, RequestHead, UserAgent, connect_head},
+        headers::{HeaderError, HeaderFault, Headers},
+        proxy::{Proxy, ProxyError},
+    };
+}

@@ -15,6 +15,8 @@ mod clock;
 
 mod trace;
 
+mod otlp;
+
 mod transport;
 
 mod engine;

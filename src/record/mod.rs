@@ -2,6 +2,7 @@
 
 mod attributes;
 mod draft;
+mod fields;
 mod finish;
 mod limits;
 mod note;
@@ -13,11 +14,12 @@ use std::fmt;
 
 pub use attributes::{Landed, Short};
 pub use draft::{Draft, Ids, LinkTarget, RESERVE, TEXT_LEN_MAX, wire_flags};
+pub use fields::write_attributes;
 pub use finish::Finish;
 pub use limits::SpanLimits;
 pub use value::{Key, NO_ATTRIBUTES, Value};
 pub use view::{Record, Timeline};
-pub use wire::Full;
+pub use wire::{Field, Full, field_at, read_varint, varint_len};
 
 /// The sixteen bytes that all spans of one trace share. All zero is "none".
 #[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -107,13 +107,13 @@ fn low_seven(value: u64) -> u8 {
 
 /// Bytes of `value` as a varint.
 #[inline]
-pub(super) fn varint_len(value: u64) -> usize {
+pub fn varint_len(value: u64) -> usize {
     // Seven bits a byte: ceil(bits / 7), and one byte for zero.
     ((70 - (value | 1).leading_zeros()) / 7) as usize
 }
 
 /// Reads a varint; `None` when it is cut off or longer than ten bytes.
-pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7F) << (7 * index);
@@ -126,17 +126,18 @@ pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
 
 /// One length-delimited field of a run: its tag and where its content lies.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Field {
-    pub(super) tag: u8,
+pub struct Field {
+    /// The tag: number and wire type in one byte.
+    pub tag: u8,
     /// The whole field, tag and length included.
-    pub(super) whole: std::ops::Range<usize>,
+    pub whole: std::ops::Range<usize>,
     /// The content alone.
-    pub(super) content: std::ops::Range<usize>,
+    pub content: std::ops::Range<usize>,
 }
 
 /// The field that starts at `at`; `None` at the end, or where the bytes are not a length-delimited field.
 #[inline]
-pub(super) fn field_at(bytes: &[u8], at: usize) -> Option<Field> {
+pub fn field_at(bytes: &[u8], at: usize) -> Option<Field> {
     let tag = *bytes.get(at)?;
     if tag & 7 != LEN {
         return None;

@@ -1,0 +1,7 @@
+//! Frames runs of encoded spans as OTLP requests, and reads what the collector answers. Pure.
+
+mod reply;
+mod request;
+
+pub use reply::{Accepted, MESSAGE_BYTES_MAX, Malformed, accepted, status_message};
+pub use request::{Resource, Run, ScopeHead, request_len, span_count, split, write_request};

@@ -1,0 +1,370 @@
+//! Reads what a collector answers: partial success in a 2xx body, a status in an error body. Any bytes may come.
+
+use crate::record::read_varint;
+
+/// What the collector says in the body of a 2xx reply (HTTP-11). Neither a number nor a text is a full success; a text
+/// alone is a warning. Neither is a reason to send the request again.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Accepted {
+    /// Spans that it did not take. The peer's word: it may be larger than what the request had, so the caller takes the
+    /// smaller of the two.
+    pub rejected: u64,
+    /// Why, or a warning; printable, at most [`MESSAGE_BYTES_MAX`] bytes.
+    pub message: String,
+}
+
+/// The body is no `ExportTraceServiceResponse`. The status said success, so the spans count as delivered, with a warning.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Malformed;
+
+/// Bytes of a peer's text that are kept: enough for a sentence in a log, too few to flood it.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Reads the body of a 2xx reply. Unknown fields are skipped (PB-10).
+///
+/// collector/trace/v1/trace_service.proto: `ExportTraceServiceResponse` { partial_success 1 }, `ExportTracePartialSuccess` {
+/// rejected_spans 1, error_message 2 }.
+///
+/// # Errors
+///
+/// When the body is no such message: JSON, text, or cut off.
+pub fn accepted(body: &[u8]) -> Result<Accepted, Malformed> {
+    let mut accepted = Accepted::default();
+    for field in fields(body) {
+        let Field { number, content } = field?;
+        if number != 1 {
+            continue;
+        }
+        // A message that comes in pieces is the sum of them.
+        for field in fields(content.bytes()?) {
+            let Field { number, content } = field?;
+            match number {
+                // int64, on the wire in two's complement; a negative count rejects nothing.
+                1 => accepted.rejected = u64::try_from(content.number()?.cast_signed()).unwrap_or(0),
+                2 => accepted.message = printable(content.bytes()?),
+                _ => {}
+            }
+        }
+    }
+    Ok(accepted)
+}
+
+/// What an error body says, for a log and nothing else (HTTP-13): the message of a `google.rpc.Status`, or a body of text or
+/// JSON as one line. `None` when it says nothing that can be read.
+///
+/// google/rpc/status.proto: `Status` { code 1, message 2, details 3 }.
+#[must_use]
+pub fn status_message(body: &[u8]) -> Option<String> {
+    let mut message = None;
+    // As far as it can be read: a body may be cut off behind the message. The tag of a message is a control character, so
+    // text is not taken for one.
+    for Field { number, content } in fields(body).map_while(Result::ok) {
+        if number == 2
+            && let Ok(bytes) = content.bytes()
+        {
+            message = Some(printable(bytes));
+        }
+    }
+    if message.is_none() && is_text(body) {
+        message = Some(printable(body));
+    }
+    message.filter(|message| !message.is_empty())
+}
+
+/// Whether the beginning is text, with no control character but white space.
+fn is_text(body: &[u8]) -> bool {
+    let start = &body[..body.len().min(MESSAGE_BYTES_MAX)];
+    let text = match str::from_utf8(start) {
+        Ok(text) => text,
+        // A character that the cut parted, not a wrong one.
+        Err(error) if error.error_len().is_none() => str::from_utf8(&start[..error.valid_up_to()]).unwrap_or_default(),
+        Err(_) => return false,
+    };
+    text.chars().all(|character| !character.is_control() || character.is_whitespace())
+}
+
+/// The text as one line for a log: white space of any length becomes one space, what is not printable a replacement
+/// character, and a long text is cut.
+fn printable(bytes: &[u8]) -> String {
+    let start = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX)];
+    let mut line = String::new();
+    let text = String::from_utf8_lossy(start);
+    let mut is_gap = false;
+    for character in text.trim().chars() {
+        if character.is_whitespace() {
+            is_gap = true;
+            continue;
+        }
+        let shown = if misleads(character) { char::REPLACEMENT_CHARACTER } else { character };
+        // The replacement is longer than what it replaces, so the line may become longer than its source.
+        if line.len() + shown.len_utf8() + usize::from(is_gap) > MESSAGE_BYTES_MAX {
+            break;
+        }
+        if is_gap {
+            line.push(' ');
+        }
+        is_gap = false;
+        line.push(shown);
+    }
+    line
+}
+
+/// Whether a terminal would act on the character rather than show it, or show the line in another order.
+fn misleads(character: char) -> bool {
+    let reorders = matches!(character, '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}');
+    character.is_control() || reorders
+}
+
+/// One field of any message.
+#[derive(Debug)]
+struct Field<'a> {
+    number: u32,
+    content: Content<'a>,
+}
+
+#[derive(Debug)]
+enum Content<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    /// Of a type that no field here has.
+    Other,
+}
+
+impl<'a> Content<'a> {
+    fn number(&self) -> Result<u64, Malformed> {
+        if let Self::Number(number) = *self { Ok(number) } else { Err(Malformed) }
+    }
+
+    fn bytes(&self) -> Result<&'a [u8], Malformed> {
+        if let Self::Bytes(bytes) = *self { Ok(bytes) } else { Err(Malformed) }
+    }
+}
+
+/// The fields of a message, up to and with the first that is none.
+fn fields(mut rest: &[u8]) -> impl Iterator<Item = Result<Field<'_>, Malformed>> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let field = field(&mut rest);
+        if field.is_err() {
+            rest = &[];
+        }
+        Some(field)
+    })
+}
+
+/// Takes one field off. A group is skipped whole, however deep: the depth is counted, not nested.
+fn field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, Malformed> {
+    let (number, mut content) = flat_field(rest)?;
+    let mut depth = u32::from(matches!(content, Flat::GroupStart));
+    while depth > 0 {
+        content = flat_field(rest)?.1;
+        match content {
+            Flat::GroupStart => depth += 1,
+            Flat::GroupEnd => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Ok(Field { number, content: Content::Other });
+        }
+    }
+    match content {
+        Flat::Number(value) => Ok(Field { number, content: Content::Number(value) }),
+        Flat::Bytes(bytes) => Ok(Field { number, content: Content::Bytes(bytes) }),
+        Flat::Fixed => Ok(Field { number, content: Content::Other }),
+        Flat::GroupStart | Flat::GroupEnd => Err(Malformed),
+    }
+}
+
+/// A field as the wire has it, where a group is two marks.
+#[derive(Debug)]
+enum Flat<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Fixed,
+    GroupStart,
+    GroupEnd,
+}
+
+fn flat_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Flat<'a>), Malformed> {
+    let tag = u32::try_from(varint(rest)?).map_err(|_| Malformed)?;
+    if tag >> 3 == 0 {
+        return Err(Malformed);
+    }
+    let content = match tag & 7 {
+        0 => Flat::Number(varint(rest)?),
+        1 => take(rest, 8).map(|_| Flat::Fixed)?,
+        2 => {
+            let len = usize::try_from(varint(rest)?).map_err(|_| Malformed)?;
+            Flat::Bytes(take(rest, len)?)
+        }
+        3 => Flat::GroupStart,
+        4 => Flat::GroupEnd,
+        5 => take(rest, 4).map(|_| Flat::Fixed)?,
+        _ => return Err(Malformed),
+    };
+    Ok((tag >> 3, content))
+}
+
+fn varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
+    let (value, width) = read_varint(rest).ok_or(Malformed)?;
+    *rest = &rest[width..];
+    Ok(value)
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], Malformed> {
+    let (taken, left) = rest.split_at_checked(len).ok_or(Malformed)?;
+    *rest = left;
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    fn response(rejected_spans: i64, error_message: &str) -> Vec<u8> {
+        let partial = ExportTracePartialSuccess { rejected_spans, error_message: error_message.to_owned() };
+        ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+    }
+
+    /// A `google.rpc.Status`, as the collector's error bodies have it.
+    #[derive(Clone, PartialEq, Message)]
+    struct Status {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(string, tag = "2")]
+        message: String,
+    }
+
+    fn status(message: &str) -> Vec<u8> {
+        Status { code: 3, message: message.to_owned() }.encode_to_vec()
+    }
+
+    #[test]
+    fn http_11_empty_body_or_empty_partial_success_is_full_success() {
+        for body in [vec![], response(0, ""), ExportTraceServiceResponse::default().encode_to_vec()] {
+            assert_eq!(accepted(&body), Ok(Accepted::default()));
+        }
+    }
+
+    #[test]
+    fn http_11_rejected_spans_and_their_reason_are_read() {
+        let expected = Accepted { rejected: 3, message: "quota".to_owned() };
+        assert_eq!(accepted(&response(3, "quota")), Ok(expected));
+    }
+
+    #[test]
+    fn http_11_text_without_a_count_is_a_warning() {
+        let expected = Accepted { rejected: 0, message: "slow down".to_owned() };
+        assert_eq!(accepted(&response(0, "slow down")), Ok(expected));
+    }
+
+    #[test]
+    fn negative_count_rejects_nothing() {
+        assert_eq!(accepted(&response(-1, "")).unwrap().rejected, 0);
+        assert_eq!(accepted(&response(i64::MIN, "")).unwrap().rejected, 0);
+        assert_eq!(accepted(&response(i64::MAX, "")).unwrap().rejected, i64::MAX.unsigned_abs());
+    }
+
+    #[test]
+    fn pb_10_unknown_fields_of_every_type_are_skipped() {
+        let unknown: [&[u8]; 6] = [
+            &[0x28, 0xFF, 0x01],                      // 5, varint
+            &[0x29, 1, 2, 3, 4, 5, 6, 7, 8],          // 5, fixed64
+            &[0x2A, 2, 9, 9],                         // 5, bytes
+            &[0x2D, 1, 2, 3, 4],                      // 5, fixed32
+            &[0x2B, 0x33, 0x08, 1, 0x34, 0x2C],       // 5, a group in a group
+            &[0xFA, 0xFF, 0xFF, 0xFF, 0x0F, 1, b'x'], // the largest number, bytes
+        ];
+        for unknown in unknown {
+            let inner = [unknown, &[0x08, 7], unknown].concat();
+            let mut body = unknown.to_vec();
+            body.extend([0x0A, u8::try_from(inner.len()).unwrap()]);
+            body.extend(inner);
+            body.extend(unknown);
+            assert_eq!(accepted(&body).map(|accepted| accepted.rejected), Ok(7), "{unknown:x?}");
+        }
+    }
+
+    #[test]
+    fn body_that_is_no_protobuf_is_malformed() {
+        let bodies: [&[u8]; 8] = [
+            b"{}",
+            b"{\"partialSuccess\":{}}",
+            b"<html></html>",
+            b"OK\n",
+            &[0x1F, 0x8B, 8, 0], // gzip
+            &[0x0A, 5, 1],       // cut off
+            &[0x2B, 0x2B],       // groups without an end
+            &[0x02, 0],          // field number zero
+        ];
+        for body in bodies {
+            assert_eq!(accepted(body), Err(Malformed), "{body:x?}");
+        }
+    }
+
+    #[test]
+    fn texts_of_the_peer_are_bounded_and_printable() {
+        let hostile = format!("a\u{1b}[31m\r\nlevel=fatal\u{202E}\0{}", "é".repeat(4000));
+        let message = accepted(&response(1, &hostile)).unwrap().message;
+        assert!(message.starts_with("a\u{FFFD}[31m level=fatal\u{FFFD}\u{FFFD}éé"), "{message}");
+        assert!(message.len() <= MESSAGE_BYTES_MAX);
+        assert!(message.chars().all(|character| !misleads(character)));
+    }
+
+    #[test]
+    fn http_13_message_of_a_status_is_read_and_its_code_is_not() {
+        assert_eq!(status_message(&status("bad span")), Some("bad span".to_owned()));
+        assert_eq!(status_message(&status("")), None);
+        assert_eq!(status_message(b""), None);
+    }
+
+    #[test]
+    fn http_13_status_that_is_cut_off_behind_its_message_is_read() {
+        let mut body = status("bad span");
+        body.extend([0x1A, 0x7F, 1, 2]);
+        assert_eq!(status_message(&body), Some("bad span".to_owned()));
+    }
+
+    #[test]
+    fn http_13_text_and_json_become_one_line() {
+        let cases: [(&[u8], Option<&str>); 6] = [
+            (b"not found\r\n", Some("not found")),
+            (b"{\n  \"message\": \"no\"\n}", Some("{ \"message\": \"no\" }")),
+            (b"<html>\r\n<title>502 Bad Gateway</title>", Some("<html> <title>502 Bad Gateway</title>")),
+            (b"a", Some("a")),
+            (b"\x1F\x8B\x08\0\0\0", None),
+            (b"\xFF\xFE", None),
+        ];
+        for (body, line) in cases {
+            assert_eq!(status_message(body).as_deref(), line, "{body:x?}");
+        }
+        let long = "ä".repeat(2000);
+        assert_eq!(status_message(long.as_bytes()).map(|line| line.len()), Some(MESSAGE_BYTES_MAX));
+        // Cut within a character.
+        assert!(status_message(format!("a{long}").as_bytes()).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn what_prost_reads_is_read_alike(rejected: i64, text in "[a-zé]{0,20}") {
+            let expected = Accepted { rejected: u64::try_from(rejected).unwrap_or(0), message: text.clone() };
+            prop_assert_eq!(accepted(&response(rejected, &text)), Ok(expected));
+            prop_assert_eq!(status_message(&status(&text)), Some(text).filter(|text| !text.is_empty()));
+        }
+
+        #[test]
+        fn any_bytes_are_answered(body: Vec<u8>) {
+            if let Ok(message) = ExportTraceServiceResponse::decode(body.as_slice()) {
+                let rejected = message.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0));
+                prop_assert_eq!(accepted(&body).map(|accepted| accepted.rejected), Ok(rejected));
+            }
+            prop_assert!(status_message(&body).is_none_or(|message| message.len() <= MESSAGE_BYTES_MAX));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The head of a request, rendered once per endpoint: only the length and the coding of the body differ.
+
+use std::fmt;
+
+use super::{
+    endpoint::Endpoint,
+    headers::{HeaderError, HeaderFault, Headers},
+    proxy::Proxy,
+};
+
+/// How a body is coded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Coding {
+    /// As it is.
+    Identity,
+    /// gzip.
+    Gzip,
+}
+
+/// Name and version of the exporter, as they stand in each request (HTTP-16).
+///
+/// The specification's pattern is `OTel-OTLP-Exporter-<Lang>/<ver>`, and RFC 9110, section 10.1.5, wants a product and its
+/// version. The plain `OTel-OTLP-Exporter-Rust` is the OpenTelemetry project's own exporter, so ours adds its name to it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UserAgent(String);
+
+impl UserAgent {
+    /// The exporter alone.
+    pub const EXPORTER: &'static str = concat!("OTel-OTLP-Exporter-Rust-spanring/", env!("CARGO_PKG_VERSION"));
+
+    /// A product of the user in front of the exporter, as a distribution may have it: `shop/1.2`.
+    ///
+    /// # Errors
+    ///
+    /// When the product has characters other than visible ASCII and spaces.
+    pub fn of(product: &str) -> Result<Self, HeaderError> {
+        let is_sendable = product.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !is_sendable || product.len() > PRODUCT_BYTES_MAX {
+            return Err(HeaderError::new("user-agent", HeaderFault::Value));
+        }
+        Ok(Self(format!("{} {}", product.trim(), Self::EXPORTER).trim_start().to_owned()))
+    }
+}
+
+impl Default for UserAgent {
+    fn default() -> Self {
+        Self(Self::EXPORTER.to_owned())
+    }
+}
+
+/// Everything of a request in front of the body, but for its length and coding.
+#[derive(Clone, Eq, PartialEq)]
+pub struct RequestHead(Vec<u8>);
+
+impl RequestHead {
+    /// The head of requests to `endpoint`. A proxy sees the whole URL of an `http` endpoint; to an `https` one it only makes
+    /// a tunnel, inside which the head is the same as without a proxy. A `user-agent` among `headers` takes the place of
+    /// ours.
+    #[must_use]
+    pub fn new(endpoint: &Endpoint, proxy: Option<&Proxy>, headers: &Headers, agent: &UserAgent) -> Self {
+        let proxy = proxy.filter(|_| !endpoint.is_tls());
+        let authority = endpoint.authority();
+        let origin = if proxy.is_some() { format!("http://{authority}") } else { String::new() };
+        // HTTP-01: POST, HTTP/1.1, and the type of a binary protobuf body.
+        let mut head = format!("POST {origin}{} HTTP/1.1\r\nhost: {authority}\r\n", endpoint.path()).into_bytes();
+        field(&mut head, "content-type", b"application/x-protobuf");
+        if headers.iter().all(|(name, _)| name != "user-agent") {
+            field(&mut head, "user-agent", agent.0.as_bytes());
+        }
+        if let Some(credentials) = proxy.and_then(Proxy::authorization) {
+            field(&mut head, "proxy-authorization", credentials.as_bytes());
+        }
+        for (name, value) in headers.iter() {
+            field(&mut head, name, value);
+        }
+        Self(head)
+    }
+
+    /// Appends the head of a request whose body has `body_len` bytes as it is sent. The length always stands there: a body is
+    /// whole before it leaves, and chunks would only be more to get wrong.
+    pub fn write(&self, body_len: usize, coding: Coding, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+        if coding == Coding::Gzip {
+            field(out, "content-encoding", b"gzip"); // HTTP-03
+        }
+        field(out, "content-length", body_len.to_string().as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl fmt::Debug for RequestHead {
+    /// The length alone: the headers are credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestHead({} bytes)", self.0.len())
+    }
+}
+
+/// What asks `proxy` for a tunnel to `endpoint`. RFC 9110, section 9.3.6: no body, and none in a 2xx reply.
+#[must_use]
+pub fn connect_head(endpoint: &Endpoint, proxy: &Proxy, agent: &UserAgent) -> Vec<u8> {
+    let target = endpoint.host_and_port();
+    let mut head = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n").into_bytes();
+    field(&mut head, "user-agent", agent.0.as_bytes());
+    if let Some(credentials) = proxy.authorization() {
+        field(&mut head, "proxy-authorization", credentials.as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A product and its version, not a text.
+const PRODUCT_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> Headers {
+        let owned: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Headers::new(&owned).unwrap()
+    }
+
+    fn proxy(url: &str) -> Proxy {
+        Proxy::parse(url).unwrap()
+    }
+
+    fn rendered(head: &RequestHead, coding: Coding) -> String {
+        let mut out = vec![];
+        head.write(17, coding, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn agent_line() -> String {
+        format!("user-agent: OTel-OTLP-Exporter-Rust-spanring/{}\r\n", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// HTTP-01, HTTP-03, HTTP-16: method, version, type, coding, user agent; the length always.
+    #[test]
+    fn http_01_request_is_a_post_of_protobuf_with_a_length() {
+        let endpoint = Endpoint::parse("http://collector:4318/v1/traces?x=1").unwrap();
+        let head = RequestHead::new(&endpoint, None, &headers(&[("api-key", "7")]), &UserAgent::default());
+        let beginning = format!(
+            "POST /v1/traces?x=1 HTTP/1.1\r\nhost: collector:4318\r\ncontent-type: application/x-protobuf\r\n{}api-key: 7\r\n",
+            agent_line()
+        );
+        assert_eq!(rendered(&head, Coding::Identity), format!("{beginning}content-length: 17\r\n\r\n"));
+        let coded = format!("{beginning}content-encoding: gzip\r\ncontent-length: 17\r\n\r\n");
+        assert_eq!(rendered(&head, Coding::Gzip), coded);
+        let mut headers = [httparse::EMPTY_HEADER; 8];
+        let mut request = httparse::Request::new(&mut headers);
+        assert_eq!(request.parse(coded.as_bytes()), Ok(httparse::Status::Complete(coded.len())));
+        assert_eq!(request.headers.len(), 6);
+    }
+
+    #[test]
+    fn http_16_user_agent_takes_a_product_in_front_or_gives_way() {
+        let endpoint = Endpoint::parse("http://h").unwrap();
+        let agent = UserAgent::of("shop/1.2").unwrap();
+        let head = RequestHead::new(&endpoint, None, &Headers::default(), &agent);
+        assert!(
+            rendered(&head, Coding::Identity).contains("\r\nuser-agent: shop/1.2 OTel-OTLP-Exporter-Rust-spanring/")
+        );
+        let head = RequestHead::new(&endpoint, None, &headers(&[("User-Agent", "mine")]), &agent);
+        let text = rendered(&head, Coding::Identity);
+        assert_eq!(text.matches("user-agent").count(), 1);
+        assert!(text.contains("\r\nuser-agent: mine\r\n"));
+        assert_eq!(UserAgent::of(" "), Ok(UserAgent::default()));
+        for product in ["a\r\nb", "a\tb", "ä", &"x".repeat(300)] {
+            assert!(UserAgent::of(product).is_err());
+        }
+    }
+
+    #[test]
+    fn proxy_sees_the_whole_url_of_http_and_only_a_tunnel_of_https() {
+        let proxy = proxy("http://user:pw@proxy:3128");
+        let (none, agent) = (Headers::default(), UserAgent::default());
+        let plain = Endpoint::parse("http://h:4318/v1/traces").unwrap();
+        let text = rendered(&RequestHead::new(&plain, Some(&proxy), &none, &agent), Coding::Identity);
+        assert!(text.starts_with("POST http://h:4318/v1/traces HTTP/1.1\r\nhost: h:4318\r\n"), "{text}");
+        assert!(text.contains("\r\nproxy-authorization: Basic dXNlcjpwdw==\r\n"), "{text}");
+
+        let tls = Endpoint::parse("https://h/v1/traces").unwrap();
+        let text = rendered(&RequestHead::new(&tls, Some(&proxy), &none, &agent), Coding::Identity);
+        assert!(text.starts_with("POST /v1/traces HTTP/1.1\r\nhost: h\r\n"), "{text}");
+        assert!(!text.contains("proxy-"), "the credentials are for the proxy alone: {text}");
+
+        let connect = String::from_utf8(connect_head(&tls, &proxy, &agent)).unwrap();
+        let expected = format!(
+            "CONNECT h:443 HTTP/1.1\r\nhost: h:443\r\n{}proxy-authorization: Basic dXNlcjpwdw==\r\n\r\n",
+            agent_line()
+        );
+        assert_eq!(connect, expected);
+        let v6 = Endpoint::parse("https://[::2]:9/").unwrap();
+        assert!(connect_head(&v6, &proxy, &agent).starts_with(b"CONNECT [::2]:9 HTTP/1.1\r\nhost: [::2]:9\r\n"));
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let endpoint = Endpoint::parse("http://h").unwrap();
+        let head = RequestHead::new(&endpoint, None, &headers(&[("api-key", "secret")]), &UserAgent::default());
+        assert!(format!("{head:?}").starts_with("RequestHead("));
+        assert!(!format!("{head:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,269 @@
+//! Headers that a user adds to every request: checked before they are kept, and never shown.
+
+use std::fmt;
+
+use http::{HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+
+/// Names and values that may stand in a request as they are.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct Headers(Vec<(HeaderName, HeaderValue)>);
+
+impl Headers {
+    /// These headers. Of equal names, which do not differ by case, the last wins.
+    ///
+    /// # Errors
+    ///
+    /// When a name or value could not be sent, or is the exporter's own; see [`HeaderFault`].
+    pub fn new(pairs: &[(String, String)]) -> Result<Self, HeaderError> {
+        pairs.iter().try_fold(Self::default(), |headers, (name, value)| headers.with(name, value))
+    }
+
+    /// The headers of `OTEL_EXPORTER_OTLP_HEADERS`: `name=value,name=value`, with percent-encoded values and without the
+    /// metadata that a baggage may have behind a semicolon (CFG-24).
+    ///
+    /// # Errors
+    ///
+    /// As [`Headers::new`], and when a member has no `=`.
+    pub fn from_env_text(text: &str) -> Result<Self, HeaderError> {
+        let members = text.split(',').map(|member| member.trim_matches(WHITE)).filter(|member| !member.is_empty());
+        members.enumerate().try_fold(Self::default(), |headers, (index, member)| {
+            // A member without a name may be a secret as a whole, so it is shown by its number.
+            let nameless = |fault| HeaderError::new(&format!("member {}", index + 1), fault);
+            let (name, value) = member.split_once('=').ok_or_else(|| nameless(HeaderFault::NoValue))?;
+            let (name, value) = (name.trim_matches(WHITE), value.trim_matches(WHITE));
+            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                return Err(nameless(HeaderFault::Name));
+            }
+            if value.contains(';') {
+                return Err(HeaderError::new(name, HeaderFault::Metadata));
+            }
+            let value =
+                percent_decode_str(value).decode_utf8().map_err(|_| HeaderError::new(name, HeaderFault::Value))?;
+            headers.with(name, &value)
+        })
+    }
+
+    /// Names, lower-case, and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
+        let fault = |fault| HeaderError::new(name, fault);
+        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fault(HeaderFault::Name))?;
+        if OWN.contains(&header.as_str()) {
+            return Err(fault(HeaderFault::Own));
+        }
+        if header.as_str() == "proxy-authorization" {
+            return Err(fault(HeaderFault::Proxy));
+        }
+        // Nothing that ends a line, and nothing but ASCII either: what a server makes of other bytes nobody can say.
+        let value = Some(value.trim_matches(WHITE)).filter(|value| value.is_ascii());
+        let value = value.and_then(|value| HeaderValue::from_str(value).ok()).ok_or(fault(HeaderFault::Value))?;
+        self.0.retain(|(known, _)| *known != header);
+        self.0.push((header, value));
+        let bytes: usize = self.0.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if self.0.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
+            return Err(fault(HeaderFault::TooMany));
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Debug for Headers {
+    /// The names alone: values are credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Headers")?;
+        f.debug_set().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// Why a header is refused. It names the header, and never shows its value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeaderError {
+    name: String,
+    fault: HeaderFault,
+}
+
+impl HeaderError {
+    pub(super) fn new(name: &str, fault: HeaderFault) -> Self {
+        let printable = name.chars().map(|character| if character.is_ascii_graphic() { character } else { ' ' });
+        Self { name: printable.take(SHOWN_CHARS_MAX).collect(), fault }
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn fault(&self) -> HeaderFault {
+        self.fault
+    }
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "header `{}` {}", self.name, self.fault)
+    }
+}
+
+impl std::error::Error for HeaderError {}
+
+/// What is wrong with a header. The text of each says what to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum HeaderFault {
+    /// The name is empty or has characters that no name may have.
+    Name,
+    /// The value has characters other than visible ASCII, space and tab.
+    Value,
+    /// There is no `=`.
+    NoValue,
+    /// A semicolon and metadata.
+    Metadata,
+    /// The exporter writes this header itself.
+    Own,
+    /// The header belongs to the proxy's address.
+    Proxy,
+    /// There are more than 64, or they have more than 16 KiB.
+    TooMany,
+}
+
+impl fmt::Display for HeaderFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "has no valid name: use letters, digits and `-`",
+            Self::Value => "has a value that cannot be sent: use visible ASCII, and base64 for anything else",
+            Self::NoValue => "has no `=`: write name=value, and %2C for a comma in a value",
+            Self::Metadata => "has a `;`: metadata is not supported, and in a value a semicolon is written %3B",
+            Self::Own => "is set by the exporter itself: remove it",
+            Self::Proxy => "belongs to the proxy: put the credentials in the proxy's URL",
+            Self::TooMany => "is one too many: 64 headers with 16 KiB in all are the limit",
+        })
+    }
+}
+
+/// Headers that the exporter owns: those that say where a message goes and ends, and `accept-encoding`, because a reply that
+/// is compressed is never inflated.
+const OWN: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// RFC 9110, section 5.6.3: optional white space.
+const WHITE: [char; 2] = [' ', '\t'];
+/// What servers commonly take: nginx has 32 KiB for a head, Go 1 MiB, Apache 100 headers of 8 KiB.
+const HEADERS_MAX: usize = 64;
+const HEADER_BYTES_MAX: usize = 16 << 10;
+const SHOWN_CHARS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn listed(headers: &Headers) -> Vec<(String, String)> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        headers.iter().map(|(name, value)| (name.to_owned(), text(value))).collect()
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn fault(name: &str, value: &str) -> HeaderFault {
+        Headers::new(&pairs(&[(name, value)])).expect_err(name).fault()
+    }
+
+    #[test]
+    fn cfg_24_text_of_the_environment_is_read_as_baggage() {
+        let cases: [(&str, &[(&str, &str)]); 8] = [
+            ("", &[]),
+            (" , ,", &[]),
+            ("api-key=abc,tenant=7", &[("api-key", "abc"), ("tenant", "7")]),
+            (" Api-Key = abc\t,\ttenant = 7 ", &[("api-key", "abc"), ("tenant", "7")]),
+            ("authorization=Basic%20dTpw%3D%3D", &[("authorization", "Basic dTpw==")]),
+            ("authorization=Basic dTpw==", &[("authorization", "Basic dTpw==")]),
+            ("a=%2C%3B%25,b=", &[("a", ",;%"), ("b", "")]),
+            ("a=1,A=2", &[("a", "2")]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(listed(&Headers::from_env_text(text).unwrap()), pairs(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn cfg_24_metadata_is_refused_and_not_sent() {
+        assert_eq!(Headers::from_env_text("a=1;ttl=3").unwrap_err().fault(), HeaderFault::Metadata);
+    }
+
+    #[test]
+    fn encoded_line_ends_are_refused_after_decoding() {
+        for text in ["a=x%0D%0AHost:%20evil", "a=%00", "a=%7F", "a=%0A", "a=%C3%A4", "a=%FF"] {
+            assert_eq!(Headers::from_env_text(text).unwrap_err().fault(), HeaderFault::Value, "{text}");
+        }
+        for text in ["a b=x", "=x", "a:=x", "a\r=x"] {
+            assert_eq!(Headers::from_env_text(text).unwrap_err().fault(), HeaderFault::Name, "{text}");
+        }
+        // Names are not decoded: a percent sign may stand in one.
+        assert_eq!(listed(&Headers::from_env_text("a%0D=x").unwrap()), pairs(&[("a%0d", "x")]));
+    }
+
+    #[test]
+    fn names_and_values_that_could_break_a_request_are_refused() {
+        for name in ["", "a b", "a\r\nb", "a:", "ä", "a\0"] {
+            assert_eq!(fault(name, "x"), HeaderFault::Name, "{name:?}");
+        }
+        for value in ["x\r\ny: z", "x\ny", "x\ry", "x\0", "\u{7F}", "ä", "\u{1b}[2J"] {
+            assert_eq!(fault("a", value), HeaderFault::Value, "{value:?}");
+        }
+        assert_eq!(fault("proxy-authorization", "x"), HeaderFault::Proxy);
+    }
+
+    #[test]
+    fn own_headers_are_refused_in_any_case() {
+        for name in OWN {
+            assert_eq!(fault(name, "x"), HeaderFault::Own);
+            assert_eq!(fault(&name.to_ascii_uppercase(), "x"), HeaderFault::Own);
+        }
+    }
+
+    #[test]
+    fn number_and_size_are_bounded() {
+        let many: Vec<_> = (0..65).map(|index| (format!("h{index}"), String::new())).collect();
+        assert!(Headers::new(&many[..64]).is_ok());
+        assert_eq!(Headers::new(&many).unwrap_err().fault(), HeaderFault::TooMany);
+        assert_eq!(fault("a", &"x".repeat(16 << 10)), HeaderFault::TooMany);
+    }
+
+    #[test]
+    fn values_are_never_shown() {
+        let headers = Headers::new(&pairs(&[("api-key", "secret")])).unwrap();
+        assert_eq!(format!("{headers:?}"), "Headers{\"api-key\"}");
+        for text in ["api-key=secret\u{7}", "bearer secret", "api-key=secret;x", "Basic secret=="] {
+            let error = Headers::from_env_text(text).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_has_no_line_end(text in "([a-c]|%0D|%0A|%00|[\\x00-\\x7f]|=|,){0,20}") {
+            if let Ok(headers) = Headers::from_env_text(&text) {
+                for (name, value) in headers.iter() {
+                    prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic()));
+                    prop_assert!(value.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == b'\t'));
+                }
+            }
+        }
+    }
+}
