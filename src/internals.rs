@@ -29,6 +29,8 @@ pub mod transport {
         endpoint::{Endpoint, EndpointError, EndpointFault},
         head::{Coding, RequestHead, UserAgent, connect_head},
         headers::{HeaderError, HeaderFault, Headers},
+        http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Fed, Reply, ReplyError, ReplyReader},
         proxy::{Proxy, ProxyError},
+        retry::{Backoff, DELAY_MAX, RetryAfter, Verdict, classify},
     };
 }

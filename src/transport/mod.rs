@@ -3,4 +3,6 @@
 pub mod endpoint;
 pub mod head;
 pub mod headers;
+pub mod http1;
 pub mod proxy;
+pub mod retry;
