@@ -28,8 +28,11 @@ pub mod otlp {
 pub mod transport {
     pub use crate::transport::{
         endpoint::{Endpoint, EndpointError, EndpointFault},
+        gzip::{Compression, Gzip, UnknownCompression, choose, decompress},
         head::{Coding, RequestHead, UserAgent, connect_head},
         headers::{HeaderError, HeaderFault, Headers},
+        http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Fed, Reply, ReplyError, ReplyReader},
         proxy::{Proxy, ProxyError},
+        retry::{Backoff, DELAY_MAX, RetryAfter, Verdict, classify},
     };
 }

@@ -2,6 +2,9 @@
 
 pub mod driver;
 pub mod endpoint;
+pub mod gzip;
 pub mod head;
 pub mod headers;
+pub mod http1;
 pub mod proxy;
+pub mod retry;

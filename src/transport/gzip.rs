@@ -1,0 +1,236 @@
+//! gzip of request bodies: when it pays, and how it is done with a state that is made once.
+
+use std::{fmt, str::FromStr};
+
+use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
+
+use super::{endpoint::Endpoint, head::Coding};
+
+/// Whether request bodies are compressed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Compression {
+    /// gzip to other machines, nothing on this one and nothing below 1 KiB. It trades time of the exporter's thread for bytes
+    /// on the network.
+    #[default]
+    Auto,
+    /// Never.
+    None,
+    /// Always gzip.
+    Gzip,
+}
+
+/// How a body of this length goes to this endpoint.
+#[must_use]
+pub fn choose(compression: Compression, endpoint: &Endpoint, body_len: usize) -> Coding {
+    match compression {
+        Compression::Auto if endpoint.is_local() || body_len < BODY_BYTES_MIN => Coding::Identity,
+        Compression::None => Coding::Identity,
+        Compression::Auto | Compression::Gzip => Coding::Gzip,
+    }
+}
+
+impl FromStr for Compression {
+    type Err = UnknownCompression;
+
+    /// `auto`, `none` or `gzip`, in any case (CFG-06).
+    fn from_str(text: &str) -> Result<Self, UnknownCompression> {
+        let known = [("auto", Self::Auto), ("none", Self::None), ("gzip", Self::Gzip)];
+        let found = known.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        found.map(|(_, compression)| compression).ok_or(UnknownCompression)
+    }
+}
+
+/// The text names no compression that is known here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct UnknownCompression;
+
+impl fmt::Display for UnknownCompression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("is no known compression: use auto, none or gzip")
+    }
+}
+
+impl std::error::Error for UnknownCompression {}
+
+/// A compressor whose state, about a quarter of a MiB, is made once and used again.
+pub struct Gzip {
+    state: Compress,
+}
+
+impl Gzip {
+    /// A compressor of level 1, the cheapest: the exporter's thread takes its time from the service around it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { state: Compress::new_gzip(flate2::Compression::fast(), WINDOW_BITS) }
+    }
+
+    /// Appends `body` as one gzip member.
+    pub fn compress(&mut self, body: &[u8], out: &mut Vec<u8>) {
+        self.state.reset();
+        let mut rest = body;
+        loop {
+            // A guess: what does not shrink to a quarter comes round again.
+            out.reserve(rest.len() / 4 + STEP_BYTES);
+            let before = self.state.total_in();
+            let status = self.state.compress_vec(rest, out, FlushCompress::Finish);
+            if status.expect("a state that was reset takes any bytes") == Status::StreamEnd {
+                return;
+            }
+            let taken = usize::try_from(self.state.total_in() - before).unwrap_or(rest.len());
+            rest = &rest[taken..];
+        }
+    }
+}
+
+impl Default for Gzip {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Gzip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gzip")
+    }
+}
+
+/// The content of one gzip member, which ends where `bytes` end; `None` if it is none, or longer than `len_max`.
+///
+/// For a request of ours that has to be taken apart again. Memory grows with the content, up to that length.
+#[must_use]
+pub fn decompress(bytes: &[u8], len_max: usize) -> Option<Vec<u8>> {
+    let mut state = Decompress::new_gzip(WINDOW_BITS);
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    loop {
+        out.reserve(rest.len().min(len_max) + STEP_BYTES);
+        let (taken_before, len_before) = (state.total_in(), out.len());
+        let status = state.decompress_vec(rest, &mut out, FlushDecompress::None).ok()?;
+        let taken = usize::try_from(state.total_in() - taken_before).ok()?;
+        rest = &rest[taken..];
+        if out.len() > len_max {
+            return None;
+        }
+        if status == Status::StreamEnd {
+            return rest.is_empty().then_some(out);
+        }
+        // There was room, so it waits for bytes that do not come.
+        if taken == 0 && out.len() == len_before {
+            return None;
+        }
+    }
+}
+
+/// zlib's largest window, 32 KiB: any gzip reader has it.
+const WINDOW_BITS: u8 = 15;
+/// Small bodies hardly shrink, and cost a collector more than they save.
+const BODY_BYTES_MIN: usize = 1024;
+/// Room for a step: header, trailer and a block.
+const STEP_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// flate2's own reader, which checks the trailer.
+    fn inflated(bytes: &[u8]) -> Vec<u8> {
+        let mut content = vec![];
+        GzDecoder::new(bytes).read_to_end(&mut content).unwrap();
+        content
+    }
+
+    fn compressed(body: &[u8]) -> Vec<u8> {
+        let mut out = vec![];
+        Gzip::new().compress(body, &mut out);
+        out
+    }
+
+    #[test]
+    fn auto_compresses_what_leaves_the_machine_and_is_not_small() {
+        let far = Endpoint::parse("https://collector").unwrap();
+        assert_eq!(choose(Compression::Auto, &far, 1024), Coding::Gzip);
+        assert_eq!(choose(Compression::Auto, &far, 1023), Coding::Identity);
+        for near in ["http://localhost:4318", "http://127.0.0.1", "http://[::1]", "unix:///run/otel.sock"] {
+            let near = Endpoint::parse(near).unwrap();
+            assert_eq!(choose(Compression::Auto, &near, 1 << 20), Coding::Identity);
+            assert_eq!(choose(Compression::Gzip, &near, 0), Coding::Gzip);
+        }
+        assert_eq!(choose(Compression::None, &far, 1 << 20), Coding::Identity);
+    }
+
+    #[test]
+    fn cfg_06_compression_is_read_in_any_case() {
+        assert_eq!("GZip".parse(), Ok(Compression::Gzip));
+        assert_eq!("none".parse(), Ok(Compression::None));
+        assert_eq!("AUTO".parse(), Ok(Compression::Auto));
+        for text in ["", "zstd", " gzip"] {
+            assert_eq!(text.parse::<Compression>(), Err(UnknownCompression));
+        }
+    }
+
+    /// HTTP-03.
+    #[test]
+    fn http_03_used_state_compresses_like_a_fresh_one() {
+        let mut gzip = Gzip::new();
+        let mut noise = 1u64;
+        for len in [0usize, 1, 1000, 100_000, 400_000] {
+            let mut body = vec![];
+            while body.len() < len {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                let word = if len == 100_000 { *b"span and" } else { noise.to_le_bytes() };
+                body.extend_from_slice(&word);
+            }
+            let mut out = b"head".to_vec();
+            gzip.compress(&body, &mut out);
+            assert_eq!(&out[..4], b"head");
+            assert_eq!(out[4..], compressed(&body));
+            assert!(inflated(&out[4..]) == body);
+        }
+    }
+
+    #[test]
+    fn content_past_the_limit_is_refused_with_bounded_memory() {
+        let bomb = compressed(&vec![0; 4 << 20]);
+        assert!(bomb.len() < 64 << 10);
+        assert_eq!(decompress(&bomb, 64 << 10), None);
+        let body = vec![7; 1000];
+        assert_eq!(decompress(&compressed(&body), 1000), Some(body.clone()));
+        assert_eq!(decompress(&compressed(&body), 999), None);
+    }
+
+    #[test]
+    fn what_is_not_one_whole_member_is_refused() {
+        let whole = compressed(b"spans and spans and spans");
+        for end in 0..whole.len() {
+            assert_eq!(decompress(&whole[..end], 100), None);
+        }
+        assert_eq!(decompress(&[whole.as_slice(), b"x"].concat(), 100), None);
+        assert_eq!(decompress(b"no gzip at all, but some text", 100), None);
+        let mut wrong = whole.clone();
+        let checksum = wrong.len() - 8;
+        wrong[checksum] ^= 1;
+        assert_eq!(decompress(&wrong, 100), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_compressed_comes_back(body in prop::collection::vec(0..4u8, 0..5000)) {
+            let bytes = compressed(&body);
+            prop_assert_eq!(inflated(&bytes), body.clone());
+            prop_assert_eq!(decompress(&bytes, body.len()), Some(body));
+        }
+
+        #[test]
+        fn any_bytes_are_answered(bytes: Vec<u8>) {
+            prop_assert!(decompress(&bytes, 1000).is_none_or(|content| content.len() <= 1000));
+        }
+    }
+}
