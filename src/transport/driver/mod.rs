@@ -16,6 +16,45 @@ mod unix;
 #[cfg(unix)]
 use unix as platform;
 
+// The ring's bindings are made for these processors; Cargo.toml has the same list.
+#[cfg(not(all(
+    feature = "uring",
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "loongarch64",
+        target_arch = "powerpc64"
+    )
+)))]
+mod absent;
+#[cfg(all(
+    feature = "uring",
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "loongarch64",
+        target_arch = "powerpc64"
+    )
+))]
+#[expect(unsafe_code, reason = "memory that the kernel reads and writes while we do something else")]
+mod uring;
+#[cfg(not(all(
+    feature = "uring",
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "loongarch64",
+        target_arch = "powerpc64"
+    )
+)))]
+use absent as uring;
+
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
@@ -25,33 +64,45 @@ use std::{io, ops::Range, time::Duration};
 
 use socket2::Socket;
 
-use completion::cancelled;
+use completion::{Operation, cancelled};
 use contract::Contract;
 use moment::Timer;
 use poll::Poll;
+use uring::Uring;
 
 pub use choice::{DriverChoice, DriverReport, UnknownDriver};
 pub use completion::{Address, Completion, Conn, Event, is_cancelled};
 pub use moment::Moment;
 pub use waker::Waker;
 
-use completion::Operation;
-
-/// Moves bytes for one thread.
+/// Moves bytes for one thread: the one that opened it, because the kernel gives a ring's completions to nobody else.
+///
+/// After a fork the child must forget the driver it has inherited, not use or drop it: the ring's memory is not there.
 pub struct Driver {
     contract: Contract,
     machine: Machine,
-    timer: Timer,
     /// Completions of operations that never reached the machine, or that it lost.
     strays: Vec<Completion>,
 }
 
+/// Who moves the bytes. All have the same methods; `machine!` calls them.
 enum Machine {
+    Uring(Box<Uring>),
     Poll(Poll),
 }
 
+macro_rules! machine {
+    ($machine:expr, $name:ident => $call:expr) => {
+        match $machine {
+            Machine::Uring($name) => $call,
+            Machine::Poll($name) => $call,
+        }
+    };
+}
+
 impl Driver {
-    /// Opens the driver of this choice, on the thread that will use it.
+    /// Opens the driver of this choice, on the thread that will use it. Whatever keeps io_uring from working, a service must
+    /// start: poll runs then, and the report says why.
     ///
     /// # Errors
     ///
@@ -59,24 +110,28 @@ impl Driver {
     pub fn open(choice: DriverChoice) -> io::Result<(Self, DriverReport)> {
         let timer = Timer::start();
         let reason = match choice {
-            DriverChoice::Poll => "as configured",
-            _ => "no io_uring in this build",
+            DriverChoice::Poll => "as configured".into(),
+            DriverChoice::Auto | DriverChoice::Uring => match Uring::open(timer) {
+                Ok((uring, reason)) => {
+                    let report = DriverReport { name: "uring", reason };
+                    return Ok((Self::with(Machine::Uring(Box::new(uring))), report));
+                }
+                Err(refusal) => refusal,
+            },
         };
-        let machine = Machine::Poll(Poll::open(timer)?);
-        Ok((Self::with(machine, timer), DriverReport { name: "poll", reason: reason.into() }))
+        let poll = Poll::open(timer)?;
+        Ok((Self::with(Machine::Poll(poll)), DriverReport { name: "poll", reason }))
     }
 
-    fn with(machine: Machine, timer: Timer) -> Self {
-        Self { contract: Contract::default(), machine, timer, strays: vec![] }
+    fn with(machine: Machine) -> Self {
+        Self { contract: Contract::default(), machine, strays: vec![] }
     }
 
     /// Begins to connect. What goes wrong comes as the completion, also where there is no socket to be had.
     pub fn connect(&mut self, address: &Address) -> Conn {
         let conn = self.contract.open();
         self.contract.begin(conn, Operation::Connect);
-        match &mut self.machine {
-            Machine::Poll(poll) => poll.connect(conn, address),
-        }
+        machine!(&mut self.machine, machine => machine.connect(conn, address));
         conn
     }
 
@@ -91,9 +146,7 @@ impl Driver {
         if !self.contract.begin(conn, Operation::Send) {
             return self.strays.push(Completion { conn, event: Event::Sent { buffer, result: Err(cancelled()) } });
         }
-        match &mut self.machine {
-            Machine::Poll(poll) => poll.send(conn, buffer, range),
-        }
+        machine!(&mut self.machine, machine => machine.send(conn, buffer, range));
     }
 
     /// Receives into the buffer, as much as its length.
@@ -106,18 +159,14 @@ impl Driver {
         if !self.contract.begin(conn, Operation::Recv) {
             return self.strays.push(Completion { conn, event: Event::Received { buffer, result: Err(cancelled()) } });
         }
-        match &mut self.machine {
-            Machine::Poll(poll) => poll.recv(conn, buffer),
-        }
+        machine!(&mut self.machine, machine => machine.recv(conn, buffer));
     }
 
     /// Ends what is in flight on the connection: each operation completes soon, as cancelled or with what it had done. What
-    /// was sent of a cancelled send is unknown, so the connection is good for nothing but [`Driver::close`].
+    /// was sent of a cancelled send is unknown, so the connection is then good for nothing but [`Driver::close`].
     pub fn cancel(&mut self, conn: Conn) {
         if self.contract.is_live(conn) {
-            match &mut self.machine {
-                Machine::Poll(poll) => poll.cancel(conn),
-            }
+            machine!(&mut self.machine, machine => machine.cancel(conn));
         }
     }
 
@@ -128,9 +177,7 @@ impl Driver {
     /// If an operation is in flight: cancel it, and wait for its completion.
     pub fn close(&mut self, conn: Conn) {
         if self.contract.close(conn) {
-            match &mut self.machine {
-                Machine::Poll(poll) => poll.close(conn),
-            }
+            machine!(&mut self.machine, machine => machine.close(conn));
         }
     }
 
@@ -144,9 +191,7 @@ impl Driver {
         let until = if self.strays.is_empty() { until } else { Some(Moment::START) };
         completions.append(&mut self.strays);
         let first = completions.len();
-        let result = match &mut self.machine {
-            Machine::Poll(poll) => poll.wait(until, completions),
-        };
+        let result = machine!(&mut self.machine, machine => machine.wait(until, completions));
         for Completion { conn, event } in &completions[first..] {
             self.contract.end(*conn, event.operation());
         }
@@ -154,26 +199,31 @@ impl Driver {
         result
     }
 
-    /// Replaces a driver that failed by poll. Every handle becomes stale, and every operation that was in flight completes
-    /// with an error at the next wait; wakers stay good.
+    /// Gives up a driver whose wait has failed, and goes on with poll. Every handle becomes stale, and every operation that
+    /// was in flight completes at the next wait, with its buffer; wakers and the clock stay good.
     ///
     /// # Errors
     ///
     /// When poll cannot be set up; the driver is then as it was.
     pub fn fall_back(&mut self, cause: &io::Error) -> io::Result<DriverReport> {
+        let successor = match &self.machine {
+            Machine::Uring(uring) => Some(Poll::open_with(uring.timer(), uring.ringer())?),
+            // Nobody stands behind these: they begin anew.
+            _ => None,
+        };
         let lost = || io::Error::new(io::ErrorKind::ConnectionAborted, "the driver failed");
-        let Machine::Poll(poll) = &mut self.machine;
-        poll.abandon(&mut self.strays, lost);
+        machine!(&mut self.machine, machine => machine.abandon(&mut self.strays, lost));
         self.contract.close_all();
-        Ok(DriverReport { name: "poll", reason: format!("began anew after: {cause}") })
+        if let Some(successor) = successor {
+            self.machine = Machine::Poll(successor);
+        }
+        Ok(DriverReport { name: self.machine.name(), reason: format!("begun anew after a failure: {cause}") })
     }
 
-    /// Cancels everything and waits for it, at most until then; what the kernel still holds after that is left to it for
+    /// Cancels everything and waits for it, at most until then. What the kernel still holds after that is left to it for
     /// ever, because it may still write there.
     pub fn shut_down(mut self, until: Moment) -> Abandoned {
-        for conn in self.contract.live() {
-            self.cancel(conn);
-        }
+        self.contract.live().into_iter().for_each(|conn| self.cancel(conn));
         let mut completions = vec![];
         while self.in_flight() > 0 && self.now() < until {
             if self.wait(Some(until), &mut completions).is_err() {
@@ -181,21 +231,34 @@ impl Driver {
             }
             completions.clear();
         }
+        if let Machine::Uring(uring) = &mut self.machine {
+            uring.leave_by(until);
+        }
         Abandoned { operations: self.in_flight() }
+    }
+
+    /// Makes a ring sleep as it does on kernels before 6.15; the other drivers are as they were.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no more descriptors.
+    pub fn sleep_outside(&mut self) -> io::Result<()> {
+        match &mut self.machine {
+            Machine::Uring(uring) => uring.sleep_outside(),
+            _ => Ok(()),
+        }
     }
 
     /// What makes this driver's wait return.
     #[must_use]
     pub fn waker(&self) -> Waker {
-        match &self.machine {
-            Machine::Poll(poll) => poll.waker(),
-        }
+        machine!(&self.machine, machine => machine.waker())
     }
 
     /// The time on this driver's clock.
     #[must_use]
     pub fn now(&self) -> Moment {
-        self.timer.now()
+        machine!(&self.machine, machine => machine.now())
     }
 
     /// Operations whose completion is still to come.
@@ -206,10 +269,15 @@ impl Driver {
 }
 
 impl Machine {
-    fn in_flight(&self) -> usize {
+    fn name(&self) -> &'static str {
         match self {
-            Self::Poll(poll) => poll.in_flight(),
+            Self::Uring(_) => "uring",
+            Self::Poll(_) => "poll",
         }
+    }
+
+    fn in_flight(&self) -> usize {
+        machine!(self, machine => machine.in_flight())
     }
 }
 

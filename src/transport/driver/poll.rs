@@ -4,7 +4,7 @@
 
 use std::{io, mem, ops::Range, sync::Arc, time::Duration};
 
-use mio::{Events, Token, event::Event as Readiness};
+use mio::{Events, Registry, Token, event::Event as Readiness};
 
 use super::{
     completion::{Address, Completion, Conn, Event, cancelled},
@@ -36,6 +36,9 @@ struct Link {
     may_write: bool,
 }
 
+/// Registers what wakes the driver.
+pub(super) type Ringer = Box<dyn FnOnce(&Registry, Token) -> io::Result<Waker>>;
+
 /// Never a slot: those are numbers of 32 bits, and there are fewer.
 const BELL: Token = Token(usize::MAX);
 /// Readiness that one look takes; what is left waits for the next.
@@ -43,14 +46,16 @@ const EVENTS_MAX: usize = 64;
 
 impl Poll {
     pub(super) fn open(timer: Timer) -> io::Result<Self> {
-        let poll = mio::Poll::new()?;
-        let waker = Waker::new(Arc::new(mio::Waker::new(poll.registry(), BELL)?));
-        Ok(Self::with(poll, waker, timer))
+        let ringer = |registry: &Registry, token| Ok(Waker::new(Arc::new(mio::Waker::new(registry, token)?)));
+        Self::open_with(timer, Box::new(ringer))
     }
 
-    fn with(poll: mio::Poll, waker: Waker, timer: Timer) -> Self {
+    /// With a waker that there was before.
+    pub(super) fn open_with(timer: Timer, ringer: Ringer) -> io::Result<Self> {
+        let poll = mio::Poll::new()?;
+        let waker = ringer(poll.registry(), BELL)?;
         let events = Events::with_capacity(EVENTS_MAX);
-        Self { poll, events, waker, timer, links: vec![], ready: vec![] }
+        Ok(Self { poll, events, waker, timer, links: vec![], ready: vec![] })
     }
 
     pub(super) fn connect(&mut self, conn: Conn, address: &Address) {
@@ -147,6 +152,10 @@ impl Poll {
 
     pub(super) fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.timer.now()
     }
 
     pub(super) fn in_flight(&self) -> usize {
