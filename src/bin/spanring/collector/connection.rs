@@ -30,22 +30,27 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// What is read and thrown away of a request that was refused by its head, so that the reply is not lost to a reset.
 const DISCARD_BYTES_MAX: usize = BODY_BYTES_MAX;
 
-/// A healthy collector's way with a connection: takes each request and says so.
+/// A healthy collector's way with a connection: one request after the other.
 pub fn serve(connection: &mut Connection) -> io::Result<()> {
     while connection.wait()? {
-        match connection.read_request()? {
-            Ok(request) => {
-                let ending = request.ending;
-                connection.take(request);
-                connection.write(OK)?;
-                if ending == Ending::Close {
-                    break;
-                }
-            }
-            Err(refusal) => return connection.refuse(refusal),
+        if serve_one(connection)? == Ending::Close {
+            break;
         }
     }
     Ok(())
+}
+
+/// A healthy collector's way with a request: takes it and says so.
+pub fn serve_one(connection: &mut Connection) -> io::Result<Ending> {
+    match connection.read_request()? {
+        Ok(request) => {
+            let ending = request.ending;
+            connection.take(request);
+            connection.write(OK)?;
+            Ok(ending)
+        }
+        Err(refusal) => connection.refuse(refusal),
+    }
 }
 
 /// A request that arrived whole, and for which nobody answers yet.
@@ -79,7 +84,7 @@ impl Connection {
 
     /// Waits for the first byte of a request; says whether one came before the end of the stream.
     pub fn wait(&mut self) -> io::Result<bool> {
-        Ok(!self.unread.is_empty() || self.fill()? > 0)
+        Ok(!self.unread.is_empty() || self.fill(usize::MAX)? > 0)
     }
 
     /// Reads one request and counts it as arrived. After a refusal nothing more can be read from the connection.
@@ -98,9 +103,13 @@ impl Connection {
         Ok(read)
     }
 
-    /// Reads this many bytes of what comes, whatever they are.
+    /// Takes so many bytes off the stream, whatever they are, and leaves the rest with the system.
     pub fn read_exact(&mut self, bytes: usize) -> io::Result<()> {
-        self.read_up_to(bytes)?;
+        while self.unread.len() < bytes {
+            if self.fill(bytes - self.unread.len())? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
         self.unread.start += bytes;
         Ok(())
     }
@@ -123,20 +132,11 @@ impl Connection {
     }
 
     /// Sends a refusal and ends the connection, once the client has seen it or has said all.
-    pub fn refuse(&mut self, refusal: Refusal) -> io::Result<()> {
+    pub fn refuse(&mut self, refusal: Refusal) -> io::Result<Ending> {
         self.write(&refusal.reply())?;
         self.socket.end(Shutdown::Write)?;
-        self.discard(DISCARD_BYTES_MAX)
-    }
-
-    /// Reads and forgets what comes, until the client ends its side or `bytes_max` are exceeded.
-    pub fn discard(&mut self, bytes_max: usize) -> io::Result<()> {
-        let mut bytes = 0;
-        while bytes <= bytes_max && self.wait()? {
-            bytes += self.unread.len();
-            self.unread = 0..0;
-        }
-        Ok(())
+        self.discard(DISCARD_BYTES_MAX)?;
+        Ok(Ending::Close)
     }
 
     /// Sends bytes, in one write if the system takes them at once.
@@ -178,6 +178,16 @@ impl Connection {
         Ok(Ok((head, body)))
     }
 
+    /// Reads and forgets what comes, until the client ends its side or `bytes_max` are exceeded.
+    fn discard(&mut self, bytes_max: usize) -> io::Result<()> {
+        let mut bytes = 0;
+        while bytes <= bytes_max && self.wait()? {
+            bytes += self.unread.len();
+            self.unread = 0..0;
+        }
+        Ok(())
+    }
+
     /// Reads until at least this many bytes are unread.
     fn read_up_to(&mut self, bytes: usize) -> io::Result<()> {
         if self.unread.start + bytes > self.buffer.len() {
@@ -186,15 +196,15 @@ impl Connection {
             self.buffer.resize(self.buffer.len().max(bytes), 0);
         }
         while self.unread.len() < bytes {
-            if self.fill()? == 0 {
+            if self.fill(usize::MAX)? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
         Ok(())
     }
 
-    /// One read into the free end of the buffer.
-    fn fill(&mut self) -> io::Result<usize> {
+    /// One read of at most so many bytes into the free end of the buffer.
+    fn fill(&mut self, bytes_max: usize) -> io::Result<usize> {
         if self.unread.is_empty() {
             self.unread = 0..0;
         }
@@ -204,7 +214,8 @@ impl Connection {
         );
         self.shared.pass()?;
         let read = loop {
-            match self.socket.read(&mut self.buffer[self.unread.end..]) {
+            let end = self.unread.end.saturating_add(bytes_max).min(self.buffer.len());
+            match self.socket.read(&mut self.buffer[self.unread.end..end]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 read => break read?,
             }

@@ -20,7 +20,7 @@ use std::{
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
 pub use self::{
-    connection::{Connection, OK, Request, serve},
+    connection::{Connection, OK, Request, serve, serve_one},
     framing::{Ids, Malformed, for_each_span, ids},
     head::{Encoding, Ending, Head, Refusal},
     socket::{Listener, Place, Port, Socket},
