@@ -1,4 +1,4 @@
-//! The stand-in collector itself, seen by a plain blocking client: what it counts is right, and each fault shows as its row says.
+//! The stand-in collector itself, seen by a plain blocking client: its counts are right, and each fault shows as its row says.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
@@ -401,6 +401,14 @@ fn watch(row: &Row, mut client: TcpStream, request: &[u8]) {
             client.set_read_timeout(Some(SILENCE)).unwrap();
             let error = client.read_to_end(&mut seen).expect_err(name);
             assert!(is_timeout(&error), "{name} is not silent: {error}");
+        }
+        End::Slow => {
+            client.set_read_timeout(Some(SILENCE)).unwrap();
+            let error = client.read_to_end(&mut seen).expect_err(name);
+            let more = seen.len() - begin.len();
+            assert!(is_timeout(&error) && more <= 2, "{name} is not slow: {more} bytes, {error}");
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert_eq!(client.read(&mut [0]).unwrap(), 1, "{name} is silent");
         }
         End::Endless => {
             let more = read_until(&mut client, FLOOD_BYTES).len();

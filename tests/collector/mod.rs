@@ -1,7 +1,9 @@
-//! The stand-in collector of the integration tests: the command's healthy collector, and a table of faults that it shows on request.
+//! The stand-in collector of the integration tests: the healthy one of the command, and a table of faults that it can show.
 //!
-//! A [`Row`] of [`ROWS`] is a fault with its name, the rules it tests, what a client sees of it, and what an exporter has to make
-//! of it. The fault itself is a script of [`Step`]s, so that the table can be read without the code.
+//! A [`Row`] of [`ROWS`] is a fault with its name, the rules it tests, what a client sees of it, and what an exporter has to
+//! make of it. The fault itself is a script of [`Step`]s, so that the table can be read without the code. A test of an
+//! exporter takes each row in turn: `row.start(row.plan(), Mode::Ids)`, one batch to `stand.collector.url()`, a flush, and
+//! `row.expect.verdict(..)` on what was counted.
 
 mod rows;
 mod unix;
@@ -113,6 +115,8 @@ pub enum End {
     Reset,
     /// Nothing more comes, and nothing ends.
     Silent,
+    /// Byte after byte comes, each after a long while.
+    Slow,
     /// Nothing comes, and a large request is not taken off the client's hands.
     Stuck,
     /// More comes than anybody wants.
@@ -219,8 +223,8 @@ impl Row {
         Ok(Stand { collector, met })
     }
 
-    /// What an exporter has to make of a batch when the fault lasts longer than the exporter's patience. `None` where nobody
-    /// can: the collector has taken what the exporter never hears of, and so counts as lost.
+    /// What an exporter has to make of a batch when the fault lasts longer than the exporter's patience. `None` where it
+    /// cannot be right: the collector has taken what the exporter never hears of, and so counts as lost.
     pub fn expect_without_healing(&self) -> Option<Expect> {
         let takes = match self.fault {
             Fault::ClosedPort => false,
@@ -306,9 +310,10 @@ impl Script {
         }
         let Fault::AtRequest(steps) = self.fault else { return serve(connection) };
         while connection.wait()? {
-            let goes_on = match self.is_due() {
-                true => self.play(steps, connection)?.is_continue(),
-                false => serve_one(connection)? == Ending::KeepAlive,
+            let goes_on = if self.is_due() {
+                self.play(steps, connection)?.is_continue()
+            } else {
+                serve_one(connection)? == Ending::KeepAlive
             };
             if !goes_on {
                 break;
@@ -405,7 +410,7 @@ fn option<T>(connection: &Connection, name: c_int, value: &T) -> io::Result<()> 
 fn set_option<T>(socket: &TcpStream, name: c_int, value: &T) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<T>()).expect("options are small");
     let value: *const T = value;
-    // SAFETY: the socket is open as long as it is borrowed, and `value` points to `len` bytes, which the call only reads.
+    // SAFETY: the socket is open while it is borrowed, and `value` points to `len` bytes, which the call only reads.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, value.cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::{
     Delivered::{All, AllBut, AllIfSentAgain, Nothing},
-    End::{Closed, Endless, Kept, Refused, Reset, Silent, Stuck},
+    End::{Closed, Endless, Kept, Refused, Reset, Silent, Slow, Stuck},
     Expect,
     Fault::{AtAccept, AtRequest, ClosedPort},
     OVERSIZE, PARTIALLY_REJECTED, REJECTED, RETRY_EXPIRED, Resend, Row, Shows,
@@ -85,10 +85,10 @@ pub const ROWS: &[Row] = rows! {
     chunks_without_end ["HTTP-09"] AtRequest(&[Read, Say(|| chunked(b"5\r\nhello\r\n")), Close]),
         b"HTTP/1.1 200 OK\r\n" Closed => RETRIED;
     slow_loris_head ["HTTP-15"] AtRequest(&[Read, SayInBytes(|| head("Content-Length: 0\r\n"), SLOWLY)]),
-        b"H" Silent => RETRIED;
+        b"H" Slow => RETRIED;
     slow_loris_body ["HTTP-15"]
         AtRequest(&[Read, Say(|| head("Content-Length: 64\r\n")), SayInBytes(|| vec![b'x'; 64], SLOWLY)]),
-        b"HTTP/1.1 200 OK\r\n" Silent => RETRIED;
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 64\r\n\r\n" Slow => RETRIED;
 
     // ---- The connection between two requests.
     idle_close ["HTTP-10" "HTTP-09"] AtRequest(&[Read, Take, Answer("200 OK", ""), Close]),
@@ -172,7 +172,8 @@ pub const ROWS: &[Row] = rows! {
     // ---- Answers that ask for another try.
     status_429 ["HTTP-06" "HTTP-08"] AtRequest(&[Read, Answer("429 Too Many Requests", "")]),
         b"HTTP/1.1 429 " Kept => RETRIED;
-    status_502 ["HTTP-06" "HTTP-08"] AtRequest(&[Read, Answer("502 Bad Gateway", "")]), b"HTTP/1.1 502 " Kept => RETRIED;
+    status_502 ["HTTP-06" "HTTP-08"] AtRequest(&[Read, Answer("502 Bad Gateway", "")]),
+        b"HTTP/1.1 502 " Kept => RETRIED;
     status_503 ["HTTP-06" "HTTP-08"] AtRequest(&[Read, Answer("503 Service Unavailable", "")]),
         b"HTTP/1.1 503 " Kept => RETRIED;
     status_504 ["HTTP-06" "HTTP-08"] AtRequest(&[Read, Answer("504 Gateway Timeout", "")]),
@@ -214,7 +215,8 @@ pub const ROWS: &[Row] = rows! {
     body_without_end ["HTTP-05" "HTTP-12"] AtRequest(&[Read, Say(|| chunked(b"")), SayForever(chunk)]),
         b"HTTP/1.1 200 OK\r\n" Endless => FINAL;
     body_until_a_close_that_never_comes ["HTTP-05" "HTTP-12"]
-        AtRequest(&[Read, Say(|| head("")), SayForever(|| vec![b'x'; 64 << 10])]), b"HTTP/1.1 200 OK\r\n" Endless => FINAL;
+        AtRequest(&[Read, Say(|| head("")), SayForever(|| vec![b'x'; 64 << 10])]),
+        b"HTTP/1.1 200 OK\r\n" Endless => FINAL;
 
     // ---- What is no reply of HTTP/1.1.
     early_hints_without_end ["HTTP-18"] AtRequest(&[Read, SayForever(|| answer("103 Early Hints", "").repeat(1024))]),
@@ -245,7 +247,7 @@ pub const ROWS: &[Row] = rows! {
         AtRequest(&[Read, Say(|| head("Content-Length: 0\r\nContent-Length: 5\r\n"))]),
         b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
     content_length_beside_chunks ["HTTP-12"]
-        AtRequest(&[Read, Say(|| with_body(head("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), b"0\r\n\r\n"))]),
+        AtRequest(&[Read, Say(|| with_body(head("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), CHUNK_END))]),
         b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
     content_length_negative ["HTTP-12"] AtRequest(&[Read, Say(|| lengthy("-1", b""))]),
         b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
@@ -255,12 +257,14 @@ pub const ROWS: &[Row] = rows! {
         AtRequest(&[Read, Say(|| lengthy("99999999999999999999999999", b""))]), b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
     reply_of_http_0_9 ["HTTP-09" "HTTP-12"] AtRequest(&[Read, Say(|| b"<html>fine</html>\n".into()), Close]),
         b"<html>fine</html>\n" Closed => UNCLEAR;
-    garbage ["HTTP-09" "HTTP-12"] AtRequest(&[Read, Say(|| vec![0xFF; 300]), Close]), b"\xFF\xFF\xFF\xFF" Closed => UNCLEAR;
+    garbage ["HTTP-09" "HTTP-12"] AtRequest(&[Read, Say(|| vec![0xFF; 300]), Close]),
+        b"\xFF\xFF\xFF\xFF" Closed => UNCLEAR;
     // A plaintext request at a TLS port: `unexpected_message`, fatal.
     tls_alert ["HTTP-09" "HTTP-12"] AtRequest(&[Read, Say(|| b"\x15\x03\x03\x00\x02\x02\x0A".into()), Close]),
         b"\x15\x03\x03\x00\x02\x02\x0A" Closed => UNCLEAR;
     // An HTTP/1.1 request at a gRPC port: empty SETTINGS, then GOAWAY with PROTOCOL_ERROR.
-    http_2_settings ["HTTP-01" "HTTP-09" "HTTP-12"] AtAccept(&[Say(|| H2_SETTINGS.into()), Read, Say(|| H2_GOAWAY.into()), Close]),
+    http_2_settings ["HTTP-01" "HTTP-09" "HTTP-12"]
+        AtAccept(&[Say(|| H2_SETTINGS.into()), Read, Say(|| H2_GOAWAY.into()), Close]),
         b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07" Closed => UNCLEAR;
 };
 
@@ -328,10 +332,11 @@ fn large() -> Vec<u8> {
 }
 
 fn large_in_chunks() -> Vec<u8> {
-    chunked(&with_body(chunk().repeat(REPLY_BYTES / CHUNK_BYTES + 1), b"0\r\n\r\n"))
+    chunked(&with_body(chunk().repeat(REPLY_BYTES / CHUNK_BYTES + 1), CHUNK_END))
 }
 
 const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_END: &[u8] = b"0\r\n\r\n";
 
 fn chunk() -> Vec<u8> {
     with_body(format!("{CHUNK_BYTES:x}\r\n").into(), &with_body(vec![0; CHUNK_BYTES], b"\r\n"))

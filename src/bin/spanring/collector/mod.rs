@@ -1,7 +1,7 @@
-//! A collector inside this process: takes OTLP over HTTP/1.1 on a real socket, and counts the spans. For the demo and the tests.
+//! A collector inside this process, for the demo and the tests: takes OTLP over HTTP/1.1 on a real socket, and counts spans.
 //!
-//! A thread for each connection, blocking sockets, nothing but `std` below: the simplest server that can be right, and another
-//! implementation than the exporter that it judges.
+//! A thread for each connection, blocking sockets, nothing but `std` below: the simplest server that can be right, and
+//! another implementation than the exporter that it judges.
 
 mod connection;
 mod framing;

@@ -36,8 +36,8 @@ pub trait Socket: Read + Write + Send {
 
 /// A TCP port that stays ours while nobody listens on it.
 ///
-/// A port between two listeners could be taken: by another process, or by a client that is given it as its own port and so
-/// connects to itself. A connection of the port with ourselves keeps the system from handing it out.
+/// A port between two listeners could be taken: by another process, or by a client that is given it as its own port and
+/// so connects to itself. A connection of the port with ourselves keeps the system from handing it out.
 #[derive(Debug)]
 pub struct Port {
     address: SocketAddr,
