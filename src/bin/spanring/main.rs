@@ -1,5 +1,7 @@
 //! The `spanring` command: for now its demo, which records, drains into memory and shows that the ledger closes.
 
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
+mod collector;
 mod demo;
 
 use std::process::ExitCode;
