@@ -15,6 +15,8 @@ mod clock;
 
 mod trace;
 
+mod drain;
+
 mod otlp;
 
 mod transport;
@@ -28,9 +30,16 @@ pub mod testing;
 pub mod internals;
 
 pub use clock::{Clock, FakeClock};
-pub use engine::{Config, ConfigError, Engine, Ledger, Load, Lost, Memory, Sizing, StartError, size};
+pub use engine::{
+    Config, ConfigError, Deadline, Diagnostic, DiagnosticSink, Engine, Export, ExportTime, Health, Ledger, Load, Lost,
+    Memory, ProxyChoice, Receipt, Resource, ResourceValue, Sizing, StartError, Stats, Topic, WorkerChoice, size,
+};
 pub use record::{Key, Kind, NO_ATTRIBUTES, SpanId, SpanLimits, Status, TraceId, Value};
 pub use trace::{
     IdSource, InvalidTraceState, Link, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, SpanContext, TraceState,
     Tracer, panic_on_misuse,
+};
+pub use transport::{
+    driver::{DriverChoice, UnknownDriver},
+    gzip::Compression,
 };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::{export::Export, resource::Resource};
 use crate::{
     clock::Clock,
     lane::{Class, LANES_MAX, Seats, Shape, UNIT},
@@ -27,6 +28,24 @@ pub struct Config {
     pub ids: Option<Box<dyn IdSource>>,
     /// Where the time comes from; `None` is the machine.
     pub clock: Option<Clock>,
+    /// Who the spans come from.
+    pub resource: Resource,
+    /// Where spans go. `None` sends them nowhere: the program takes them out by [`Engine::drain`](crate::Engine::drain).
+    pub export: Option<Export>,
+    /// Who runs the export.
+    pub worker: WorkerChoice,
+}
+
+/// Who runs the export.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum WorkerChoice {
+    /// A thread of the engine's own.
+    #[default]
+    OwnThread,
+    /// The program, by calling [`Engine::poll_once`](crate::Engine::poll_once) again and again: for hosts with one thread for
+    /// each core. Unless told otherwise it is then driven by readiness (`poll`), because io_uring wants to stay on a thread.
+    Polled,
 }
 
 impl Default for Config {
@@ -38,6 +57,9 @@ impl Default for Config {
             sampling: Sampling::default(),
             ids: None,
             clock: None,
+            resource: Resource::default(),
+            export: None,
+            worker: WorkerChoice::default(),
         }
     }
 }
@@ -51,8 +73,13 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(field: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> Self {
+    pub(super) fn new(field: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> Self {
         Self { field, value: value.to_string(), remedy: remedy.into() }
+    }
+
+    /// A field whose trouble another part has put into words: cause, value and remedy.
+    pub(super) fn said(field: &'static str, error: &impl fmt::Display) -> Self {
+        Self { field, value: String::new(), remedy: error.to_string() }
     }
 
     /// The name of the field.
@@ -64,6 +91,9 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.value.is_empty() {
+            return write!(f, "config: {}: {}", self.field, self.remedy);
+        }
         write!(f, "config: {} = {} cannot work: {}", self.field, self.value, self.remedy)
     }
 }

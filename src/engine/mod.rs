@@ -1,71 +1,57 @@
-//! The wiring: one engine owns the lanes, hands out tracers, and keeps the ledger.
+//! The wiring: one engine owns the lanes, hands out tracers, takes the spans out, and keeps the ledger.
 
 mod config;
+mod control;
+mod deadline;
+mod diagnostics;
+mod export;
+mod generations;
 mod ledger;
+mod plan;
+mod post;
+mod receipt;
+mod resource;
 mod sizing;
+mod stats;
+mod taker;
+mod worker;
 
-use std::{
-    cell::Cell,
-    fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, io, sync::Arc, time::Duration};
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, WorkerChoice};
+pub use deadline::Deadline;
+pub use diagnostics::{Diagnostic, DiagnosticSink, Health, Topic};
+pub use export::{Export, ProxyChoice};
 pub use ledger::{Ledger, Lost, Memory};
+pub use receipt::Receipt;
+pub use resource::{Resource, ResourceValue};
 pub use sizing::{Load, Sizing, size};
+pub use stats::{ExportTime, Stats};
 
 use crate::{
-    clock::{Anchors, Clock},
-    lane::{Lanes, Reader},
-    record::{Draft, Record},
-    sync::once::SetOnce,
+    clock::Clock,
+    lane::Lanes,
     trace::{Core, Recorder, Scope, Tracer},
 };
+use plan::Plan;
+use taker::{Drains, Exports};
 
-/// A running span pipeline. Dropping it closes the lanes; spans that are still open then are counted as lost, not leaked.
+/// A running span pipeline. Dropping it shuts it down, and waits for that no longer than `export.shutdown_timeout`; spans that
+/// are still open then are counted as lost, not leaked.
 #[derive(Debug)]
 pub struct Engine {
     core: Arc<Core>,
-    drains: Drains,
+    taker: Taker,
     memory_budget: usize,
 }
 
-/// The reading half: who takes spans out, and the clock that dates them.
+/// Who takes the spans out.
 #[derive(Debug)]
-struct Drain {
-    reader: Option<Reader<Recorder, Draft>>,
-    anchors: Anchors,
-}
-
-thread_local! {
-    /// Whether this thread is draining now, and so may be in a sink.
-    static IN_SINK: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The end of a drain, also by a panic of its sink.
-struct Leave;
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        IN_SINK.set(false);
-    }
-}
-
-/// The drain of this process, and of the child processes that come from it.
-///
-/// A child cannot use its parent's drain: a thread of the parent may have held the lock when the child was made, and will
-/// never give it back there.
-#[derive(Debug)]
-struct Drains {
-    generation: u32,
-    drain: Mutex<Drain>,
-    child: SetOnce<Self>,
-}
-
-impl Drains {
-    fn new(generation: u32, drain: Drain) -> Self {
-        Self { generation, drain: Mutex::new(drain), child: SetOnce::new() }
-    }
+enum Taker {
+    /// The program.
+    Program(Drains),
+    /// The export.
+    Export(Arc<Exports>),
 }
 
 /// Why an engine did not start.
@@ -81,6 +67,8 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The system refused the thread of the export.
+    Thread(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -93,6 +81,12 @@ impl fmt::Display for StartError {
                     "the system refused the lanes' memory (memory_budget = {budget} bytes): {source}; lower memory_budget, or raise the process's limit"
                 )
             }
+            Self::Thread(source) => {
+                write!(
+                    f,
+                    "the system refused a thread for the export: {source}; raise the process's limit, or set worker to Polled"
+                )
+            }
         }
     }
 }
@@ -101,27 +95,31 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Config(_) => None,
-            Self::Memory { source, .. } => Some(source),
+            Self::Memory { source, .. } | Self::Thread(source) => Some(source),
         }
     }
 }
 
 impl Engine {
-    /// Starts an engine: checks the configuration and takes all memory that recording will ever use.
+    /// Starts an engine: checks the configuration, takes all memory that recording will ever use, and starts the export.
     ///
     /// # Errors
     ///
-    /// When a field of the configuration cannot work, or the system refuses the memory.
+    /// When a field of the configuration cannot work, or the system refuses the memory or the thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let shape = config.shape().map_err(StartError::Config)?;
-        let memory_budget = config.memory_budget;
+        let Config { memory_budget, worker, export, resource, .. } = config;
+        let plan = export.map(|export| Plan::new(export, &resource, memory_budget)).transpose();
+        let plan = plan.map_err(StartError::Config)?;
         let clock = config.clock.unwrap_or_else(Clock::system);
-        let anchors = Anchors::new(&clock);
         let recorder = Recorder::new(clock, config.limits, config.sampling, config.ids);
         let core =
             Lanes::new(shape, recorder).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
-        let drains = Drains::new(core.generation(), Drain { reader: core.reader(), anchors });
-        Ok(Self { core, drains, memory_budget })
+        let taker = match plan {
+            None => Taker::Program(Drains::new(&core)),
+            Some(plan) => Taker::Export(Exports::start(&core, plan, worker).map_err(StartError::Thread)?),
+        };
+        Ok(Self { core, taker, memory_budget })
     }
 
     /// A tracer for an instrumentation scope: a name, or a [`Scope`] with version, schema and attributes.
@@ -138,7 +136,68 @@ impl Engine {
     pub fn ledger(&self) -> Ledger {
         // A child process has a ledger of its own, also when it has not recorded yet.
         let _ = self.core.settle();
-        Ledger::of(&self.core)
+        match &self.taker {
+            Taker::Program(_) => Ledger::of(&self.core, None),
+            Taker::Export(exports) => exports.ledger(&self.core),
+        }
+    }
+
+    /// How the export does; an engine that exports nothing is always healthy.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match &self.taker {
+            Taker::Program(_) => Health::Healthy,
+            Taker::Export(exports) => exports.health(&self.core),
+        }
+    }
+
+    /// Figures for an operator. Call it from any thread.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let ledger = self.ledger();
+        let stats = Stats::new(ledger, self.memory(), self.wall_clock_steps());
+        match &self.taker {
+            Taker::Program(_) => stats,
+            Taker::Export(exports) => exports.complete(stats, &self.core),
+        }
+    }
+
+    /// Waits until everything that ended before this call is delivered, or counted as lost, or until the deadline. Spans that
+    /// end meanwhile may go along.
+    ///
+    /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
+    pub fn flush(&self, deadline: impl Into<Deadline>) -> Receipt {
+        self.receipt(|exports| exports.flush(&self.core, deadline.into()))
+    }
+
+    /// Ends recording, delivers what has ended, and waits for it until the deadline; what is left then is counted as lost.
+    /// Later starts give spans that do not record. A second call only says how things stand.
+    ///
+    /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
+    pub fn shutdown(&self, deadline: impl Into<Deadline>) -> Receipt {
+        if let Taker::Program(_) = &self.taker {
+            let _ = self.close();
+        }
+        self.receipt(|exports| exports.shut_down(&self.core, deadline.into()))
+    }
+
+    /// Runs the export on this thread, for [`WorkerChoice::Polled`]: until there is nothing to do, or `budget` is spent. Says
+    /// whether there is more to do now. Does nothing while another thread does.
+    pub fn poll_once(&self, budget: Duration) -> bool {
+        match &self.taker {
+            Taker::Program(_) => false,
+            Taker::Export(exports) => exports.poll(&self.core, budget),
+        }
+    }
+
+    fn receipt(&self, run: impl FnOnce(&Exports) -> bool) -> Receipt {
+        let begun = Deadline::after(Duration::ZERO);
+        let before = self.ledger();
+        let is_complete = match &self.taker {
+            Taker::Program(_) => true,
+            Taker::Export(exports) => run(exports),
+        };
+        Receipt::new(&before, self.ledger(), is_complete, begun.passed())
     }
 
     /// How much of the memory budget is in use.
@@ -170,73 +229,29 @@ impl Engine {
 
     /// Takes out every span that has ended before this call, as OTLP bytes: one `ScopeSpans.spans` element each, with Unix
     /// times. Returns how many there were. One drain runs at a time: another thread's waits, and one that the sink starts
-    /// finds nothing.
-    pub fn drain(&self, mut sink: impl FnMut(&Scope, &[u8])) -> usize {
-        if IN_SINK.replace(true) {
-            return 0;
+    /// finds nothing. An engine that exports takes them out itself: then there are none.
+    pub fn drain(&self, sink: impl FnMut(&Scope, &[u8])) -> usize {
+        match &self.taker {
+            Taker::Program(drains) => drains.drain(&self.core, sink),
+            Taker::Export(_) => 0,
         }
-        let _leave = Leave;
-        let marks = self.core.marks();
-        let mut drain = self.reading();
-        let Drain { reader, anchors } = &mut *drain;
-        anchors.refresh();
-        if reader.as_ref().is_none_or(|reader| !reader.is_fit()) {
-            // A child process takes its own reader; the parent's is not fit here.
-            *reader = self.core.settle().then(|| self.core.reader()).flatten();
-        }
-        let Some(reader) = reader else {
-            return 0;
-        };
-        let mut scopes: Vec<Option<Scope>> = Vec::new();
-        let mut bytes = Vec::new();
-        reader.read(Some(&marks), |record| {
-            let Some(record) = Record::parse(record) else {
-                return debug_assert!(false, "lanes hold records");
-            };
-            let number = usize::from(record.scope());
-            if scopes.len() <= number {
-                scopes.resize(number + 1, None);
-            }
-            let scope = scopes[number]
-                .get_or_insert_with(|| self.core.owner().scopes().get(record.scope()).unwrap_or_default());
-            bytes.clear();
-            record.emit(anchors, &mut bytes);
-            sink(scope, &bytes);
-        })
     }
 
     /// The lanes, for the benches.
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
-
-    fn reading(&self) -> MutexGuard<'_, Drain> {
-        let _ = self.core.settle();
-        let here = self.core.generation();
-        let mut drains = &self.drains;
-        while drains.generation != here {
-            if drains.child.get().is_none() {
-                let anchors = Anchors::new(self.core.owner().clock());
-                // Another thread of the child may be first; then its drain is the one.
-                let _ = drains.child.set(Drains::new(here, Drain { reader: None, anchors }));
-            }
-            drains = drains.child.get().expect("it was set above");
-        }
-        // A sink may have panicked: the reader has released what it read, so it goes on from there.
-        drains.drain.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.close();
-        // What nobody drained must not keep the lanes alive through the blocks that hold it.
-        let mut drain = self.reading();
-        if drain.reader.as_ref().is_none_or(|reader| !reader.is_fit()) {
-            drain.reader = self.core.reader();
-        }
-        if let Some(reader) = &mut drain.reader {
-            reader.read(None, |_| ());
+        match &self.taker {
+            Taker::Program(drains) => {
+                self.close();
+                // What nobody drained must not keep the lanes alive through the blocks that hold it.
+                drains.discard(&self.core);
+            }
+            Taker::Export(exports) => exports.end(&self.core),
         }
     }
 }

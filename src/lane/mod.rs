@@ -388,6 +388,14 @@ impl<Owner, Draft> Lanes<Owner, Draft> {
     }
 }
 
+impl Fill {
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ring_waiting == 0 && self.spill_waiting == 0
+    }
+}
+
 impl<Owner, Draft> fmt::Debug for Lanes<Owner, Draft> {
     /// Their size alone: whoever prints a tracer must not get a megabyte of counters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -37,10 +37,19 @@ impl Resource {
         self.left_out
     }
 
+    /// Most bytes that the envelopes of a request take, beside those of its scopes: for a request below 256 MiB.
+    #[must_use]
+    pub fn envelope_len_max(&self) -> usize {
+        self.head.len() + self.tail.len() + FIELD_HEAD_LEN_MAX
+    }
+
     fn envelope(&self) -> Envelope<'_> {
         Envelope { head: &self.head, tail: &self.tail }
     }
 }
+
+/// A tag, and a length below 2²⁸.
+const FIELD_HEAD_LEN_MAX: usize = 1 + 4;
 
 /// An instrumentation scope, encoded, and the schema of its telemetry.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -58,6 +67,12 @@ impl ScopeHead {
         let pairs: Vec<_> = attributes.iter().map(|(key, value)| (Key::from(key), Value::Str(value))).collect();
         write_attributes(SCOPE_ATTRIBUTES, &pairs, &mut content);
         Self { head: optional_field(FIRST, &content), tail: optional_field(SCHEMA_URL, schema_url.as_bytes()) }
+    }
+
+    /// Most bytes that the envelope of the scope's spans takes in a request below 256 MiB.
+    #[must_use]
+    pub fn envelope_len_max(&self) -> usize {
+        self.head.len() + self.tail.len() + FIELD_HEAD_LEN_MAX
     }
 
     fn envelope(&self) -> Envelope<'_> {

@@ -76,6 +76,12 @@ impl RequestHead {
         Self(head)
     }
 
+    /// Most bytes that [`RequestHead::write`] appends.
+    #[must_use]
+    pub fn len_max(&self) -> usize {
+        self.0.len() + LENGTH_AND_CODING_MAX
+    }
+
     /// Appends the head of a request whose body has `body_len` bytes as it is sent. The length always stands there: a body is
     /// whole before it leaves, and chunks would only be more to get wrong.
     pub fn write(&self, body_len: usize, coding: Coding, out: &mut Vec<u8>) {
@@ -115,6 +121,8 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Bytes of the two lines that differ, with a length of twenty digits, and of the line end behind them.
+const LENGTH_AND_CODING_MAX: usize = "content-encoding: gzip\r\ncontent-length: \r\n\r\n".len() + 20;
 /// A product and its version, not a text.
 const PRODUCT_BYTES_MAX: usize = 256;
 

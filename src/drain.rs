@@ -1,0 +1,357 @@
+//! Gathers ended spans into batches, closed by bytes, count and age, and says when to look for more. Time is an argument.
+
+use std::time::Duration;
+
+use crate::{
+    lane::{Marks, Reader, Visit},
+    record::{Record, Timeline},
+};
+
+/// Spans of one scope on their way out: whole elements of `ScopeSpans.spans`, one behind the other.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// The scope's number in the engine's table.
+    pub scope: u16,
+    /// The elements.
+    pub spans: Vec<u8>,
+}
+
+/// What one request may carry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bounds {
+    /// Spans.
+    pub spans_max: usize,
+    /// Bytes of the spans and of their scopes' envelopes.
+    pub bytes_max: usize,
+}
+
+/// The open batch: what was taken out of the lanes and is in no request yet. Its memory is used again for the next.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Of all scopes that were ever met; those without spans are not in this batch.
+    runs: Vec<Run>,
+    /// Where the last span went: the next one is likely of the same scope.
+    last: usize,
+    spans: usize,
+    bytes: usize,
+    /// When its first span came, in nanoseconds of the caller's clock.
+    since: u64,
+    /// A span that did not fit, with its scope: the first of the next batch.
+    carried: Option<Run>,
+}
+
+/// What a visit of the lanes came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Visited {
+    /// Spans that were taken out.
+    pub spans: usize,
+    /// Of these, spans that no request can carry: they are in no batch.
+    pub oversize: usize,
+    /// Whether the batch is full; then there may be more in the lanes.
+    pub is_full: bool,
+}
+
+impl Batch {
+    /// Takes spans out of the lanes until the batch is full or nothing is left, in nanosecond `now`. `envelope_len` says how
+    /// many bytes the envelope of a scope takes.
+    pub fn fill<Owner, Draft: Copy + Default>(
+        &mut self,
+        reader: &mut Reader<Owner, Draft>,
+        until: Option<&Marks>,
+        bounds: Bounds,
+        times: &impl Timeline,
+        now: u64,
+        mut envelope_len: impl FnMut(u16) -> usize,
+    ) -> Visited {
+        let mut oversize = 0;
+        if let Some(carried) = self.carried.take() {
+            // It was alone too large for what was left, not for a whole batch, unless the bound has shrunk since.
+            oversize += usize::from(!self.place(&carried, bounds, now, &mut envelope_len));
+        }
+        if self.is_full(bounds) {
+            return Visited { spans: 0, oversize, is_full: true };
+        }
+        let (spans, is_all) = reader.read_some(until, |record| {
+            let Some(record) = Record::parse(record) else {
+                debug_assert!(false, "lanes hold records");
+                return Visit::Next;
+            };
+            let len = record.framed_len();
+            let scope = record.scope();
+            let envelope = if self.has(scope) { 0 } else { envelope_len(scope) };
+            if self.bytes + envelope + len > bounds.bytes_max {
+                if self.spans == 0 {
+                    oversize += 1;
+                    return Visit::Next;
+                }
+                let mut carried = Run { scope, spans: Vec::with_capacity(len) };
+                record.emit(times, &mut carried.spans);
+                self.carried = Some(carried);
+                return Visit::Enough;
+            }
+            let run = self.run(scope);
+            record.emit(times, &mut run.spans);
+            self.count(envelope + len, now);
+            if self.is_full(bounds) { Visit::Enough } else { Visit::Next }
+        });
+        Visited { spans, oversize, is_full: !is_all }
+    }
+
+    /// The runs that have spans.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
+        self.runs.iter().filter(|run| !run.spans.is_empty())
+    }
+
+    /// Empties the batch; its spans are in a request now. What was carried over stays.
+    pub fn clear(&mut self) {
+        self.runs.iter_mut().for_each(|run| run.spans.clear());
+        self.spans = 0;
+        self.bytes = 0;
+    }
+
+    /// Spans in the batch.
+    #[must_use]
+    pub fn spans(&self) -> usize {
+        self.spans
+    }
+
+    /// Spans in the batch, and the one that waits for the next.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.spans + usize::from(self.carried.is_some())
+    }
+
+    /// When the first span of the batch came; `None` for an empty batch.
+    #[must_use]
+    pub fn since(&self) -> Option<u64> {
+        (self.spans > 0).then_some(self.since)
+    }
+
+    fn is_full(&self, bounds: Bounds) -> bool {
+        self.spans >= bounds.spans_max || self.carried.is_some()
+    }
+
+    fn has(&self, scope: u16) -> bool {
+        self.runs.iter().any(|run| run.scope == scope && !run.spans.is_empty())
+    }
+
+    /// Puts a span that is emitted already into the batch; false when no batch can hold it.
+    fn place(&mut self, carried: &Run, bounds: Bounds, now: u64, envelope_len: &mut impl FnMut(u16) -> usize) -> bool {
+        debug_assert_eq!(self.spans, 0, "a span is carried from a full batch into an empty one");
+        let len = envelope_len(carried.scope) + carried.spans.len();
+        if len > bounds.bytes_max {
+            return false;
+        }
+        self.run(carried.scope).spans.extend_from_slice(&carried.spans);
+        self.count(len, now);
+        true
+    }
+
+    fn count(&mut self, bytes: usize, now: u64) {
+        if self.spans == 0 {
+            self.since = now;
+        }
+        self.spans += 1;
+        self.bytes += bytes;
+    }
+
+    fn run(&mut self, scope: u16) -> &mut Run {
+        if self.runs.get(self.last).is_none_or(|run| run.scope != scope) {
+            self.last = self.runs.iter().position(|run| run.scope == scope).unwrap_or(self.runs.len());
+        }
+        if self.last == self.runs.len() {
+            self.runs.push(Run { scope, spans: Vec::new() });
+        }
+        &mut self.runs[self.last]
+    }
+}
+
+/// When to visit the lanes next: so seldom that a visit finds about a batch, and so often that nothing grows old.
+///
+/// A visit that comes too late is no loss: a writer that finds its ring filled above a mark wakes the drain.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Spans that make a batch.
+    batch: usize,
+    interval_max: Duration,
+    interval: Duration,
+}
+
+/// Shortest time between two visits: at three million spans a second a visit then finds three thousand.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+/// Longest time between two visits: an idle engine wakes up once a second.
+const INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+impl Pace {
+    /// The pace for batches of so many spans, none of which may wait longer than `age_max`.
+    #[must_use]
+    pub fn new(batch: usize, age_max: Duration) -> Self {
+        let interval_max = age_max.clamp(INTERVAL_MIN, INTERVAL_MAX);
+        Self { batch, interval_max, interval: INTERVAL_MIN }
+    }
+
+    /// The time until the next visit, after one that found `spans` in the time since the last.
+    pub fn after(&mut self, spans: usize, elapsed: Duration) -> Duration {
+        let wanted = match u32::try_from(spans) {
+            Ok(0) => self.interval_max,
+            Ok(spans) => {
+                elapsed.max(INTERVAL_MIN).saturating_mul(u32::try_from(self.batch).unwrap_or(u32::MAX)) / spans
+            }
+            Err(_) => INTERVAL_MIN,
+        };
+        // Faster at once, slower by steps: a pause between two bursts must not make the drain late for the second.
+        self.interval = wanted.min(self.interval * 2).clamp(INTERVAL_MIN, self.interval_max);
+        self.interval
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        lane::{Lanes, Offer, Shape},
+        record::{Draft, Finish, Kind, Stamp},
+    };
+
+    struct Raw;
+
+    impl Timeline for Raw {
+        fn span(&self, _: Stamp, _: Stamp) -> (u64, u64) {
+            (1, 2)
+        }
+        fn instant(&self, _: Stamp) -> u64 {
+            3
+        }
+    }
+
+    fn lanes() -> Arc<Lanes<()>> {
+        let shape = Shape { lanes: 2, ring_bytes: 1 << 16, arena_bytes: 1 << 16, spill_bytes: 1 << 14, seats: 2 };
+        Lanes::new(shape, ()).unwrap()
+    }
+
+    /// Ends a span with a name of `name_len` bytes.
+    fn end(lanes: &Lanes<()>, hint: usize, scope: u16, name_len: usize) {
+        let mut draft = Draft::new(scope, Kind::Internal, Stamp::monotonic(1));
+        let mut image = vec![0; 8192];
+        draft.rename(&mut image, &"n".repeat(name_len)).unwrap();
+        let len = draft.record_len();
+        let finish = Finish { trace: (1, 2), span: 3, end: Stamp::monotonic(2), len };
+        let offer = lanes.offer(hint, len, |record| draft.finish(&image, finish, record));
+        assert!(matches!(offer, Offer::Queued { .. }));
+    }
+
+    fn bounds(spans_max: usize, bytes_max: usize) -> Bounds {
+        Bounds { spans_max, bytes_max }
+    }
+
+    #[test]
+    fn batch_closes_at_its_count_and_the_rest_waits_in_the_lanes() {
+        let lanes = lanes();
+        (0..7).for_each(|number| end(&lanes, number, 0, 4));
+        let mut reader = lanes.reader().unwrap();
+        let mut batch = Batch::default();
+        let mut counts = vec![];
+        loop {
+            let visited = batch.fill(&mut reader, None, bounds(3, 1 << 20), &Raw, 5, |_| 10);
+            counts.push(batch.spans());
+            batch.clear();
+            if !visited.is_full {
+                break;
+            }
+        }
+        assert_eq!(counts, [3, 3, 1]);
+    }
+
+    #[test]
+    fn batch_never_exceeds_its_bytes_and_loses_nothing() {
+        let lanes = lanes();
+        let lens = [10, 900, 20, 300, 300, 300, 5, 800];
+        for (number, len) in lens.into_iter().enumerate() {
+            end(&lanes, number, u16::try_from(number % 3).unwrap(), len);
+        }
+        let mut reader = lanes.reader().unwrap();
+        let mut batch = Batch::default();
+        let mut total = 0;
+        loop {
+            let visited = batch.fill(&mut reader, None, bounds(100, 1200), &Raw, 5, |_| 50);
+            assert_eq!(visited.oversize, 0);
+            let bytes: usize = batch.runs().map(|run| 50 + run.spans.len()).sum();
+            assert!(bytes <= 1200, "{bytes}");
+            total += batch.spans();
+            batch.clear();
+            if !visited.is_full && batch.held() == 0 {
+                break;
+            }
+        }
+        assert_eq!(total, lens.len());
+    }
+
+    #[test]
+    fn span_that_no_request_can_carry_is_lost_alone() {
+        let lanes = lanes();
+        [10, 2000, 10].into_iter().for_each(|len| end(&lanes, 0, 0, len));
+        let mut reader = lanes.reader().unwrap();
+        let mut batch = Batch::default();
+        let (mut spans, mut oversize) = (0, 0);
+        for _ in 0..3 {
+            let visited = batch.fill(&mut reader, None, bounds(100, 1000), &Raw, 5, |_| 50);
+            spans += batch.spans();
+            oversize += visited.oversize;
+            batch.clear();
+        }
+        assert_eq!((spans, oversize, batch.held()), (2, 1, 0));
+    }
+
+    #[test]
+    fn busy_ring_does_not_keep_the_other_waiting() {
+        let lanes = lanes();
+        (0..100).for_each(|_| end(&lanes, 0, 0, 4));
+        end(&lanes, 1, 7, 4);
+        let mut reader = lanes.reader().unwrap();
+        let mut batch = Batch::default();
+        let mut fills = 0;
+        while !batch.has(7) {
+            batch.clear();
+            batch.fill(&mut reader, None, bounds(10, 1 << 20), &Raw, 5, |_| 10);
+            fills += 1;
+        }
+        assert_eq!(fills, 2);
+    }
+
+    #[test]
+    fn age_counts_from_the_first_span() {
+        let lanes = lanes();
+        let mut reader = lanes.reader().unwrap();
+        let mut batch = Batch::default();
+        batch.fill(&mut reader, None, bounds(10, 1 << 20), &Raw, 5, |_| 10);
+        assert_eq!(batch.since(), None);
+        for now in [6, 7] {
+            end(&lanes, 0, 0, 4);
+            batch.fill(&mut reader, None, bounds(10, 1 << 20), &Raw, now, |_| 10);
+        }
+        assert_eq!((batch.spans(), batch.since()), (2, Some(6)));
+    }
+
+    #[test]
+    fn pace_finds_a_batch_at_each_visit() {
+        let mut pace = Pace::new(512, Duration::from_secs(5));
+        let mut interval = Duration::from_millis(1);
+        for _ in 0..50 {
+            let spans = usize::try_from(interval.as_micros()).unwrap() / 100; // 10,000 a second
+            interval = pace.after(spans, interval);
+        }
+        assert!((40..60).contains(&interval.as_millis()), "{interval:?}");
+        assert_eq!(pace.after(1_000_000, interval), INTERVAL_MIN);
+        let idle = (0..20).map(|_| pace.after(0, Duration::from_secs(1))).last();
+        assert_eq!(idle, Some(INTERVAL_MAX));
+    }
+
+    #[test]
+    fn pace_is_never_slower_than_the_age_allows() {
+        let mut pace = Pace::new(512, Duration::from_millis(100));
+        let idle = (0..20).map(|_| pace.after(0, Duration::from_secs(1))).last();
+        assert_eq!(idle, Some(Duration::from_millis(100)));
+    }
+}

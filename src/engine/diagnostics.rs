@@ -1,0 +1,139 @@
+//! What the engine says of itself: its health, and one line for each change of it, to a sink that the program chooses.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::sync::ticks;
+
+/// How the export does.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Health {
+    /// Nothing was sent yet.
+    #[default]
+    Starting,
+    /// The collector took what it was sent last.
+    Healthy,
+    /// The collector answers, but not as it should, or the worker had to be started anew; spans may be lost. Says why.
+    Degraded(String),
+    /// Nothing can be delivered now: the collector cannot be reached, or the engine has shut down. Says why.
+    Down(String),
+}
+
+/// One thing that the engine has to say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Diagnostic {
+    /// What it is about.
+    pub topic: Topic,
+    /// One line, without secrets.
+    pub text: String,
+}
+
+/// What a diagnostic is about. Each topic is limited in rate on its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Topic {
+    /// Spans were lost.
+    Loss,
+    /// The collector cannot be reached, or does not take what it is sent.
+    Failure,
+    /// The collector takes spans again.
+    Recovery,
+    /// The collector took a request, and had something to say of it.
+    Warning,
+    /// Which driver moves the bytes, and why.
+    Driver,
+    /// The worker failed and was started anew.
+    Worker,
+}
+
+const TOPICS: usize = 6;
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "spanring: {}", self.text)
+    }
+}
+
+/// Where diagnostics go. It is called by the engine's worker, which waits for it.
+#[derive(Clone)]
+pub struct DiagnosticSink(Arc<dyn Fn(&Diagnostic) + Send + Sync>);
+
+impl DiagnosticSink {
+    /// Calls `tell` for each diagnostic.
+    pub fn new(tell: impl Fn(&Diagnostic) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+}
+
+impl fmt::Debug for DiagnosticSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DiagnosticSink")
+    }
+}
+
+/// Passes diagnostics on, at most one for each topic in [`PAUSE`].
+#[derive(Debug)]
+pub(super) struct Reporter {
+    sink: Option<DiagnosticSink>,
+    topics: [Said; TOPICS],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    /// When the last one went out, in nanoseconds; zero before the first.
+    at: u64,
+    /// How many were held back since.
+    held_back: u64,
+}
+
+/// A collector that comes and goes shall not fill a disk.
+const PAUSE: Duration = Duration::from_secs(10);
+
+impl Reporter {
+    /// Without a sink, lines go to the standard error.
+    pub(super) fn new(sink: Option<DiagnosticSink>) -> Self {
+        Self { sink, topics: [Said::default(); TOPICS] }
+    }
+
+    pub(super) fn say(&mut self, topic: Topic, text: impl Into<String>) {
+        let said = &mut self.topics[topic as usize];
+        let now = ticks::monotonic_nanos();
+        if said.at != 0 && u128::from(now - said.at) < PAUSE.as_nanos() {
+            said.held_back += 1;
+            return;
+        }
+        let mut text = text.into();
+        if said.held_back > 0 {
+            text +=
+                &format!(" ({} more of this kind in the last {} s)", said.held_back, (now - said.at) / 1_000_000_000);
+        }
+        *said = Said { at: now, held_back: 0 };
+        let diagnostic = Diagnostic { topic, text };
+        match &self.sink {
+            Some(DiagnosticSink(tell)) => tell(&diagnostic),
+            None => eprintln!("{diagnostic}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn topics_are_limited_one_by_one() {
+        let lines = Arc::new(Mutex::new(vec![]));
+        let sink = Arc::clone(&lines);
+        let mut reporter =
+            Reporter::new(Some(DiagnosticSink::new(move |diagnostic| sink.lock().unwrap().push(diagnostic.clone()))));
+        (0..100).for_each(|number| reporter.say(Topic::Failure, format!("failure {number}")));
+        reporter.say(Topic::Recovery, "recovery");
+        reporter.topics[Topic::Failure as usize].at -= 11_000_000_000;
+        reporter.say(Topic::Failure, "again");
+        let texts: Vec<_> = lines.lock().unwrap().iter().map(|line| line.text.clone()).collect();
+        assert_eq!(texts, ["failure 0", "recovery", "again (99 more of this kind in the last 11 s)"]);
+    }
+}

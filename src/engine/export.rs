@@ -1,0 +1,97 @@
+//! Where spans go, and how: the part of the configuration that concerns the export.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use super::diagnostics::DiagnosticSink;
+use crate::transport::{driver::DriverChoice, gzip::Compression};
+
+/// Where spans go, and how. Write `Export { timeout, ..Export::to("http://collector:4318") }`, so that fields may be added.
+#[derive(Clone)]
+pub struct Export {
+    /// The URL that requests are posted to, as it is: `http://host:port/v1/traces`, `https://…`, or `unix:///run/otel.sock`.
+    pub endpoint: String,
+    /// Headers of every request: names and values. Values are never shown.
+    pub headers: Vec<(String, String)>,
+    /// Time for all attempts of one request together, while the collector can be reached; zero is without limit. 10 s.
+    pub timeout: Duration,
+    /// Whether bodies are compressed. On its own the engine does so where bytes leave the machine.
+    pub compression: Compression,
+    /// Connections at a time, 1 to 16; the first is opened at the first request, others while requests queue up. 4.
+    pub connections_max: usize,
+    /// Spans of one request. 512.
+    pub batch_spans_max: usize,
+    /// Bytes of one request before compression. 1 MiB; what a collector calls too large is split, and the limit learnt.
+    pub request_bytes_max: usize,
+    /// How long a span may wait for others to share a request with. 5 s.
+    pub schedule_delay: Duration,
+    /// How long dropping the engine waits for what has ended to be delivered. 5 s.
+    pub shutdown_timeout: Duration,
+    /// Who moves the bytes.
+    pub driver: DriverChoice,
+    /// The proxy for endpoints that are not on this machine: the environment's, none, or this one.
+    pub proxy: ProxyChoice,
+    /// File with the certificates (PEM) that a server's is checked against, in place of the system's.
+    pub certificate: Option<PathBuf>,
+    /// File with the certificate (PEM) that shows who we are; with `client_key`, or not at all.
+    pub client_certificate: Option<PathBuf>,
+    /// File with the key (PEM) of `client_certificate`.
+    pub client_key: Option<PathBuf>,
+    /// Who hears of losses, failures and recoveries, one line each; `None` is the standard error. The worker waits for it.
+    pub diagnostics: Option<DiagnosticSink>,
+}
+
+/// Which proxy requests go through.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum ProxyChoice {
+    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say. Loopback and unix sockets need none.
+    #[default]
+    Environment,
+    /// None.
+    Direct,
+    /// This one: `http://host:port`.
+    Url(String),
+}
+
+impl Export {
+    /// To a collector with this base URL: `/v1/traces` is appended. `Export::default()` goes to this machine, port 4318.
+    #[must_use]
+    pub fn to(base: &str) -> Self {
+        let slash = if base.ends_with('/') { "" } else { "/" };
+        Self { endpoint: format!("{base}{slash}v1/traces"), ..Self::default() }
+    }
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self {
+            endpoint: "http://localhost:4318/v1/traces".into(),
+            headers: vec![],
+            timeout: Duration::from_secs(10),
+            compression: Compression::default(),
+            connections_max: 4,
+            batch_spans_max: 512,
+            request_bytes_max: 1 << 20,
+            schedule_delay: Duration::from_secs(5),
+            shutdown_timeout: Duration::from_secs(5),
+            driver: DriverChoice::default(),
+            proxy: ProxyChoice::default(),
+            certificate: None,
+            client_certificate: None,
+            client_key: None,
+            diagnostics: None,
+        }
+    }
+}
+
+impl fmt::Debug for Export {
+    /// Without the headers' values and without what may be secret in a URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Export")
+            .field("headers", &names)
+            .field("timeout", &self.timeout)
+            .field("compression", &self.compression)
+            .field("driver", &self.driver)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+//! The export as it was planned at start: the configuration, checked, encoded, and the same for every worker.
+
+use std::{env, time::Duration};
+
+use super::{
+    config::ConfigError,
+    diagnostics::DiagnosticSink,
+    export::{Export, ProxyChoice},
+    resource::Resource,
+};
+use crate::{
+    otlp,
+    sync::ticks,
+    transport::{
+        driver::{DriverChoice, Resolver, Waker},
+        endpoint::Endpoint,
+        exporter::{CONNECTIONS_MAX, Exporter, Settings},
+        gzip::Compression,
+        head::{RequestHead, UserAgent},
+        headers::Headers,
+        proxy::Proxy,
+        route::Route,
+        tls::{Tls, TlsFiles},
+    },
+};
+
+/// What a worker needs to know.
+pub(super) struct Plan {
+    pub(super) route: Route,
+    pub(super) resource: otlp::Resource,
+    pub(super) batch_spans_max: usize,
+    pub(super) request_bytes_max: usize,
+    pub(super) schedule_delay: Duration,
+    pub(super) shutdown_timeout: Duration,
+    pub(super) driver: DriverChoice,
+    pub(super) diagnostics: Option<DiagnosticSink>,
+    head: RequestHead,
+    tls: Option<Tls>,
+    timeout: Duration,
+    compression: Compression,
+    connections_max: usize,
+}
+
+/// Least bytes of a request: the largest span that a block holds, a resource and a scope.
+const REQUEST_BYTES_MIN: usize = 96 << 10;
+/// Most bytes of a request: what the specification lets a receiver refuse (HTTP-04).
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+
+impl Plan {
+    /// Checks everything that can be checked before the first request.
+    pub(super) fn new(export: Export, resource: &Resource, memory_budget: usize) -> Result<Self, ConfigError> {
+        let shown = Endpoint::parse(&export.endpoint);
+        let endpoint = shown.map_err(|error| ConfigError::said("export.endpoint", &error))?;
+        let proxy = match &export.proxy {
+            ProxyChoice::Direct => None,
+            ProxyChoice::Environment => Proxy::choose(&endpoint, |name| env::var(name).ok())
+                .map_err(|error| ConfigError::said("export.proxy", &error))?,
+            ProxyChoice::Url(url) => {
+                Some(Proxy::parse(url).map_err(|error| ConfigError::said("export.proxy", &error))?)
+            }
+        };
+        let headers = Headers::new(&export.headers).map_err(|error| ConfigError::said("export.headers", &error))?;
+        let range = |field, value: usize, min: usize, max: usize| {
+            let remedy = format!("give a number from {min} to {max}");
+            if (min..=max).contains(&value) { Ok(value) } else { Err(ConfigError::new(field, value, remedy)) }
+        };
+        let tls = Self::tls(&export, &endpoint)?;
+        let connections_max = range("export.connections_max", export.connections_max, 1, CONNECTIONS_MAX)?;
+        let batch_spans_max = range("export.batch_spans_max", export.batch_spans_max, 1, 1 << 20)?;
+        let request_bytes_max = export.request_bytes_max;
+        let request_bytes_max =
+            range("export.request_bytes_max", request_bytes_max, REQUEST_BYTES_MIN, REQUEST_BYTES_MAX)?;
+        let agent = UserAgent::default();
+        Ok(Self {
+            head: RequestHead::new(&endpoint, proxy.as_ref(), &headers, &agent),
+            route: Route { endpoint, proxy },
+            resource: resource.encode(),
+            batch_spans_max,
+            request_bytes_max: request_bytes_max.min(Self::share(memory_budget, connections_max)),
+            schedule_delay: export.schedule_delay,
+            shutdown_timeout: export.shutdown_timeout,
+            driver: export.driver,
+            diagnostics: export.diagnostics,
+            tls,
+            timeout: if export.timeout.is_zero() { Duration::MAX } else { export.timeout },
+            compression: export.compression,
+            connections_max,
+        })
+    }
+
+    /// Bytes that a request may have, so that requests take no more than an eighth of the budget: one for each connection, one
+    /// that is ready, the open batch, and a copy of one while it is compressed.
+    fn share(memory_budget: usize, connections_max: usize) -> usize {
+        (memory_budget / 8 / (connections_max + 3)).max(REQUEST_BYTES_MIN)
+    }
+
+    fn tls(export: &Export, endpoint: &Endpoint) -> Result<Option<Tls>, ConfigError> {
+        if !endpoint.is_tls() {
+            return Ok(None);
+        }
+        let files = TlsFiles {
+            certificate: export.certificate.as_deref(),
+            client_certificate: export.client_certificate.as_deref(),
+            client_key: export.client_key.as_deref(),
+        };
+        Tls::new(endpoint.host(), files).map(Some).map_err(|error| ConfigError::said("export.endpoint", &error))
+    }
+
+    /// An exporter that follows the plan.
+    pub(super) fn exporter(&self, waker: Waker, seed: u64) -> Exporter {
+        let settings = Settings {
+            connections_max: self.connections_max,
+            timeout: self.timeout,
+            compression: self.compression,
+            unix_time: || Duration::from_nanos(ticks::wall_nanos()),
+            seed,
+        };
+        Exporter::new(settings, self.route.clone(), self.head.clone(), self.tls.clone(), Resolver::new(waker))
+    }
+}
+
+impl std::fmt::Debug for Plan {
+    /// Where to, and nothing that might be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("route", &self.route.to_string()).finish_non_exhaustive()
+    }
+}

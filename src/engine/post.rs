@@ -1,0 +1,243 @@
+//! The worker's post: what stays when a worker fails, who works there, and who replaces whom.
+
+use std::{
+    any::Any,
+    cell::Cell,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use super::{
+    config::WorkerChoice,
+    control::Control,
+    deadline::Deadline,
+    diagnostics::{Health, Reporter, Topic},
+    plan::Plan,
+    worker::{Turn, Wait, Worker},
+};
+use crate::{
+    sync::{AtomicBool, Ordering::Relaxed, thread, ticks},
+    trace::Core,
+};
+
+/// What a worker works with. Each process has one.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) core: Arc<Core>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) control: Control,
+    choice: WorkerChoice,
+    reporter: Mutex<Reporter>,
+    /// Whether the thread was started. Set by the first who needs it.
+    is_manned: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The worker of a program that polls.
+    guest: Mutex<Option<Worker>>,
+}
+
+thread_local! {
+    /// Whether this thread is at a worker's work now, and so may be in the program's diagnostic sink.
+    static AT_WORK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Pause before a failed worker is replaced, doubled each time up to a minute.
+const REPLACE_AFTER: Duration = Duration::from_millis(100);
+const REPLACE_AFTER_MAX: Duration = Duration::from_secs(60);
+/// How long a caller that drives the worker itself leaves it alone with the driver.
+const DRIVEN_WAIT_MAX: Duration = Duration::from_millis(50);
+
+impl Post {
+    pub(super) fn new(core: &Arc<Core>, plan: &Arc<Plan>, choice: WorkerChoice) -> Self {
+        Self {
+            core: Arc::clone(core),
+            plan: Arc::clone(plan),
+            control: Control::default(),
+            choice,
+            reporter: Mutex::new(Reporter::new(plan.diagnostics.clone())),
+            is_manned: AtomicBool::new(false),
+            thread: Mutex::new(None),
+            guest: Mutex::new(None),
+        }
+    }
+
+    /// Starts the thread, unless there is one or the program polls.
+    pub(super) fn man(self: &Arc<Self>) -> io::Result<()> {
+        // ORDERING: Relaxed. The flag alone is shared; the thread is given the post when it is made.
+        if self.choice == WorkerChoice::Polled || self.is_manned.swap(true, Relaxed) {
+            return Ok(());
+        }
+        let post = Arc::clone(self);
+        match thread::start("spanring", move || post.hold()) {
+            Ok(handle) => {
+                *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+                Ok(())
+            }
+            Err(error) => {
+                // ORDERING: Relaxed. As above; the next call tries again.
+                self.is_manned.store(false, Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Says that a child process got no thread.
+    pub(super) fn unmanned(&self, error: &io::Error) {
+        let text = format!("the system refused a thread for the export, spans wait in memory: {error}");
+        self.control.set_health(Health::Down(text.clone()));
+        self.say(Topic::Worker, &text);
+    }
+
+    /// Waits until what has ended is delivered or lost; false if the deadline comes first.
+    pub(super) fn flush(&self, deadline: Deadline) -> bool {
+        let flush = self.control.ask_flush();
+        self.await_it(deadline, deadline, || self.control.is_flushed(flush))
+    }
+
+    /// Ends the work; false if the worker has not accounted for everything by the deadline.
+    pub(super) fn shut_down(&self, deadline: Deadline) -> bool {
+        self.control.ask_shutdown(deadline);
+        // The worker gives up at the deadline, and needs a moment to say so.
+        self.await_it(deadline, deadline.after_grace(), || self.control.is_over())
+    }
+
+    /// Ends the work, and the thread.
+    pub(super) fn end(&self) {
+        if self.shut_down(Deadline::after(self.plan.shutdown_timeout)) {
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // A worker that drops the last engine in its own sink cannot wait for itself.
+            if let Some(thread) = thread.filter(|_| !AT_WORK.get()) {
+                let _ = thread.join();
+            }
+        }
+    }
+
+    /// Works for as long as there is something to do; whether there is more.
+    pub(super) fn poll(&self, until: Deadline) -> bool {
+        if self.choice != WorkerChoice::Polled || AT_WORK.get() {
+            return false;
+        }
+        loop {
+            match self.drive(Duration::ZERO) {
+                Some(Turn::Busy) if !until.left().is_zero() => {}
+                Some(turn) => return turn == Turn::Busy,
+                None => return false,
+            }
+        }
+    }
+
+    fn await_it(&self, deadline: Deadline, late: Deadline, is_done: impl Fn() -> bool) -> bool {
+        if AT_WORK.get() {
+            return is_done();
+        }
+        if self.choice != WorkerChoice::Polled {
+            return self.control.wait(late, &is_done);
+        }
+        while !is_done() {
+            if late.left().is_zero() {
+                return false;
+            }
+            if self.drive(deadline.left().min(DRIVEN_WAIT_MAX)).is_none() {
+                self.control.wait(late.min(Deadline::after(DRIVEN_WAIT_MAX)), &is_done);
+            }
+        }
+        true
+    }
+
+    /// One turn of the program's own worker; `None` while another thread is at it, or when there can be none.
+    fn drive(&self, wait_max: Duration) -> Option<Turn> {
+        let mut guest = match self.guest.try_lock() {
+            Ok(guest) => guest,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        if self.control.is_over() {
+            return Some(Turn::Idle);
+        }
+        let turn = at_work(|| {
+            let worker = match &mut *guest {
+                Some(worker) => worker,
+                None => guest.insert(Worker::start(self)?),
+            };
+            Ok(worker.turn(self, Wait::AtMost(wait_max)))
+        });
+        match turn {
+            Ok(Turn::Over) => {
+                if let Some(worker) = guest.take() {
+                    worker.finish(self);
+                }
+                self.control.over();
+                Some(Turn::Over)
+            }
+            Ok(turn) => Some(turn),
+            Err(why) => {
+                *guest = None;
+                self.write_off(&why, "at the next poll");
+                None
+            }
+        }
+    }
+
+    /// Works until the engine shuts down. A worker that panics costs the spans that it had, and is replaced.
+    fn hold(&self) {
+        let mut pause = REPLACE_AFTER;
+        while let Err(why) = at_work(|| {
+            let mut worker = Worker::start(self)?;
+            while worker.turn(self, Wait::UntilDue) != Turn::Over {}
+            worker.finish(self);
+            Ok(())
+        }) {
+            self.write_off(&why, &format!("in {pause:?}"));
+            if !self.control.rest(pause) {
+                let left = Self::abandon(&self.core).unwrap_or(0);
+                self.control.counts.shutdown_deadline.add_owned(left);
+                self.control.set_health(Health::Down("the engine has shut down".into()));
+                break;
+            }
+            pause = (pause * 2).min(REPLACE_AFTER_MAX);
+        }
+        self.control.over();
+    }
+
+    /// Accounts for the spans of a worker that failed.
+    fn write_off(&self, why: &str, when: &str) {
+        let lost = self.core.taken() - self.control.counts.ended();
+        self.control.counts.worker_lost.add_owned(lost);
+        let text = format!("the export failed and begins anew {when}, {lost} spans were lost with it: {why}");
+        self.control.set_health(Health::Degraded(text.clone()));
+        self.say(Topic::Worker, &text);
+    }
+
+    /// Closes the lanes and takes out what waits there, for nobody; how many spans that were.
+    pub(super) fn abandon(core: &Arc<Core>) -> Option<u64> {
+        core.owner().close();
+        let _ = core.close();
+        Some(core.reader()?.read(None, |_| ()) as u64)
+    }
+
+    /// Tells the program. What its sink does wrong is its own.
+    pub(super) fn say(&self, topic: Topic, text: &str) {
+        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = catch_unwind(AssertUnwindSafe(|| reporter.say(topic, text)));
+    }
+
+    /// Where the random numbers of a worker start.
+    pub(super) fn seed(&self) -> u64 {
+        ticks::counter() ^ ticks::wall_nanos().rotate_left(32) ^ u64::from(std::process::id())
+    }
+}
+
+/// Runs a worker's work; a panic becomes its text.
+fn at_work<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
+    AT_WORK.set(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    AT_WORK.set(false);
+    result.unwrap_or_else(|panic| Err(text_of(&*panic)))
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".into())
+}

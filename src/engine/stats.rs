@@ -1,0 +1,286 @@
+//! Figures of a running engine, as a struct and as the text that Prometheus reads.
+
+use std::{fmt::Write as _, time::Duration};
+
+use super::{
+    diagnostics::Health,
+    ledger::{Ledger, Memory},
+};
+use crate::sync::Counter;
+
+/// Figures of one moment. Taking them costs the request path nothing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// What became of every span.
+    pub ledger: Ledger,
+    /// How much of the memory budget is in use.
+    pub memory: Memory,
+    /// How the export does.
+    pub health: Health,
+    /// Who moves the bytes: `uring` or `poll`; empty where nothing is exported.
+    pub driver: &'static str,
+    /// Why this driver.
+    pub driver_reason: String,
+    /// Connections that stand.
+    pub connections: u64,
+    /// Requests that have ended.
+    pub requests: u64,
+    /// Requests that were sent again. The collector may have taken such a request twice.
+    pub repeats: u64,
+    /// Bytes of the bodies of the requests that have ended, before compression.
+    pub body_bytes: u64,
+    /// Requests and their time, from the first attempt to the end of the last, by how they ended.
+    pub exports: [ExportTime; Ended::ALL.len()],
+    /// How long the oldest span that has left the lanes has waited for the end of its request.
+    pub oldest: Duration,
+    /// How often the wall clock was seen to step.
+    pub wall_clock_steps: u64,
+    pub(super) server: (String, u16),
+}
+
+/// Requests of one kind of end.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ExportTime {
+    /// Requests.
+    pub count: u64,
+    /// Their time, added up.
+    pub sum: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Ended {
+    Taken,
+    /// Taken in part.
+    PartlyRejected,
+    Rejected,
+    Expired,
+}
+
+impl Ended {
+    pub(super) const ALL: [Self; 4] = [Self::Taken, Self::PartlyRejected, Self::Rejected, Self::Expired];
+
+    /// The `error.type` of OpenTelemetry's metrics; empty for a success.
+    fn error_type(self) -> &'static str {
+        match self {
+            Self::Taken => "",
+            Self::PartlyRejected => "partially_rejected",
+            Self::Rejected => "rejected",
+            Self::Expired => "timeout",
+        }
+    }
+}
+
+/// Times of requests. Written by the worker.
+#[derive(Debug, Default)]
+pub(super) struct Times([TimeCell; Ended::ALL.len()]);
+
+#[derive(Debug, Default)]
+struct TimeCell {
+    count: Counter,
+    sum: Counter,
+    max: Counter,
+}
+
+impl Times {
+    pub(super) fn observe(&self, ended: Ended, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let cell = &self.0[ended as usize];
+        cell.count.add_owned(1);
+        cell.sum.add_owned(nanos);
+        cell.max.set(cell.max.load().max(nanos));
+    }
+
+    pub(super) fn all(&self) -> [ExportTime; Ended::ALL.len()] {
+        Ended::ALL.map(|ended| {
+            let TimeCell { count, sum, max } = &self.0[ended as usize];
+            let [sum, max] = [sum, max].map(|nanos| Duration::from_nanos(nanos.load()));
+            ExportTime { count: count.load(), sum, max }
+        })
+    }
+}
+
+/// The names that OpenTelemetry gives to a component of this kind, and its number: there is one in an engine.
+const PROCESSOR: &str =
+    r#"otel_component_name="batching_span_processor/0",otel_component_type="batching_span_processor""#;
+const EXPORTER: &str =
+    r#"otel_component_name="otlp_http_span_exporter/0",otel_component_type="otlp_http_span_exporter""#;
+
+impl Stats {
+    pub(super) fn new(ledger: Ledger, memory: Memory, wall_clock_steps: u64) -> Self {
+        Self {
+            ledger,
+            memory,
+            health: Health::Healthy,
+            driver: "",
+            driver_reason: String::new(),
+            connections: 0,
+            requests: 0,
+            repeats: 0,
+            body_bytes: 0,
+            exports: [ExportTime::default(); Ended::ALL.len()],
+            oldest: Duration::ZERO,
+            wall_clock_steps,
+            server: (String::new(), 0),
+        }
+    }
+
+    /// The figures in the text format of Prometheus, under the names of OpenTelemetry's SDK metrics where there is one.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        let mut text = Text::default();
+        self.write_spans(&mut text);
+        self.write_queue(&mut text);
+        self.write_export(&mut text);
+        text.0
+    }
+
+    fn write_spans(&self, text: &mut Text) {
+        let ledger = &self.ledger;
+        // OBS-01: every span, also those that do not record. OBS-02: those that do, and have not ended.
+        text.metric("otel_sdk_span_started_total", "counter", "Spans that were started.");
+        let sampled = ledger.started - ledger.not_sampled;
+        text.sample("otel_sdk_span_started_total", r#"otel_span_sampling_result="RECORD_AND_SAMPLE""#, sampled);
+        text.sample("otel_sdk_span_started_total", r#"otel_span_sampling_result="DROP""#, ledger.not_sampled);
+        text.metric("otel_sdk_span_live", "gauge", "Spans that record and have not ended.");
+        text.sample("otel_sdk_span_live", r#"otel_span_sampling_result="RECORD_AND_SAMPLE""#, ledger.live);
+        text.metric("spanring_lost_spans_total", "counter", "Spans that were lost, by cause.");
+        for (cause, spans) in ledger.lost.by_cause() {
+            text.sample("spanring_lost_spans_total", &format!(r#"cause="{cause}""#), spans);
+        }
+        text.metric(
+            "spanring_sibling_hits_total",
+            "counter",
+            "Spans that ended in a ring that was not their first choice.",
+        );
+        text.sample("spanring_sibling_hits_total", "", ledger.sibling_hits);
+    }
+
+    fn write_queue(&self, text: &mut Text) {
+        let (ledger, memory, lost) = (&self.ledger, &self.memory, &self.ledger.lost);
+        // OBS-03, OBS-04. The capacity is bytes; in spans it is what fits of the size that the waiting ones have.
+        text.metric("otel_sdk_processor_span_queue_size", "gauge", "Spans that wait in the lanes.");
+        text.sample("otel_sdk_processor_span_queue_size", PROCESSOR, ledger.queued);
+        text.metric("otel_sdk_processor_span_queue_capacity", "gauge", "Spans of 512 bytes that the lanes can hold.");
+        text.sample("otel_sdk_processor_span_queue_capacity", PROCESSOR, memory.rings / QUEUE_SPAN_BYTES);
+        // OBS-05: handed to the exporter, or why not.
+        let handed = ledger.in_flight + ledger.exported + ledger.drained + self.lost_in_export();
+        text.metric(
+            "otel_sdk_processor_span_processed_total",
+            "counter",
+            "Spans that left the lanes, or never came there.",
+        );
+        let labelled = |error: &str| format!(r#"{PROCESSOR},error_type="{error}""#);
+        text.sample("otel_sdk_processor_span_processed_total", PROCESSOR, handed);
+        let full = lost.lane_full + lost.spill_full + lost.live_limit;
+        text.sample("otel_sdk_processor_span_processed_total", &labelled("queue_full"), full);
+        text.sample("otel_sdk_processor_span_processed_total", &labelled("already_shutdown"), lost.closed);
+        text.metric("spanring_memory_bytes", "gauge", "Memory of the engine, by use.");
+        let uses = [
+            ("budget", memory.budget),
+            ("rings", memory.rings),
+            ("rings_waiting", memory.rings_waiting),
+            ("ring_high_water", memory.ring_high_water),
+            ("spill_waiting", memory.spill_waiting),
+            ("arena", memory.arena),
+            ("arena_carved", memory.arena_carved),
+        ];
+        for (name, bytes) in uses {
+            text.sample("spanring_memory_bytes", &format!(r#"use="{name}""#), bytes);
+        }
+    }
+
+    fn write_export(&self, text: &mut Text) {
+        let (ledger, lost) = (&self.ledger, &self.ledger.lost);
+        let (address, port) = (escape(&self.server.0), self.server.1);
+        let exporter = format!(r#"{EXPORTER},server_address="{address}",server_port="{port}""#);
+        let labelled = |error: &str| format!(r#"{exporter},error_type="{error}""#);
+        // OBS-06: through all attempts. OBS-07: once for each span, when its last attempt has ended.
+        text.metric("otel_sdk_exporter_span_inflight", "gauge", "Spans that the exporter has.");
+        text.sample("otel_sdk_exporter_span_inflight", &exporter, ledger.in_flight);
+        text.metric("otel_sdk_exporter_span_exported_total", "counter", "Spans whose export has ended.");
+        text.sample("otel_sdk_exporter_span_exported_total", &exporter, ledger.exported);
+        let failures = [
+            ("rejected", lost.rejected),
+            ("partially_rejected", lost.partially_rejected),
+            ("timeout", lost.retry_expired),
+            ("oversize", lost.oversize),
+            ("shutdown_deadline", lost.shutdown_deadline),
+            ("worker_lost", lost.worker_lost),
+        ];
+        for (error, spans) in failures {
+            text.sample("otel_sdk_exporter_span_exported_total", &labelled(error), spans);
+        }
+        // OBS-08: one observation for each request, from the first attempt to the end of the last.
+        text.metric(
+            "otel_sdk_exporter_operation_duration_seconds",
+            "summary",
+            "Time of a request, all attempts together.",
+        );
+        for (ended, time) in Ended::ALL.into_iter().zip(&self.exports) {
+            let labels = match ended.error_type() {
+                "" => exporter.clone(),
+                error => labelled(error),
+            };
+            text.sample("otel_sdk_exporter_operation_duration_seconds_count", &labels, time.count);
+            text.sample("otel_sdk_exporter_operation_duration_seconds_sum", &labels, time.sum.as_secs_f64());
+        }
+        text.metric("spanring_repeated_requests_total", "counter", "Requests that were sent again.");
+        text.sample("spanring_repeated_requests_total", "", self.repeats);
+        text.metric("spanring_connections", "gauge", "Connections to the collector.");
+        text.sample("spanring_connections", "", self.connections);
+        text.metric("spanring_oldest_span_seconds", "gauge", "Age of the oldest span that the exporter has.");
+        text.sample("spanring_oldest_span_seconds", "", self.oldest.as_secs_f64());
+        text.metric("spanring_healthy", "gauge", "1 while the collector takes what it is sent.");
+        text.sample("spanring_healthy", "", u64::from(self.health == Health::Healthy));
+        text.metric("spanring_driver", "gauge", "Who moves the bytes.");
+        text.sample(
+            "spanring_driver",
+            &format!(r#"driver="{}",reason="{}""#, self.driver, escape(&self.driver_reason)),
+            1,
+        );
+        text.metric("spanring_wall_clock_steps_total", "counter", "Steps of the wall clock that were seen.");
+        text.sample("spanring_wall_clock_steps_total", "", self.wall_clock_steps);
+    }
+
+    fn lost_in_export(&self) -> u64 {
+        let lost = &self.ledger.lost;
+        lost.oversize
+            + lost.rejected
+            + lost.partially_rejected
+            + lost.retry_expired
+            + lost.shutdown_deadline
+            + lost.worker_lost
+    }
+}
+
+/// What a span is taken to need in the lanes, where OpenTelemetry counts in spans.
+pub(super) const QUEUE_SPAN_BYTES: u64 = 512;
+
+/// The text format, line by line.
+#[derive(Debug, Default)]
+struct Text(String);
+
+impl Text {
+    fn metric(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = if labels.is_empty() {
+            writeln!(self.0, "{name} {value}")
+        } else {
+            writeln!(self.0, "{name}{{{labels}}} {value}")
+        };
+    }
+}
+
+/// A label's value, as the format wants it.
+fn escape(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}

@@ -1,0 +1,174 @@
+//! The two ways in which spans are taken out: by the program, or by the export; in this process and in those forked off it.
+
+use std::{
+    cell::Cell,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    config::WorkerChoice, control::Control, deadline::Deadline, diagnostics::Health, generations::Generations,
+    ledger::Ledger, plan::Plan, post::Post, stats::Stats,
+};
+use crate::{
+    clock::Anchors,
+    lane::Reader,
+    record::{Draft, Record},
+    trace::{Core, Recorder, Scope},
+};
+
+/// The program's drain.
+///
+/// A child process has its own: a thread of the parent may have held the lock when the child was made, and will never give it
+/// back there.
+#[derive(Debug)]
+pub(super) struct Drains(Generations<Mutex<Drain>>);
+
+/// The reading half: who takes spans out, and the clock that dates them.
+#[derive(Debug)]
+struct Drain {
+    reader: Option<Reader<Recorder, Draft>>,
+    anchors: Anchors,
+}
+
+thread_local! {
+    /// Whether this thread is draining now, and so may be in a sink.
+    static IN_SINK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The end of a drain, also by a panic of its sink.
+struct Leave;
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        IN_SINK.set(false);
+    }
+}
+
+impl Drains {
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        let drain = Drain { reader: core.reader(), anchors: Anchors::new(core.owner().clock()) };
+        Self(Generations::new(core.generation(), Mutex::new(drain)))
+    }
+
+    /// Takes out what has ended before this call.
+    pub(super) fn drain(&self, core: &Arc<Core>, mut sink: impl FnMut(&Scope, &[u8])) -> usize {
+        if IN_SINK.replace(true) {
+            return 0;
+        }
+        let _leave = Leave;
+        let marks = core.marks();
+        self.with(core, |Drain { reader, anchors }| {
+            anchors.refresh();
+            let Some(reader) = reader else {
+                return 0;
+            };
+            let mut scopes: Vec<Option<Scope>> = Vec::new();
+            let mut bytes = Vec::new();
+            reader.read(Some(&marks), |record| {
+                let Some(record) = Record::parse(record) else {
+                    return debug_assert!(false, "lanes hold records");
+                };
+                let number = usize::from(record.scope());
+                if scopes.len() <= number {
+                    scopes.resize(number + 1, None);
+                }
+                let scope =
+                    scopes[number].get_or_insert_with(|| core.owner().scopes().get(record.scope()).unwrap_or_default());
+                bytes.clear();
+                record.emit(anchors, &mut bytes);
+                sink(scope, &bytes);
+            })
+        })
+    }
+
+    /// Takes out everything, for nobody.
+    pub(super) fn discard(&self, core: &Arc<Core>) {
+        self.with(core, |drain| drain.reader.as_mut().map(|reader| reader.read(None, |_| ())));
+    }
+
+    fn with<R>(&self, core: &Arc<Core>, work: impl FnOnce(&mut Drain) -> R) -> R {
+        let is_settled = core.settle();
+        let empty = || Mutex::new(Drain { reader: None, anchors: Anchors::new(core.owner().clock()) });
+        let drain = self.0.get_or(core.generation(), empty);
+        // A sink may have panicked: the reader has released what it read, so it goes on from there.
+        let mut drain = drain.lock().unwrap_or_else(PoisonError::into_inner);
+        if drain.reader.as_ref().is_none_or(|reader| !reader.is_fit()) {
+            // A child process takes its own reader; the parent's is not fit here.
+            drain.reader = is_settled.then(|| core.reader()).flatten();
+        }
+        work(&mut drain)
+    }
+}
+
+/// The export.
+#[derive(Debug)]
+pub(super) struct Exports {
+    plan: Arc<Plan>,
+    worker: WorkerChoice,
+    posts: Generations<Arc<Post>>,
+}
+
+impl Exports {
+    pub(super) fn start(core: &Arc<Core>, plan: Plan, worker: WorkerChoice) -> io::Result<Arc<Self>> {
+        let plan = Arc::new(plan);
+        let post = Arc::new(Post::new(core, &plan, worker));
+        post.man()?;
+        Ok(Arc::new(Self { posts: Generations::new(core.generation(), post), plan, worker }))
+    }
+
+    /// The post of this process; in a child process that has recorded nothing yet it is made now, and manned.
+    pub(super) fn post(&self, core: &Arc<Core>) -> &Arc<Post> {
+        let _ = core.settle();
+        let post = self.posts.get_or(core.generation(), || Arc::new(Post::new(core, &self.plan, self.worker)));
+        if let Err(error) = post.man() {
+            post.unmanned(&error);
+        }
+        post
+    }
+
+    pub(super) fn flush(&self, core: &Arc<Core>, deadline: Deadline) -> bool {
+        self.post(core).flush(deadline)
+    }
+
+    pub(super) fn shut_down(&self, core: &Arc<Core>, deadline: Deadline) -> bool {
+        self.post(core).shut_down(deadline)
+    }
+
+    pub(super) fn poll(&self, core: &Arc<Core>, budget: Duration) -> bool {
+        self.post(core).poll(Deadline::after(budget))
+    }
+
+    /// The engine is being dropped.
+    pub(super) fn end(&self, core: &Arc<Core>) {
+        let _ = core.settle();
+        match self.posts.get(core.generation()) {
+            Some(post) => post.end(),
+            // A child process that has nothing to do with its parent's engine, but for dropping it.
+            None => drop(Post::abandon(core)),
+        }
+    }
+
+    pub(super) fn ledger(&self, core: &Core) -> Ledger {
+        match self.control(core) {
+            Some(control) => Ledger::of(core, Some(&control.counts)),
+            None => Ledger::of(core, Some(&Control::default().counts)),
+        }
+    }
+
+    pub(super) fn health(&self, core: &Core) -> Health {
+        self.control(core).map(Control::health).unwrap_or_default()
+    }
+
+    /// Adds what only the export knows.
+    pub(super) fn complete(&self, stats: Stats, core: &Core) -> Stats {
+        let (host, port) = (self.plan.route.endpoint.host(), self.plan.route.endpoint.port());
+        let stats = Stats { server: (host.to_owned(), port), health: Health::default(), ..stats };
+        self.control(core).map_or_else(|| stats.clone(), |control| control.complete(stats.clone()))
+    }
+
+    fn control(&self, core: &Core) -> Option<&Control> {
+        self.posts.get(core.generation()).map(|post| &post.control)
+    }
+}

@@ -1,0 +1,438 @@
+//! The engine's own work: lanes to batches, batches to requests, requests to the collector, and an account of every span.
+
+use std::{fmt, mem, time::Duration};
+
+use super::{
+    control::Wish,
+    deadline::Deadline,
+    diagnostics::{Health, Topic},
+    post::Post,
+    stats::Ended,
+};
+use crate::{
+    clock::Anchors,
+    drain::{Batch, Bounds, Pace, Run},
+    lane::{Marks, Reader},
+    otlp::{self, ScopeHead},
+    record::Draft,
+    trace::{Core, Recorder},
+    transport::{
+        driver::{Completion, Driver, Moment},
+        exporter::{Condition, End, Exporter, Outcome},
+    },
+};
+
+/// One worker, on one thread. What it knows goes with it when it fails; what it counts does not.
+pub(super) struct Worker {
+    reader: Reader<Recorder, Draft>,
+    anchors: Anchors,
+    batch: Batch,
+    pace: Pace,
+    scopes: Scopes,
+    /// Most bytes that a request may have: less than configured once a collector has said so.
+    request_bytes_max: usize,
+    driver: Driver,
+    exporter: Exporter,
+    outcomes: Vec<Outcome>,
+    completions: Vec<Completion>,
+    visits: Visits,
+    goal: Option<Goal>,
+    /// The condition of the collector that was last told.
+    told: Condition,
+    is_closing: bool,
+}
+
+/// The encoded heads of the scopes that were met, by number.
+#[derive(Debug, Default)]
+struct Scopes(Vec<Option<ScopeHead>>);
+
+/// When the lanes were visited, and when they will be.
+#[derive(Debug)]
+struct Visits {
+    last: Moment,
+    next: Moment,
+    /// Spans that were found since the last visit by the clock.
+    found: usize,
+    /// Whether there is more in the lanes, as far as the last visit shows.
+    has_more: bool,
+}
+
+/// A flush that is under way.
+#[derive(Debug)]
+struct Goal {
+    /// Flushes up to this one are done with it.
+    number: u64,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// What ended before these marks is not all in requests.
+    Gathering(Box<Marks>),
+    /// It is in requests up to this one.
+    Sending(u64),
+}
+
+/// How long a turn may wait.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wait {
+    /// Until there is something to do.
+    UntilDue,
+    /// No longer than this.
+    AtMost(Duration),
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// Something came.
+    Busy,
+    /// Nothing came.
+    Idle,
+    /// The engine has shut down.
+    Over,
+}
+
+/// What a driver gets to bring its buffers home at the end. Past that they are left to the kernel.
+const DRIVER_END_MAX: Duration = Duration::from_millis(10);
+/// How long it is until a lane that could not be closed is tried again: a thread is in the middle of an end.
+const CLOSE_AGAIN: Duration = Duration::from_millis(1);
+/// Requests that a collector calls too large are split down to this; below it a smaller limit is no help.
+const REQUEST_BYTES_LEARNT_MIN: usize = 64 << 10;
+
+impl Worker {
+    /// A worker in place of none; why not, if there cannot be one.
+    pub(super) fn start(post: &Post) -> Result<Self, String> {
+        let plan = &post.plan;
+        let (driver, report) = Driver::open(plan.driver).map_err(|error| format!("no driver: {error}"))?;
+        let reader = post.core.reader().ok_or("another drain has the lanes")?;
+        let exporter = plan.exporter(driver.waker(), post.seed());
+        post.control.set_waker(driver.waker());
+        post.say(Topic::Driver, &format!("exporting to {} by {} ({})", plan.route, report.name, report.reason));
+        post.control.set_driver(report.name, report.reason);
+        let now = driver.now();
+        Ok(Self {
+            reader,
+            anchors: Anchors::new(post.core.owner().clock()),
+            batch: Batch::default(),
+            pace: Pace::new(plan.batch_spans_max, plan.schedule_delay),
+            scopes: Scopes::default(),
+            request_bytes_max: plan.request_bytes_max,
+            driver,
+            exporter,
+            outcomes: vec![],
+            completions: vec![],
+            visits: Visits { last: now, next: now, found: 0, has_more: false },
+            goal: None,
+            told: Condition::default(),
+            is_closing: false,
+        })
+    }
+
+    /// Does what there is to do, and waits for more if it may.
+    pub(super) fn turn(&mut self, post: &Post, wait: Wait) -> Turn {
+        let now = self.driver.now();
+        let wish = post.control.wish();
+        self.heed(post, wish);
+        self.gather(post, now);
+        self.exporter.turn(&mut self.driver, now, &mut self.outcomes);
+        self.account(post, now);
+        self.reach(post);
+        if let Some(deadline) = wish.shutdown
+            && (deadline.left().is_zero() || self.is_done(post))
+        {
+            return Turn::Over;
+        }
+        let due = self.due(post, wish.shutdown, now);
+        let until = match wait {
+            Wait::UntilDue => due,
+            Wait::AtMost(time) => Some(due.map_or(now.after(time), |due| due.min(now.after(time)))),
+        };
+        let rang = self.wait(post, until);
+        let now = self.driver.now();
+        let came = !self.completions.is_empty();
+        for completion in mem::take(&mut self.completions) {
+            self.exporter.complete(&mut self.driver, completion, now, &mut self.outcomes);
+        }
+        self.account(post, now);
+        if rang {
+            self.visits.next = now;
+        }
+        if came || rang || self.visits.has_more { Turn::Busy } else { Turn::Idle }
+    }
+
+    /// Accounts for everything that is left, at the end.
+    pub(super) fn finish(mut self, post: &Post) {
+        let now = self.driver.now();
+        let given_up = self.exporter.abandon(&mut self.driver, now) + self.batch.held();
+        let left = self.reader.read(None, |_| ());
+        let lost = given_up + left;
+        post.control.counts.shutdown_deadline.add_owned(lost as u64);
+        if lost > 0 {
+            post.say(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline"));
+        }
+        // Before the last word: what waits for it may end the process.
+        let _left_to_the_kernel = self.driver.shut_down(now.after(DRIVER_END_MAX));
+        post.control.counts.connections.set(0);
+        post.control.set_health(Health::Down("the engine has shut down".into()));
+    }
+
+    /// Takes up what callers want.
+    fn heed(&mut self, post: &Post, wish: Wish) {
+        if wish.shutdown.is_some() && !self.is_closing {
+            post.core.owner().close();
+            self.is_closing = true;
+            self.exporter.hurry();
+        }
+        if wish.wants_flush && self.goal.is_none() {
+            self.goal = Some(Goal { number: wish.flush, stage: Stage::Gathering(Box::new(post.core.marks())) });
+            self.exporter.hurry();
+        }
+    }
+
+    /// Takes spans out of the lanes, as many as there is room for, and turns full batches into requests.
+    fn gather(&mut self, post: &Post, now: Moment) {
+        let is_wanted = self.is_closing || matches!(&self.goal, Some(Goal { stage: Stage::Gathering(_), .. }));
+        let is_due = now >= self.visits.next;
+        if is_due || is_wanted || self.visits.has_more {
+            self.anchors.refresh();
+            self.visits.has_more = true;
+            while self.visits.has_more && self.exporter.has_room() {
+                self.visits.has_more = self.fill(post, now);
+                if self.visits.has_more {
+                    self.submit(post, now);
+                }
+            }
+        }
+        if is_due && !self.visits.has_more {
+            let elapsed = now.since(self.visits.last);
+            self.visits.next = now.after(self.pace.after(mem::take(&mut self.visits.found), elapsed));
+            self.visits.last = now;
+        }
+        if self.is_ripe(post, now) && self.exporter.has_room() {
+            self.submit(post, now);
+        }
+        if !self.visits.has_more
+            && self.batch.held() == 0
+            && let Some(Goal { stage: stage @ Stage::Gathering(_), .. }) = &mut self.goal
+        {
+            *stage = Stage::Sending(self.exporter.last_submitted());
+        }
+    }
+
+    /// Fills the batch; whether there is more.
+    fn fill(&mut self, post: &Post, now: Moment) -> bool {
+        let Self { batch, reader, anchors, scopes, goal, .. } = self;
+        let marks = match goal {
+            // A shutdown wants all there is.
+            Some(Goal { stage: Stage::Gathering(marks), .. }) if !self.is_closing => Some(&**marks),
+            _ => None,
+        };
+        let bounds = Bounds {
+            spans_max: post.plan.batch_spans_max,
+            bytes_max: self.request_bytes_max.saturating_sub(post.plan.resource.envelope_len_max()),
+        };
+        let visited = batch.fill(reader, marks, bounds, anchors, now.nanos(), |scope| {
+            scopes.head(&post.core, scope).envelope_len_max()
+        });
+        self.visits.found += visited.spans;
+        if visited.oversize > 0 {
+            post.control.counts.oversize.add_owned(visited.oversize as u64);
+            let max = self.request_bytes_max;
+            post.say(Topic::Loss, &format!("{} spans are too large for a request of {max} bytes", visited.oversize));
+        }
+        visited.is_full
+    }
+
+    /// Whether the open batch has to go as it is.
+    fn is_ripe(&self, post: &Post, now: Moment) -> bool {
+        let Some(since) = self.batch.since() else {
+            return false;
+        };
+        let is_wanted = self.is_closing || self.goal.is_some();
+        let age = Duration::from_nanos(now.nanos().saturating_sub(since));
+        !self.visits.has_more && (is_wanted || age >= post.plan.schedule_delay)
+    }
+
+    /// Turns the batch into a request.
+    fn submit(&mut self, post: &Post, now: Moment) {
+        if self.batch.spans() == 0 {
+            return;
+        }
+        let mut buffer = self.exporter.buffer();
+        let heads = &self.scopes;
+        let runs = self.batch.runs().map(|Run { scope, spans }| otlp::Run { scope: heads.known(*scope), spans });
+        otlp::write_request(&post.plan.resource, runs, &mut buffer);
+        self.exporter.submit(buffer, self.batch.spans(), now);
+        self.batch.clear();
+    }
+
+    /// Notes what became of requests.
+    fn account(&mut self, post: &Post, now: Moment) {
+        for outcome in mem::take(&mut self.outcomes) {
+            self.account_one(post, outcome, now);
+        }
+        let counts = &post.control.counts;
+        counts.repeats.set(self.exporter.repeats());
+        counts.connections.set(self.exporter.standing() as u64);
+        let condition = self.exporter.condition();
+        if *condition == self.told {
+            return;
+        }
+        let health = match condition {
+            Condition::Unknown => Health::Starting,
+            Condition::Fine => Health::Healthy,
+            Condition::Troubled(why) => Health::Degraded(why.clone()),
+            Condition::Unreachable(why) => Health::Down(why.clone()),
+        };
+        match condition {
+            Condition::Fine if self.told != Condition::Unknown => {
+                post.say(Topic::Recovery, &format!("{} takes spans again", post.plan.route));
+            }
+            Condition::Troubled(why) => post.say(Topic::Failure, &format!("{}: {why}", post.plan.route)),
+            Condition::Unreachable(why) => {
+                let text = format!("{} cannot be reached, spans wait in memory: {why}", post.plan.route);
+                post.say(Topic::Failure, &text);
+            }
+            _ => {}
+        }
+        post.control.set_health(health);
+        self.told = condition.clone();
+    }
+
+    fn account_one(&mut self, post: &Post, outcome: Outcome, now: Moment) {
+        let counts = &post.control.counts;
+        let spans = outcome.spans as u64;
+        let ended = match outcome.end {
+            End::Taken(reply) => {
+                let accepted = otlp::accepted(&reply.body).unwrap_or_default();
+                let rejected = accepted.rejected.min(spans);
+                if !accepted.message.is_empty() || rejected > 0 {
+                    let text = format!("the collector rejected {rejected} of {spans} spans: {}", accepted.message);
+                    post.say(Topic::Warning, &text);
+                }
+                counts.partially_rejected.add_owned(rejected);
+                counts.exported.add_owned(spans - rejected);
+                if rejected > 0 { Ended::PartlyRejected } else { Ended::Taken }
+            }
+            End::TooLarge(body) => return self.split(post, &body, spans, now),
+            End::Refused { status, why, body } => {
+                counts.rejected.add_owned(spans);
+                let said = otlp::status_message(&body).map_or(String::new(), |said| format!(" (it says: {said})"));
+                let status = status.map_or(String::new(), |status| format!(" with status {status}"));
+                post.say(Topic::Loss, &format!("{spans} spans were refused{status}: {why}{said}"));
+                Ended::Rejected
+            }
+            End::Expired(why) => {
+                counts.retry_expired.add_owned(spans);
+                let text = format!("{spans} spans were given up, their time for all attempts is over: {why}");
+                post.say(Topic::Loss, &text);
+                Ended::Expired
+            }
+        };
+        counts.times.observe(ended, outcome.took);
+        counts.body_bytes.add_owned(outcome.bytes as u64);
+    }
+
+    /// Sends the two halves of a request that was too large, and makes the next ones smaller.
+    fn split(&mut self, post: &Post, body: &[u8], spans: u64, now: Moment) {
+        let Some(halves) = otlp::split(body) else {
+            post.control.counts.oversize.add_owned(spans);
+            let text = format!("a span of {} bytes is too large for the collector", body.len());
+            return post.say(Topic::Loss, &text);
+        };
+        let learnt = (body.len() / 2).max(REQUEST_BYTES_LEARNT_MIN);
+        if learnt < self.request_bytes_max {
+            self.request_bytes_max = learnt;
+            let text =
+                format!("the collector takes no request of {} bytes; the next have at most {learnt}", body.len());
+            post.say(Topic::Warning, &text);
+        }
+        for half in [halves.0, halves.1] {
+            let mut buffer = self.exporter.buffer();
+            buffer.extend_from_slice(&half);
+            self.exporter.submit(buffer, otlp::span_count(&half), now);
+        }
+    }
+
+    /// Ends the flush that is under way once its last request has.
+    fn reach(&mut self, post: &Post) {
+        if let Some(Goal { number, stage: Stage::Sending(last) }) = self.goal
+            && self.exporter.oldest_pending().is_none_or(|oldest| oldest > last)
+        {
+            self.goal = None;
+            post.control.flushed(number);
+        }
+    }
+
+    /// Whether nothing is left, and nothing can come.
+    fn is_done(&mut self, post: &Post) -> bool {
+        self.is_closing
+            && !self.visits.has_more
+            && self.batch.held() == 0
+            && self.exporter.pending() == 0
+            && post.core.close()
+            // A span may have come between the last visit and the close.
+            && post.core.fill().is_empty()
+    }
+
+    /// When there is something to do, if nothing comes before.
+    fn due(&self, post: &Post, shutdown: Option<Deadline>, now: Moment) -> Option<Moment> {
+        let mut due = self.exporter.due();
+        let mut no_later = |moment: Moment| due = Some(due.map_or(moment, |due| due.min(moment)));
+        if self.exporter.has_room() {
+            no_later(if self.visits.has_more { now } else { self.visits.next });
+            if let Some(since) = self.batch.since() {
+                no_later(Moment::START.after(Duration::from_nanos(since)).after(post.plan.schedule_delay));
+            }
+        }
+        if let Some(deadline) = shutdown {
+            no_later(now.after(deadline.left()));
+            if self.exporter.pending() == 0 {
+                no_later(now.after(CLOSE_AGAIN));
+            }
+        }
+        due
+    }
+
+    /// Waits; whether a writer rang, because a ring fills up.
+    fn wait(&mut self, post: &Post, until: Option<Moment>) -> bool {
+        let result = self.driver.wait(until, &mut self.completions);
+        let rang = false;
+        if let Err(error) = result {
+            match self.driver.fall_back(&error) {
+                Ok(report) => {
+                    post.say(Topic::Driver, &format!("exporting by {} now ({})", report.name, report.reason));
+                    post.control.set_driver(report.name, report.reason);
+                }
+                Err(worse) => panic!("the driver failed ({error}), and no other could be had ({worse})"),
+            }
+        }
+        rang
+    }
+}
+
+impl Scopes {
+    /// The head of this scope, encoded at its first use.
+    fn head(&mut self, core: &Core, number: u16) -> &ScopeHead {
+        let at = usize::from(number);
+        if self.0.len() <= at {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at].get_or_insert_with(|| {
+            let scope = core.owner().scopes().get(number).unwrap_or_default();
+            ScopeHead::new(&scope.name, &scope.version, &scope.attributes, &scope.schema_url)
+        })
+    }
+
+    /// The head of a scope that [`Scopes::head`] was asked for.
+    fn known(&self, number: u16) -> &ScopeHead {
+        self.0[usize::from(number)].as_ref().expect("the batch asked for each of its scopes")
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("batch", &self.batch.spans()).field("goal", &self.goal).finish_non_exhaustive()
+    }
+}

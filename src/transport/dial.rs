@@ -1,0 +1,151 @@
+//! Connecting: to the addresses of a name, one a quarter of a second after the other, until the first stands (RFC 8305).
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use super::driver::{Address, Conn, Driver, Moment};
+
+/// What a connection needs to act: who moves the bytes, what is on its way out, and the time.
+pub struct Net<'a> {
+    /// Who moves the bytes.
+    pub driver: &'a mut Driver,
+    /// Connections that are given up.
+    pub leaving: &'a mut Leaving,
+    /// The time.
+    pub now: Moment,
+}
+
+/// Connections that are given up, until their last operation has completed and they can be closed.
+#[derive(Debug, Default)]
+pub struct Leaving(Vec<(Conn, usize)>);
+
+impl Leaving {
+    /// Counts a completion of a connection that leaves; false if it is not one.
+    pub fn complete(&mut self, driver: &mut Driver, conn: Conn) -> bool {
+        let Some(at) = self.0.iter().position(|(leaving, _)| *leaving == conn) else {
+            return false;
+        };
+        self.0[at].1 -= 1;
+        if self.0[at].1 == 0 {
+            self.0.swap_remove(at);
+            driver.close(conn);
+        }
+        true
+    }
+}
+
+impl Net<'_> {
+    /// Gives a connection up that has so many operations in flight.
+    pub fn leave(&mut self, conn: Conn, operations: usize) {
+        if operations == 0 {
+            return self.driver.close(conn);
+        }
+        self.driver.cancel(conn);
+        self.leaving.0.push((conn, operations));
+    }
+}
+
+/// A race of connections to one peer.
+#[derive(Debug)]
+pub struct Dial {
+    untried: VecDeque<Address>,
+    tries: Vec<Try>,
+    /// When the next address has its turn, if no try has ended before.
+    next_at: Moment,
+    /// Why the tries that have ended did.
+    failures: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Try {
+    conn: Conn,
+    address: Address,
+    until: Moment,
+}
+
+/// How a race stands.
+#[derive(Debug)]
+pub enum Dialled {
+    /// Undecided.
+    Pending,
+    /// This connection stands; the others have left.
+    Up(Conn),
+    /// No address answers; why not, address by address.
+    Failed(String),
+}
+
+/// How long one address has the field to itself: the default of RFC 8305, section 8.
+const STAGGER: Duration = Duration::from_millis(250);
+/// How long one address may take. A SYN that is lost twice is sent again after one and after three seconds.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// Addresses that are tried of one name: enough for every sane one, and a bound for the others.
+pub const ADDRESSES_MAX: usize = 16;
+
+impl Dial {
+    /// Begins to connect to `addresses`, in turn.
+    pub fn begin(net: &mut Net<'_>, addresses: &[Address]) -> Self {
+        let untried = addresses.iter().take(ADDRESSES_MAX).cloned().collect();
+        let mut dial = Self { untried, tries: vec![], next_at: net.now, failures: vec![] };
+        dial.try_next(net);
+        dial
+    }
+
+    /// Lets the next address have its turn, and ends tries that take too long.
+    pub fn tick(&mut self, net: &mut Net<'_>) {
+        if net.now >= self.next_at {
+            self.try_next(net);
+        }
+        for late in self.tries.iter_mut().filter(|attempt| net.now >= attempt.until) {
+            // It completes as cancelled; once is enough.
+            net.driver.cancel(late.conn);
+            late.until = Moment::START.after(Duration::MAX);
+        }
+    }
+
+    /// Takes the completion of a try.
+    pub fn connected(&mut self, net: &mut Net<'_>, conn: Conn, result: io::Result<()>) -> Dialled {
+        let Some(at) = self.tries.iter().position(|attempt| attempt.conn == conn) else {
+            return Dialled::Pending;
+        };
+        let attempt = self.tries.swap_remove(at);
+        match result {
+            Ok(()) => {
+                self.tries.drain(..).for_each(|loser| net.leave(loser.conn, 1));
+                Dialled::Up(conn)
+            }
+            Err(error) => {
+                net.driver.close(conn);
+                let why = match error.kind() {
+                    io::ErrorKind::Interrupted => format!("no answer within {} s", CONNECT_MAX.as_secs()),
+                    _ => error.to_string(),
+                };
+                self.failures.push(format!("{}: {why}", attempt.address));
+                self.try_next(net);
+                if self.tries.is_empty() { Dialled::Failed(self.failures.join("; ")) } else { Dialled::Pending }
+            }
+        }
+    }
+
+    /// Whether this connection is one of the race.
+    pub fn has(&self, conn: Conn) -> bool {
+        self.tries.iter().any(|attempt| attempt.conn == conn)
+    }
+
+    /// Ends the race without a winner.
+    pub fn give_up(self, net: &mut Net<'_>) {
+        self.tries.into_iter().for_each(|attempt| net.leave(attempt.conn, 1));
+    }
+
+    /// When [`Dial::tick`] has something to do.
+    pub fn due(&self) -> Option<Moment> {
+        let next = (!self.untried.is_empty()).then_some(self.next_at);
+        self.tries.iter().map(|attempt| attempt.until).chain(next).min()
+    }
+
+    fn try_next(&mut self, net: &mut Net<'_>) {
+        self.next_at = net.now.after(STAGGER);
+        if let Some(address) = self.untried.pop_front() {
+            let conn = net.driver.connect(&address);
+            self.tries.push(Try { conn, address, until: net.now.after(CONNECT_MAX) });
+        }
+    }
+}
