@@ -1,4 +1,4 @@
-//! The stand-in collector of the integration tests: the healthy one of the command, and a table of faults that it can show.
+//! The stand-in collector of the integration tests: the healthy one of the command, and a table of faults it can show.
 //!
 //! A [`Row`] of [`ROWS`] is a fault with its name, the rules it tests, what a client sees of it, and what an exporter has to
 //! make of it. The fault itself is a script of [`Step`]s, so that the table can be read without the code. A test of an

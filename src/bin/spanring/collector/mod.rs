@@ -1,4 +1,4 @@
-//! A collector inside this process, for the demo and the tests: takes OTLP over HTTP/1.1 on a real socket, and counts spans.
+//! A collector inside this process, for the demo and the tests: takes OTLP over HTTP/1.1 on a real socket, counts spans.
 //!
 //! A thread for each connection, blocking sockets, nothing but `std` below: the simplest server that can be right, and
 //! another implementation than the exporter that it judges.
@@ -31,11 +31,12 @@ pub use self::{
 pub enum Mode {
     /// Counts the spans by the lengths on the wire.
     Count,
-    /// Remembers the ids of the spans and the requests' fingerprints, to find those that come twice.
+    /// Remembers the ids of the spans and the requests' fingerprints, to find those that come twice: 24 bytes a span and
+    /// the set around them, without a limit.
     Ids,
     /// Decodes each request by prost and refuses what it cannot read.
     Decode,
-    /// Keeps each request.
+    /// Keeps each request, without a limit.
     Record,
 }
 
