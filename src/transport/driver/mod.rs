@@ -11,6 +11,9 @@ mod poll;
 mod socket;
 mod waker;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
+
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
@@ -89,6 +92,8 @@ pub struct Driver {
 enum Machine {
     Uring(Box<Uring>),
     Poll(Poll),
+    #[cfg(any(test, feature = "testing"))]
+    Sim(sim::Machine),
 }
 
 macro_rules! machine {
@@ -96,6 +101,8 @@ macro_rules! machine {
         match $machine {
             Machine::Uring($name) => $call,
             Machine::Poll($name) => $call,
+            #[cfg(any(test, feature = "testing"))]
+            Machine::Sim($name) => $call,
         }
     };
 }
@@ -121,6 +128,13 @@ impl Driver {
         };
         let poll = Poll::open(timer)?;
         Ok((Self::with(Machine::Poll(poll)), DriverReport { name: "poll", reason }))
+    }
+
+    /// A driver on a network that is not there.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn sim(sim: &sim::Sim) -> Self {
+        Self::with(Machine::Sim(sim::Machine::new(sim)))
     }
 
     fn with(machine: Machine) -> Self {
@@ -273,6 +287,8 @@ impl Machine {
         match self {
             Self::Uring(_) => "uring",
             Self::Poll(_) => "poll",
+            #[cfg(any(test, feature = "testing"))]
+            Self::Sim(_) => "sim",
         }
     }
 
