@@ -8,6 +8,7 @@ mod completion;
 mod contract;
 mod moment;
 mod poll;
+mod resolve;
 mod socket;
 mod waker;
 
@@ -76,6 +77,7 @@ use uring::Uring;
 pub use choice::{DriverChoice, DriverReport, UnknownDriver};
 pub use completion::{Address, Completion, Conn, Event, is_cancelled};
 pub use moment::Moment;
+pub use resolve::{Answer, Resolver};
 pub use waker::Waker;
 
 /// Moves bytes for one thread: the one that opened it, because the kernel gives a ring's completions to nobody else.
