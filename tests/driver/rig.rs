@@ -86,7 +86,7 @@ pub fn uring_world() -> Option<World> {
 }
 
 impl World {
-    fn new(driver: Driver, sim: Option<Sim>) -> Self {
+    pub fn new(driver: Driver, sim: Option<Sim>) -> Self {
         Self { driver, sim, early: VecDeque::new() }
     }
 

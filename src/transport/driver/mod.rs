@@ -64,7 +64,7 @@ mod windows;
 #[cfg(windows)]
 use windows as platform;
 
-use std::{io, ops::Range, time::Duration};
+use std::{fmt, io, ops::Range, time::Duration};
 
 use socket2::Socket;
 
@@ -281,6 +281,13 @@ impl Driver {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.contract.in_flight() + self.strays.len()
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.machine.name();
+        f.debug_struct("Driver").field("name", &name).field("in_flight", &self.in_flight()).finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 //! That thread holds nothing but its slot and a waker. A lookup that hangs keeps neither a flush nor the end of the process.
 
 use std::{
-    io, mem,
+    fmt, io, mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -86,6 +86,12 @@ impl Resolver {
         let (desk, waker, lookup) = (Arc::clone(&self.desk), self.waker.clone(), self.lookup);
         // With the stack of any thread: the system's resolver runs plug-ins, which are other people's code.
         thread::Builder::new().name("spanring-dns".into()).spawn(move || serve(&desk, &waker, lookup)).map(drop)
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("has_thread", &self.has_thread).finish_non_exhaustive()
     }
 }
 
