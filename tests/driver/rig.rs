@@ -9,7 +9,10 @@ use std::{
 };
 
 use socket2::{Domain, Socket, Type};
-use spanring::internals::driver::{Address, Completion, Conn, Driver, DriverChoice, Event, Moment};
+use spanring::internals::driver::{
+    Address, Completion, Conn, Driver, DriverChoice, Event, Moment,
+    sim::{Network, Peer, Replies, Sim},
+};
 
 /// Bytes of a receive.
 pub const CHUNK: usize = 16 << 10;
@@ -35,12 +38,13 @@ pub enum Behaviour {
 
 pub struct World {
     pub driver: Driver,
+    sim: Option<Sim>,
     /// Came while something else was waited for.
     early: VecDeque<Completion>,
 }
 
 pub fn on_poll(claim: fn(World)) {
-    claim(World { driver: Driver::open(DriverChoice::Poll).unwrap().0, early: VecDeque::new() });
+    claim(World::new(Driver::open(DriverChoice::Poll).unwrap().0, None));
 }
 
 /// Nothing, where this system has no io_uring.
@@ -58,12 +62,20 @@ pub fn on_older_uring(claim: fn(World)) {
     }
 }
 
+/// With several seeds, and with bytes in pieces.
+pub fn on_sim(claim: fn(World)) {
+    for seed in 0..20 {
+        let sim = Sim::new(Network { short_per_mille: if seed % 2 == 0 { 0 } else { 100 }, ..Network::calm(seed) });
+        claim(World::new(Driver::sim(&sim), Some(sim)));
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "a test that cannot look has to say so")]
 pub fn uring_world() -> Option<World> {
     loop {
         let (driver, report) = Driver::open(DriverChoice::Uring).unwrap();
         if report.name == "uring" {
-            return Some(World { driver, early: VecDeque::new() });
+            return Some(World::new(driver, None));
         }
         // On a busy machine the self-test may run out of its time.
         if !report.reason.contains("timed out") {
@@ -74,7 +86,20 @@ pub fn uring_world() -> Option<World> {
 }
 
 impl World {
+    pub fn new(driver: Driver, sim: Option<Sim>) -> Self {
+        Self { driver, sim, early: VecDeque::new() }
+    }
+
     pub fn address(&mut self, behaviour: Behaviour) -> Address {
+        if let Some(sim) = &self.sim {
+            let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1 + behaviour as u16)));
+            match behaviour {
+                Behaviour::Refuse => {}
+                Behaviour::Blackhole => sim.ignore(address.clone()),
+                _ => sim.listen(address.clone(), move || Simulated(behaviour)),
+            }
+            return address;
+        }
         let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         Address::Tcp(match behaviour {
             Behaviour::Refuse => listener().local_addr().unwrap(),
@@ -93,28 +118,16 @@ impl World {
     }
 
     /// An echo behind a socket in the file system, where there are such.
-    #[cfg(unix)]
     pub fn unix_address(&mut self) -> Option<Address> {
-        use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("spanring-driver-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let path = std::env::temp_dir().join(name);
-        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let file = path.clone();
-        thread::spawn(move || {
-            if let Ok((mut stream, _)) = listener.accept() {
-                let _ = std::fs::remove_file(file);
-                echo(&mut stream.try_clone().unwrap(), &mut stream);
+        match &self.sim {
+            Some(sim) => {
+                let address = Address::Unix("/run/echo.sock".into());
+                sim.listen(address.clone(), || Simulated(Behaviour::Echo));
+                Some(address)
             }
-        });
-        Some(Address::Unix(path))
+            None => unix_echo(),
+        }
     }
-
-    #[cfg(not(unix))]
-    pub fn unix_address(&mut self) -> Option<Address> {
-        None
-    }
-
     pub fn connect(&mut self, behaviour: Behaviour) -> Conn {
         let address = self.address(behaviour);
         let conn = self.driver.connect(&address);
@@ -276,6 +289,51 @@ fn echo(source: &mut impl Read, target: &mut impl Write) {
     while let Ok(len @ 1..) = source.read(&mut buffer) {
         if target.write_all(&buffer[..len]).is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(unix)]
+fn unix_echo() -> Option<Address> {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("spanring-driver-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+    let path = std::env::temp_dir().join(name);
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let file = path.clone();
+    thread::spawn(move || {
+        if let Ok((mut stream, _)) = listener.accept() {
+            let _ = std::fs::remove_file(file);
+            echo(&mut stream.try_clone().unwrap(), &mut stream);
+        }
+    });
+    Some(Address::Unix(path))
+}
+
+#[cfg(not(unix))]
+fn unix_echo() -> Option<Address> {
+    None
+}
+
+/// The same on the simulated network.
+struct Simulated(Behaviour);
+
+impl Peer for Simulated {
+    fn accepted(&mut self, _: Moment, replies: &mut Replies) {
+        match self.0 {
+            Behaviour::Farewell => {
+                replies.send(*b"bye");
+                replies.end();
+            }
+            Behaviour::Reset => replies.reset(),
+            Behaviour::Silent => replies.stop_reading(),
+            _ => {}
+        }
+    }
+
+    fn received(&mut self, bytes: &[u8], _: Moment, replies: &mut Replies) {
+        if let Behaviour::Echo = self.0 {
+            replies.send(bytes);
         }
     }
 }

@@ -12,6 +12,9 @@ mod resolve;
 mod socket;
 mod waker;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
+
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
@@ -61,7 +64,7 @@ mod windows;
 #[cfg(windows)]
 use windows as platform;
 
-use std::{io, ops::Range, time::Duration};
+use std::{fmt, io, ops::Range, time::Duration};
 
 use socket2::Socket;
 
@@ -74,7 +77,7 @@ use uring::Uring;
 pub use choice::{DriverChoice, DriverReport, UnknownDriver};
 pub use completion::{Address, Completion, Conn, Event, is_cancelled};
 pub use moment::Moment;
-pub use resolve::Resolver;
+pub use resolve::{Answer, Resolver};
 pub use waker::Waker;
 
 /// Moves bytes for one thread: the one that opened it, because the kernel gives a ring's completions to nobody else.
@@ -91,6 +94,8 @@ pub struct Driver {
 enum Machine {
     Uring(Box<Uring>),
     Poll(Poll),
+    #[cfg(any(test, feature = "testing"))]
+    Sim(sim::Machine),
 }
 
 macro_rules! machine {
@@ -98,6 +103,8 @@ macro_rules! machine {
         match $machine {
             Machine::Uring($name) => $call,
             Machine::Poll($name) => $call,
+            #[cfg(any(test, feature = "testing"))]
+            Machine::Sim($name) => $call,
         }
     };
 }
@@ -123,6 +130,13 @@ impl Driver {
         };
         let poll = Poll::open(timer)?;
         Ok((Self::with(Machine::Poll(poll)), DriverReport { name: "poll", reason }))
+    }
+
+    /// A driver on a network that is not there.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn sim(sim: &sim::Sim) -> Self {
+        Self::with(Machine::Sim(sim::Machine::new(sim)))
     }
 
     fn with(machine: Machine) -> Self {
@@ -270,11 +284,20 @@ impl Driver {
     }
 }
 
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.machine.name();
+        f.debug_struct("Driver").field("name", &name).field("in_flight", &self.in_flight()).finish_non_exhaustive()
+    }
+}
+
 impl Machine {
     fn name(&self) -> &'static str {
         match self {
             Self::Uring(_) => "uring",
             Self::Poll(_) => "poll",
+            #[cfg(any(test, feature = "testing"))]
+            Self::Sim(_) => "sim",
         }
     }
 

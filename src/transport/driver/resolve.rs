@@ -1,32 +1,319 @@
-//! From a host's name to its addresses.
+//! Names to addresses, on one thread beside: the system's lookup blocks as long as it likes, so nobody waits for it.
+//!
+//! That thread holds nothing but its slot and a waker. A lookup that hangs keeps neither a flush nor the end of the process.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::{
+    fmt, io, mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
 
-use super::Waker;
+use super::waker::Waker;
 
-/// Looks names up, one at a time.
-#[derive(Debug)]
+/// Addresses in the order in which they are to be tried, or a sentence why there are none.
+pub type Answer = Result<Vec<SocketAddr>, String>;
+
+/// Looks up one name at a time; the newest question is the one that counts.
 pub struct Resolver {
+    desk: Arc<Desk>,
     waker: Waker,
-    answer: Option<Result<Vec<SocketAddr>, String>>,
+    lookup: Lookup,
+    has_thread: bool,
 }
 
+type Lookup = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+/// Where question and answer lie. The mutex is held for a few moves, never during a lookup.
+#[derive(Default)]
+struct Desk {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many questions there were: an answer to an older one is thrown away.
+    questions: u64,
+    question: Option<(String, u16)>,
+    answer: Option<Answer>,
+    is_closed: bool,
+}
+
+/// More than anyone tries before the deadline.
+const ADDRESSES_MAX: usize = 16;
+/// RFC 1035, 2.3.4: a name has 255 octets on the wire, 253 characters and a last dot in text.
+const HOST_BYTES_MAX: usize = 254;
+
 impl Resolver {
-    /// A resolver that calls `waker` when it has an answer.
+    /// A resolver that wakes this driver with each answer. The thread starts with the first name that needs it.
     #[must_use]
     pub fn new(waker: Waker) -> Self {
-        Self { waker, answer: None }
+        Self::with(waker, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
     }
 
-    /// Asks for the addresses of a host.
+    fn with(waker: Waker, lookup: Lookup) -> Self {
+        Self { desk: Arc::default(), waker, lookup, has_thread: false }
+    }
+
+    /// Asks for a host's addresses, in the place of what was asked before. Never blocks.
     pub fn ask(&mut self, host: &str, port: u16) {
-        let answer = (host, port).to_socket_addrs().map(Iterator::collect);
-        self.answer = Some(answer.map_err(|error| format!("the name {host} leads nowhere: {error}")));
-        self.waker.wake();
+        let known = known(host, port);
+        if known.is_none() && !self.has_thread {
+            self.has_thread = self.start().is_ok();
+        }
+        let mut state = self.desk.state();
+        state.questions += 1;
+        (state.question, state.answer) = match known {
+            Some(answer) => (None, Some(answer)),
+            None if self.has_thread => (Some((host.to_owned(), port)), None),
+            None => (None, Some(Err(format!("{host}: no thread to look the name up")))),
+        };
+        let is_answered = state.answer.is_some();
+        drop(state);
+        self.desk.changed.notify_one();
+        if is_answered {
+            self.waker.wake();
+        }
     }
 
-    /// The answer, once.
-    pub fn answer(&mut self) -> Option<Result<Vec<SocketAddr>, String>> {
-        self.answer.take()
+    /// The answer to the last question, once.
+    pub fn answer(&mut self) -> Option<Answer> {
+        self.desk.state().answer.take()
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let (desk, waker, lookup) = (Arc::clone(&self.desk), self.waker.clone(), self.lookup);
+        // With the stack of any thread: the system's resolver runs plug-ins, which are other people's code.
+        thread::Builder::new().name("spanring-dns".into()).spawn(move || serve(&desk, &waker, lookup)).map(drop)
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("has_thread", &self.has_thread).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Resolver {
+    /// The thread ends after its lookup, and nobody waits for it.
+    fn drop(&mut self) {
+        self.desk.state().is_closed = true;
+        self.desk.changed.notify_one();
+    }
+}
+
+fn serve(desk: &Desk, waker: &Waker, lookup: Lookup) {
+    while let Some((number, host, port)) = desk.next() {
+        let answer = match lookup(&host, port) {
+            Ok(found) if found.is_empty() => Err(format!("{host} has no address")),
+            Ok(found) => Ok(interleaved(found)),
+            Err(error) => Err(format!("{host}: {error}")),
+        };
+        let mut state = desk.state();
+        if state.questions == number && !state.is_closed {
+            state.answer = Some(answer);
+            drop(state);
+            waker.wake();
+        }
+    }
+}
+
+impl Desk {
+    /// The next question with its number, or the end.
+    fn next(&self) -> Option<(u64, String, u16)> {
+        let is_idle = |state: &mut State| state.question.is_none() && !state.is_closed;
+        let waited = self.changed.wait_while(self.state(), is_idle);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let (host, port) = mem::take(&mut state.question).filter(|_| !state.is_closed)?;
+        Some((state.questions, host, port))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing is half done where a holder could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What needs no lookup: addresses in letters, `localhost`, and what is no name.
+fn known(host: &str, port: u16) -> Option<Answer> {
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = literal.parse::<IpAddr>() {
+        return Some(Ok(vec![SocketAddr::new(address, port)]));
+    }
+    if host.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
+        // RFC 6761, 6.3: the loopback, whatever a server says. A collector may listen at one of the two only.
+        let both = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        return Some(Ok(both.map(|address| SocketAddr::new(address, port)).to_vec()));
+    }
+    if host.is_empty() || host.len() > HOST_BYTES_MAX {
+        return Some(Err(format!("a host's name has 1 to {HOST_BYTES_MAX} bytes, this one {}", host.len())));
+    }
+    None
+}
+
+/// The families by turns, beginning with the system's favourite (RFC 8305, 4): where one is broken, the second try is good.
+fn interleaved(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut rest: Vec<SocketAddr> = vec![];
+    for address in found {
+        if !rest.contains(&address) && rest.len() < ADDRESSES_MAX {
+            rest.push(address);
+        }
+    }
+    let mut order: Vec<SocketAddr> = vec![];
+    while !rest.is_empty() {
+        let other = |address: &SocketAddr| order.last().is_none_or(|last| last.is_ipv4() != address.is_ipv4());
+        let at = rest.iter().position(other).unwrap_or(0);
+        order.push(rest.remove(at));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::mpsc::{self, Receiver, Sender},
+        time::Duration,
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::transport::driver::waker::Bell;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Chime(Sender<()>);
+
+    impl Bell for Chime {
+        fn ring(&self) {
+            let _ = self.0.send(());
+        }
+    }
+
+    fn resolver(lookup: Lookup) -> (Resolver, Receiver<()>) {
+        let (sender, rings) = mpsc::channel();
+        (Resolver::with(Waker::new(Arc::new(Chime(sender))), lookup), rings)
+    }
+
+    fn unasked(host: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        panic!("{host} needs no lookup")
+    }
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn literals_and_localhost_need_no_thread() {
+        let (mut resolver, rings) = resolver(unasked);
+        for (host, expected) in [
+            ("192.0.2.7", vec![at("192.0.2.7:4318")]),
+            ("2001:db8::7", vec![at("[2001:db8::7]:4318")]),
+            ("[::1]", vec![at("[::1]:4318")]),
+            ("localhost", vec![at("[::1]:4318"), at("127.0.0.1:4318")]),
+            ("LocalHost.", vec![at("[::1]:4318"), at("127.0.0.1:4318")]),
+        ] {
+            resolver.ask(host, 4318);
+            assert_eq!(resolver.answer(), Some(Ok(expected)), "{host}");
+            assert_eq!(resolver.answer(), None, "{host}");
+            rings.recv_timeout(PATIENCE).expect("an answer wakes the driver");
+        }
+        assert!(!resolver.has_thread);
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_at_once() {
+        let (mut resolver, _rings) = resolver(unasked);
+        for host in ["", &"x".repeat(255)] {
+            resolver.ask(host, 1);
+            assert!(matches!(resolver.answer(), Some(Err(_))));
+        }
+    }
+
+    #[test]
+    fn answer_wakes_the_driver() {
+        let (mut resolver, rings) = resolver(|host, port| {
+            assert_eq!(thread::current().name(), Some("spanring-dns"));
+            match host {
+                "one" => Ok(vec![SocketAddr::new([192, 0, 2, 1].into(), port)]),
+                "none" => Ok(vec![]),
+                _ => Err(io::Error::other("no such host")),
+            }
+        });
+        for (host, expected) in [
+            ("one", Ok(vec![at("192.0.2.1:80")])),
+            ("none", Err("none has no address".to_owned())),
+            ("two", Err("two: no such host".to_owned())),
+        ] {
+            resolver.ask(host, 80);
+            rings.recv_timeout(PATIENCE).expect("an answer wakes the driver");
+            assert_eq!(resolver.answer(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn newest_question_is_the_one_that_is_answered() {
+        let (mut resolver, rings) = resolver(|_, port| Ok(vec![SocketAddr::new([192, 0, 2, 1].into(), port)]));
+        for port in 1..=500 {
+            resolver.ask("collector", port);
+        }
+        loop {
+            rings.recv_timeout(PATIENCE).expect("the last is answered");
+            if let Some(answer) = resolver.answer() {
+                assert_eq!(answer, Ok(vec![at("192.0.2.1:500")]));
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn lookup_that_hangs_keeps_nobody() {
+        let (mut resolver, rings) = resolver(|_, _| {
+            loop {
+                thread::park();
+            }
+        });
+        resolver.ask("collector", 1);
+        resolver.ask("localhost", 2);
+        assert!(matches!(resolver.answer(), Some(Ok(_))), "what needs no lookup does not wait for one");
+        resolver.ask("collector", 3);
+        assert_eq!(resolver.answer(), None);
+        drop(resolver);
+        assert_eq!(rings.try_iter().count(), 1);
+    }
+
+    #[test]
+    fn system_looks_names_up() {
+        let (waker, _) = mpsc::channel();
+        let resolver = Resolver::new(Waker::new(Arc::new(Chime(waker))));
+        let found = (resolver.lookup)("localhost", 7).expect("every system knows it");
+        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 7), "{found:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn families_take_turns_and_keep_their_order(kinds in prop::collection::vec((any::<bool>(), 0..20_u8), 0..40)) {
+            let address = |(is_v4, n): (bool, u8)| match is_v4 {
+                true => SocketAddr::from(([192, 0, 2, n], 1)),
+                false => SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()], 1)),
+            };
+            let found: Vec<SocketAddr> = kinds.into_iter().map(address).collect();
+            let order = interleaved(found.clone());
+            prop_assert!(order.len() <= ADDRESSES_MAX);
+            prop_assert_eq!(order.first(), found.first());
+            let mut unique: Vec<SocketAddr> = vec![];
+            found.into_iter().for_each(|address| if !unique.contains(&address) { unique.push(address) });
+            unique.truncate(ADDRESSES_MAX);
+            for is_v4 in [false, true] {
+                let family = |list: &[SocketAddr]| -> Vec<SocketAddr> {
+                    list.iter().copied().filter(|address| address.is_ipv4() == is_v4).collect()
+                };
+                prop_assert_eq!(family(&order), family(&unique));
+            }
+            let turns = order.windows(2).take_while(|pair| pair[0].is_ipv4() != pair[1].is_ipv4()).count();
+            let rest: Vec<bool> = order.iter().skip(turns + 1).map(SocketAddr::is_ipv4).collect();
+            prop_assert!(rest.windows(2).all(|pair| pair[0] == pair[1]), "one family is left at the end: {:?}", order);
+        }
     }
 }

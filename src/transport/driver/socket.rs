@@ -52,3 +52,49 @@ pub(super) fn outcome(socket: &Socket) -> Option<io::Result<()>> {
 fn is_itself(socket: &Socket, target: &SockAddr) -> bool {
     target.as_socket().is_some() && socket.local_addr().is_ok_and(|source| source == *target)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+    use super::*;
+
+    fn free() -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+    }
+
+    #[test]
+    fn sockets_are_tuned_before_they_connect() {
+        let (socket, address) = open(&Address::Tcp(free())).expect("there are descriptors");
+        assert_eq!(address.as_socket(), Some(free()));
+        assert!(socket.tcp_nodelay().expect("the system knows it"));
+        assert!(socket.keepalive().expect("the system knows it"));
+    }
+
+    #[test]
+    fn connection_on_its_way_has_no_outcome() {
+        let (socket, _) = open(&Address::Tcp(free())).expect("there are descriptors");
+        assert!(outcome(&socket).is_none());
+    }
+
+    #[test]
+    fn connection_that_stands_is_good() {
+        let listener = TcpListener::bind(free()).expect("a port is free");
+        let (socket, _) = open(&Address::Tcp(free())).expect("there are descriptors");
+        let address = listener.local_addr().expect("it is bound");
+        socket.connect(&address.into()).expect("somebody listens");
+        assert!(matches!(outcome(&socket), Some(Ok(()))));
+    }
+
+    #[test]
+    fn socket_that_met_itself_is_refused() {
+        let (socket, _) = open(&Address::Tcp(free())).expect("there are descriptors");
+        socket.bind(&free().into()).expect("a port is free");
+        let own = socket.local_addr().expect("it is bound");
+        // Not every system lets a socket do that.
+        if socket.connect(&own).is_ok() {
+            let error = outcome(&socket).expect("it is done").expect_err("that is no peer");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+    }
+}

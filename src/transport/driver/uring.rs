@@ -176,7 +176,7 @@ impl Uring {
     }
 
     pub(super) fn send(&mut self, conn: Conn, buffer: Vec<u8>, range: Range<usize>) {
-        let Some(link) = &mut self.links[conn.index()] else {
+        let Some(link) = self.link(conn) else {
             let event = Event::Sent { buffer, result: Err(io::ErrorKind::NotConnected.into()) };
             return self.ready.push(Completion { conn, event });
         };
@@ -191,7 +191,7 @@ impl Uring {
     }
 
     pub(super) fn recv(&mut self, conn: Conn, buffer: Vec<u8>) {
-        let Some(link) = &mut self.links[conn.index()] else {
+        let Some(link) = self.link(conn) else {
             let event = Event::Received { buffer, result: Err(io::ErrorKind::NotConnected.into()) };
             return self.ready.push(Completion { conn, event });
         };
@@ -203,9 +203,14 @@ impl Uring {
         unsafe { self.push(entry) };
     }
 
+    /// The connection, unless the system refused it a socket.
+    fn link(&mut self, conn: Conn) -> Option<&mut Link> {
+        self.links.get_mut(conn.index())?.as_mut().filter(|link| link.conn == conn)
+    }
+
     /// Asks for the end of each operation. Which of the two wins is not known before both have completed.
     pub(super) fn cancel(&mut self, conn: Conn) {
-        let Some(link) = &mut self.links[conn.index()] else {
+        let Some(link) = self.link(conn) else {
             return;
         };
         link.is_cancelled = true;
@@ -222,7 +227,7 @@ impl Uring {
 
     /// Closes the socket, by the drop of the link: nothing is in flight there.
     pub(super) fn close(&mut self, conn: Conn) {
-        if let Some(link) = self.links[conn.index()].take() {
+        if let Some(link) = self.links.get_mut(conn.index()).and_then(Option::take) {
             debug_assert!(link.in_flight() == [None; 3], "the contract looks after that");
         }
     }
@@ -362,9 +367,8 @@ impl Uring {
     }
 
     fn complete(&mut self, kind: u8, conn: Conn, result: i32) -> io::Result<()> {
-        let link = self.links.get_mut(conn.index()).and_then(Option::as_mut).filter(|link| link.conn == conn);
         let unasked = || io::Error::other("the kernel completed what was not asked for");
-        let link = link.ok_or_else(unasked)?;
+        let link = self.link(conn).ok_or_else(unasked)?;
         // A kernel's worker that was cancelled at work says so, and so may a signal; only the first is the end.
         let again = result == -libc::EINTR && !link.is_cancelled;
         let moved = match usize::try_from(result) {
