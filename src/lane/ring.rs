@@ -380,7 +380,12 @@ impl Drop for Pass<'_> {
 
 #[inline]
 fn write_frame(frame: &mut [u8], len: u64, kind: u32) {
-    frame[..FRAME_LEN].copy_from_slice(&(u64::from(as_word(len)) | u64::from(kind) << 32).to_le_bytes());
+    debug_assert!(
+        u32::try_from(len).is_ok(),
+        "a record is at most a quarter of a ring of at most 4 GiB, or the rest of it"
+    );
+    // Length and kind in one store.
+    frame[..FRAME_LEN].copy_from_slice(&(len | u64::from(kind) << 32).to_le_bytes());
 }
 
 fn word(bytes: &[u8]) -> u32 {
@@ -391,13 +396,6 @@ fn word(bytes: &[u8]) -> u32 {
 #[inline]
 fn as_size(value: u64) -> usize {
     value as usize
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a record is at most a quarter of a ring of at most 4 GiB")]
-#[inline]
-fn as_word(value: u64) -> u32 {
-    debug_assert!(u32::try_from(value).is_ok());
-    value as u32
 }
 
 #[cfg(test)]

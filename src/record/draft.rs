@@ -445,7 +445,5 @@ pub(super) const fn mark(flag: u8) -> u64 {
 
 /// Not a flag of the record: the draft has something to write at the end.
 pub(super) const TAIL: u8 = 0x80;
-/// Bytes of a status without a text.
-pub(super) const STATUS_ALONE_LEN: usize = 4;
 pub(super) const STATUS_OK: u8 = 1; // STATUS_CODE_OK
 pub(super) const STATUS_ERROR: u8 = 2; // STATUS_CODE_ERROR

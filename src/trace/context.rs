@@ -37,8 +37,8 @@ impl SpanContext {
 
     /// What a record gets at the span's end.
     #[inline(always)]
-    pub(super) fn finish(&self, end: Stamp, len: usize) -> Finish {
-        Finish { trace: (self.trace_high, self.trace_low), span: self.span_id, end, len }
+    pub(super) fn finish(&self, end: Stamp) -> Finish {
+        Finish { trace: (self.trace_high, self.trace_low), span: self.span_id, end }
     }
 
     #[inline]

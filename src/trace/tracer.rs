@@ -197,7 +197,7 @@ impl Tracer {
     fn seed(&self, local: &mut Local, parent: Option<&SpanContext>, wanted: bool) -> Seed {
         let (high, low, id) = self.ids(&mut local.random, parent);
         let block = if wanted { local.lane.take() } else { None };
-        local.lane.own_teller(&self.core).count(self.tally(wanted, block.is_some()));
+        local.lane.teller(&self.core).count(self.tally(wanted, block.is_some()));
         (high, low, id, block)
     }
 

@@ -100,8 +100,6 @@ const MUTANTS: &[Mutant] = &[
         ["end + padding + need > free_to", "end + need > free_to"]),
     mutant("reclaim", "limit is behind what is not read", RING, ONLY,
         ["round_end.min(free_to)", "round_end"]),
-    mutant("reclaim", "limit is behind the end of the memory", RING, ONLY,
-        ["round_end.min(free_to)", "free_to"]),
     mutant("reclaim", "padding is not stepped over", RING, ONLY,
         ["self.lease.end.set(start);", ""]),
     mutant("reclaim", "record runs over the end", RING, ONLY,
