@@ -3,7 +3,7 @@
 use super::{
     limits::SpanLimits,
     value::{self, Key, Value, key_value},
-    wire::{Full, Out, copy_short, field_at, varint_len},
+    wire::{Full, Out, SHORT, byte, copy_short, field_at, varint_len},
 };
 
 /// What became of an attribute.
@@ -288,16 +288,6 @@ fn append_short(
     *head = [value::VALUE, byte(value_len)];
     value.write(rest);
     Some(end)
-}
-
-/// Contents up to here have lengths of one byte.
-const SHORT: usize = 127;
-
-#[expect(clippy::cast_possible_truncation, reason = "callers pass what fits seven bits")]
-#[inline]
-fn byte(value: usize) -> u8 {
-    debug_assert!(value <= SHORT);
-    value as u8
 }
 
 /// The whole field of the attribute `key`, if the collection has it.

@@ -10,7 +10,7 @@ use super::{
     limits::SpanLimits,
     value::{Key, Value},
     view::{EVENTS, FAILED, ROOT, TRIMMED},
-    wire::{Full, Out, copy_short, field_at},
+    wire::{Full, Out, SHORT, byte, copy_short, field_at},
 };
 
 /// What an open span knows besides the bytes in its block. All methods leave it unchanged when they report [`Full`].
@@ -124,12 +124,12 @@ impl Draft {
         self.links_dropped = 0;
     }
 
-    /// Writes a name of ordinary length; false leaves a longer one to [`Draft::rename`].
+    /// Writes a name of ordinary length; false leaves an empty or longer one to [`Draft::rename`].
     #[inline]
     #[must_use]
     pub fn name_short(&mut self, image: &mut [u8], name: &str) -> bool {
         // trace/v1/trace.proto: Span.name = 5
-        short_name(room(image), self.len, name).map(|len| self.len = len).is_some()
+        short_name(image, self.len, name).map(|len| self.len = len).is_some()
     }
 
     /// Writes the trace state. trace/v1/trace.proto: Span.trace_state = 3
@@ -403,14 +403,18 @@ where
     Ok(collection.dropped)
 }
 
-/// Writes a name with a length of one byte; `None` leaves it to the general case.
-#[inline]
-fn short_name(room: &mut [u8], len: usize, name: &str) -> Option<usize> {
-    let length = u8::try_from(name.len()).ok().filter(|&length| length < 0x80)?;
-    let (head, target) = room.get_mut(len..len + 2 + name.len())?.split_first_chunk_mut::<2>()?;
-    *head = [NAME, length];
-    copy_short(target, name.as_bytes());
-    Some(len + 2 + name.len())
+/// Writes a name with a length of one byte, and leaves the reserve; `None` leaves it to the general case.
+#[inline(always)]
+fn short_name(image: &mut [u8], len: usize, name: &str) -> Option<usize> {
+    // Zero wraps around, and is no length of a name.
+    if name.len().wrapping_sub(1) >= SHORT {
+        return None;
+    }
+    let end = len + 2 + name.len();
+    let (head, rest) = image.get_mut(len..end + RESERVE)?.split_first_chunk_mut::<2>()?;
+    *head = [NAME, byte(name.len())];
+    copy_short(&mut rest[..name.len()], name.as_bytes());
+    Some(end)
 }
 
 /// As much of a name or a text as a record keeps, cut at a character.

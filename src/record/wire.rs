@@ -150,27 +150,41 @@ pub(super) fn field_at(bytes: &[u8], at: usize) -> Option<Field> {
 /// Wire type of length-delimited fields.
 const LEN: u8 = 2;
 
+/// Contents up to here have lengths of one byte.
+pub(super) const SHORT: usize = 127;
+
+#[expect(clippy::cast_possible_truncation, reason = "callers pass what fits seven bits")]
+#[inline]
+pub(super) fn byte(value: usize) -> u8 {
+    debug_assert!(value <= SHORT);
+    value as u8
+}
+
 /// Copies `source` over the equally long `target`: for the short lengths of keys and values a few moves, no call.
 #[inline(always)]
 pub(super) fn copy_short(target: &mut [u8], source: &[u8]) {
     debug_assert_eq!(target.len(), source.len());
-    match source.len() {
-        16..=32 => copy_ends::<16>(target, source),
-        8..=15 => copy_ends::<8>(target, source),
-        4..=7 => copy_ends::<4>(target, source),
-        0 => {}
-        1..=3 => copy_ends::<1>(target, source),
-        _ => target.copy_from_slice(source),
+    let len = source.len();
+    if len >= 8 {
+        if len <= 16 {
+            copy_ends::<8>(target, source);
+        } else if len <= 32 {
+            copy_ends::<16>(target, source);
+        } else {
+            target.copy_from_slice(source);
+        }
+    } else if len >= 4 {
+        copy_ends::<4>(target, source);
+    } else if len > 0 {
+        // Three at most, so the one in the middle is all that may be left.
+        target[len / 2] = source[len / 2];
+        copy_ends::<1>(target, source);
     }
 }
 
-/// Copies the first and the last `N` bytes, which overlap where the length is below twice `N`; for lengths of up to three
-/// with `N` = 1 the middle byte comes as well.
+/// Copies the first and the last `N` bytes, which overlap where the length is below twice `N`.
 #[inline(always)]
 fn copy_ends<const N: usize>(target: &mut [u8], source: &[u8]) {
-    if N == 1 && source.len() == 3 {
-        target[1] = source[1];
-    }
     if let (Some(from), Some(to)) = (source.first_chunk::<N>(), target.first_chunk_mut::<N>()) {
         *to = *from;
     }
