@@ -7,10 +7,10 @@ use super::{
     attributes::{Attributes, Landed, Place, Short},
     finish::count_field,
     flags,
-    limits::SpanLimits,
+    limits::{ShortLimits, SpanLimits},
     value::{Key, Value},
     view::{EVENTS, FAILED, ROOT, TRIMMED},
-    wire::{Full, Out, SHORT, byte, copy_short, field_at},
+    wire::{COPY_MAX, Full, Out, byte, copy_short, field_at},
 };
 
 /// What an open span knows besides the bytes in its block. All methods leave it unchanged when they report [`Full`].
@@ -162,9 +162,11 @@ impl Draft {
 
     /// Sets an attribute that is certainly new and short; false leaves every other case to [`Draft::attribute`].
     #[inline(always)]
-    pub fn short_attribute(&mut self, image: &mut [u8], limits: &SpanLimits, key: Key<'_>, value: impl Short) -> bool {
-        let place = Self::attribute_place(limits);
-        self.attributes.add_short(room(image), &mut self.len, place, limits, key, value)
+    pub fn short_attribute(&mut self, image: &mut [u8], limits: ShortLimits, key: Key<'_>, value: impl Short) -> bool {
+        let Some((room, _)) = image.split_last_chunk_mut::<RESERVE>() else {
+            return false;
+        };
+        self.attributes.add_short(room, &mut self.len, ATTRIBUTES, limits, key, value)
     }
 
     /// Counts an attribute that no block is large enough for.
@@ -407,7 +409,7 @@ where
 #[inline(always)]
 fn short_name(image: &mut [u8], len: usize, name: &str) -> Option<usize> {
     // Zero wraps around, and is no length of a name.
-    if name.len().wrapping_sub(1) >= SHORT {
+    if name.len().wrapping_sub(1) >= COPY_MAX {
         return None;
     }
     let end = len + 2 + name.len();

@@ -4,7 +4,7 @@ use super::{context::SpanContext, ids::IdSource, scope::ScopeTable};
 use crate::{
     clock::Clock,
     lane::{Block, Lanes},
-    record::{Draft, SpanLimits},
+    record::{Draft, ShortLimits, SpanLimits},
     sync::{AtomicU32, Ordering::Relaxed},
 };
 
@@ -32,6 +32,7 @@ pub enum Sampling {
 pub struct Recorder {
     pub(super) clock: Clock,
     pub(super) limits: SpanLimits,
+    pub(super) short_limits: ShortLimits,
     pub(super) sampling: Sampling,
     pub(super) ids: Option<Box<dyn IdSource>>,
     pub(super) scopes: ScopeTable,
@@ -69,7 +70,16 @@ impl Recorder {
             (None, Sampling::ParentBased) => AS_PARENT,
             _ => OTHERWISE,
         };
-        Self { clock, limits, sampling, ids, scopes: ScopeTable::default(), starts: AtomicU32::new(starts) }
+        let short_limits = ShortLimits::of(&limits);
+        Self {
+            clock,
+            limits,
+            short_limits,
+            sampling,
+            ids,
+            scopes: ScopeTable::default(),
+            starts: AtomicU32::new(starts),
+        }
     }
 
     /// The scopes that tracers were made for.

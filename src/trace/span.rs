@@ -94,16 +94,24 @@ impl Span {
     fn set_short<'a, V: Short + Into<Value<'a>>>(&mut self, name: &str, hash: u32, value: V) {
         if let Some(block) = &mut self.block {
             let (draft, image, owner) = block.open();
-            if draft.short_attribute(image, &owner.limits, Key::from_parts(name, hash), value) {
+            if draft.short_attribute(image, owner.short_limits, Key::from_parts(name, hash), value) {
                 return;
             }
-        } else if self.generation == 0 {
-            return;
         }
-        self.set_any(name, hash, value.into());
+        self.set_long(name, hash, value);
+    }
+
+    /// Hands on in registers what came in registers, so that the common case above saves none of them.
+    #[cold]
+    #[inline(never)]
+    fn set_long<'a, V: Short + Into<Value<'a>>>(&mut self, name: &str, hash: u32, value: V) {
+        if self.generation != 0 {
+            self.set_any(name, hash, value.into());
+        }
     }
 
     #[cold]
+    #[inline(never)]
     fn set_any(&mut self, name: &str, hash: u32, value: Value<'_>) {
         let key = Key::from_parts(name, hash);
         match self.write(|draft, image, limits| draft.attribute(image, limits, key, value)) {
