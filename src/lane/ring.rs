@@ -237,15 +237,15 @@ impl Ring {
         held
     }
 
-    /// Makes room for `need` bytes behind `end`, where the limit of the last look does not let them pass; false when the
-    /// ring is full, or too small for them. The lease holder's own way to the reader's head, and so seldom walked: once in
+    /// Makes room for `need` bytes behind `end`, where the limit of the last look does not let them pass: where they
+    /// begin, or `None` when the ring is full, or too small for them. The lease holder's own way to the reader's head, and so seldom walked: once in
     /// the time that the reader takes for a ring, and at the end of the memory.
     ///
     /// A record that does not fit before the end of the memory goes behind it. The padding is written here: should the claim
     /// be given up, it stays, and the next one begins behind it.
     #[cold]
     #[inline(never)]
-    fn extend(&self, end: u64, need: u64) -> bool {
+    fn extend(&self, end: u64, need: u64) -> Option<u64> {
         let capacity = self.capacity();
         // ORDERING: [reclaim] Acquire. The reader is done with the bytes below this head. An older head shows less room than
         // there is: the span is refused, never a record written over.
@@ -253,7 +253,7 @@ impl Ring {
         let rest = capacity - (end & (capacity - 1));
         let padding = if need > rest { rest } else { 0 };
         if need > capacity / 4 || end + padding + need > free_to {
-            return false;
+            return None;
         }
         let start = end + padding;
         if padding > 0 {
@@ -265,7 +265,7 @@ impl Ring {
         // The end of this round of the memory.
         let round_end = (start | (capacity - 1)) + 1;
         self.lease.limit.set(round_end.min(free_to));
-        true
+        Some(start)
     }
 
     #[inline]
@@ -303,11 +303,8 @@ impl<'a> Lease<'a> {
         let cells = &self.ring.lease;
         let need = ((FRAME_LEN + len + ALIGN - 1) & !(ALIGN - 1)) as u64;
         let end = cells.end.load();
-        if end + need <= cells.limit.load() || self.ring.extend(end, need) {
-            Some(Claim { lease: self, need })
-        } else {
-            None
-        }
+        let at = if end + need <= cells.limit.load() { end } else { self.ring.extend(end, need)? };
+        Some(Claim { lease: self, at, need })
     }
 }
 
@@ -323,6 +320,8 @@ impl Drop for Lease<'_> {
 #[derive(Debug)]
 pub struct Claim<'a> {
     lease: Lease<'a>,
+    /// Where they begin.
+    at: u64,
     /// Bytes of frame and record, rounded up.
     need: u64,
 }
@@ -333,24 +332,24 @@ impl Claim<'_> {
     /// `fill` is given the record's bytes, rounded up to a multiple of eight.
     #[inline(always)]
     pub fn publish(self, fill: impl FnOnce(&mut [u8])) {
-        let ring = self.lease.ring;
-        let at = ring.lease.end.load();
+        let Self { lease, at, need } = self;
+        let ring = lease.ring;
+        ring.region.prefetch(ring.place(at + need + PREFETCH_AHEAD), as_size(need));
         // SAFETY: `claim` found room for the record between the tail and the head's next round, and before the end of the
         // memory; we hold the lease.
         unsafe {
-            ring.region.fill(ring.place(at), as_size(self.need), |bytes| {
+            ring.region.fill(ring.place(at), as_size(need), |bytes| {
                 let (frame, record) = bytes.split_at_mut(FRAME_LEN);
-                write_frame(frame, self.need, RECORD);
+                write_frame(frame, need, RECORD);
                 fill(record);
             });
         }
-        let end = at + self.need;
+        let end = at + need;
         // ORDERING: [publish] Release. The bytes were filled above; a reader that sees this tail sees them all. One that
         // sees the older tail finds a record fewer, never half a record.
         ring.tail.store(end, Release);
         ring.lease.end.set(end);
-        ring.region.prefetch(ring.place(end + PREFETCH_AHEAD), as_size(self.need));
-        drop(self.lease);
+        drop(lease);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     limits::{ShortLimits, SpanLimits},
     value::{self, Key, Value, key_value},
-    wire::{COPY_MAX, Full, Out, SHORT, byte, copy_short, field_at, varint_len},
+    wire::{COPY_MAX, Full, Out, SHORT, byte, copy_short, field_at, low_seven, varint_len},
 };
 
 /// What became of an attribute.
@@ -230,13 +230,26 @@ impl Short for i64 {
     #[inline(always)]
     fn write(self, value: &mut [u8], len: usize) {
         value[0] = value::INT;
-        let mut left = self.cast_unsigned();
-        for place in &mut value[1..len - 1] {
-            *place = byte((left & 0x7F) as usize) | 0x80;
-            left >>= 7;
+        let number = self.cast_unsigned();
+        match len {
+            2 => value[1] = low_seven(number),
+            3 => value[1..3].copy_from_slice(&[low_seven(number) | 0x80, low_seven(number >> 7)]),
+            _ => write_varint(number, &mut value[1..len]),
         }
-        value[len - 1] = byte((left & 0x7F) as usize);
     }
+}
+
+/// Writes `number` into exactly `bytes`.
+#[inline(never)]
+fn write_varint(mut number: u64, bytes: &mut [u8]) {
+    let Some((last, places)) = bytes.split_last_mut() else {
+        return;
+    };
+    for place in places {
+        *place = low_seven(number) | 0x80;
+        number >>= 7;
+    }
+    *last = low_seven(number);
 }
 
 impl Short for bool {

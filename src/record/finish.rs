@@ -6,7 +6,7 @@ use super::{
         ATTRIBUTES_DROPPED, Draft, EVENTS_DROPPED, FIXED_LEN, HEAD_LEN, LINKS_DROPPED, RESERVE, STATUS, STATUS_ERROR,
         STATUS_OK, Said, TAIL, mark,
     },
-    wire::{Full, Out},
+    wire::{Full, Out, copy_ends, copy_last},
 };
 
 /// What is known only when a span ends.
@@ -112,19 +112,17 @@ pub(super) fn count_field(out: &mut Out<'_>, tag: u8, count: u32) -> Result<(), 
     out.varint(u64::from(count))
 }
 
-/// Copies `source` over the equally long `target`, but for the fixed bytes: thirty-two bytes at a time, for the lengths of
-/// records faster than a call. The last of them begin before their turn, so that no remainder is left, and may cover fixed
-/// bytes that way.
+/// Copies `source` over the equally long `target`, but for the fixed bytes: for the lengths of most records in a few moves,
+/// without a loop, which the compiler would make a call. Where little lies behind the fixed bytes, some of them are copied too.
 #[inline(always)]
 fn copy_behind_fixed(target: &mut [u8], source: &[u8]) {
-    const STEP: usize = 32;
     debug_assert_eq!(target.len(), source.len());
-    let steps = target[FIXED_LEN..].chunks_exact_mut(STEP).zip(source[FIXED_LEN..].chunks_exact(STEP));
-    for (target, source) in steps {
-        target.copy_from_slice(source);
-    }
-    if let (Some(target), Some(source)) = (target.last_chunk_mut::<STEP>(), source.last_chunk::<STEP>()) {
-        *target = *source;
+    match target.len() - FIXED_LEN {
+        0..=32 => copy_last::<32>(target, source),
+        33..=64 => copy_last::<64>(target, source),
+        65..=128 => copy_ends::<64>(&mut target[FIXED_LEN..], &source[FIXED_LEN..]),
+        129..=256 => copy_ends::<128>(&mut target[FIXED_LEN..], &source[FIXED_LEN..]),
+        _ => target[FIXED_LEN..].copy_from_slice(&source[FIXED_LEN..]),
     }
 }
 

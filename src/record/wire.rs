@@ -101,7 +101,7 @@ impl<'a> Out<'a> {
 }
 
 #[inline]
-fn low_seven(value: u64) -> u8 {
+pub(super) fn low_seven(value: u64) -> u8 {
     (value & 0x7F) as u8
 }
 
@@ -189,10 +189,16 @@ pub(super) fn copy_short(target: &mut [u8], source: &[u8]) {
 
 /// Copies the first and the last `N` bytes, which overlap where the length is below twice `N`.
 #[inline(always)]
-fn copy_ends<const N: usize>(target: &mut [u8], source: &[u8]) {
+pub(super) fn copy_ends<const N: usize>(target: &mut [u8], source: &[u8]) {
     if let (Some(from), Some(to)) = (source.first_chunk::<N>(), target.first_chunk_mut::<N>()) {
         *to = *from;
     }
+    copy_last::<N>(target, source);
+}
+
+/// Copies the last `N` bytes.
+#[inline(always)]
+pub(super) fn copy_last<const N: usize>(target: &mut [u8], source: &[u8]) {
     if let (Some(from), Some(to)) = (source.last_chunk::<N>(), target.last_chunk_mut::<N>()) {
         *to = *from;
     }
