@@ -121,7 +121,10 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     pub fn offer(&self, lanes: &Lanes<Owner, Draft>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
         // The thread may have moved.
         self.ring_uses.set(0);
-        let hint = cpu::hint();
+        self.offer_at(cpu::hint(), lanes, len, fill)
+    }
+
+    fn offer_at(&self, hint: usize, lanes: &Lanes<Owner, Draft>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
         let tail = lanes.ring(hint).tail();
         let mut drought = self.drought.get();
         let is_drought = drought.spans > 0 && drought.tail == tail;
@@ -229,5 +232,78 @@ impl<Owner, Draft: Copy + Default> Default for Local<Owner, Draft> {
 impl<Owner, Draft: Copy + Default> Drop for Local<Owner, Draft> {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::Shape;
+
+    const LEN: usize = 56;
+
+    fn full_lanes() -> (Arc<Lanes<()>>, Local<()>) {
+        let shape = Shape { lanes: 4, ring_bytes: 4096, arena_bytes: 64 << 10, spill_bytes: 0, seats: 1 };
+        let lanes = Lanes::new(shape, ()).unwrap();
+        let mut local = Local::new();
+        local.bind(&lanes);
+        while offer(&local, &lanes) != Offer::Full {}
+        (lanes, local)
+    }
+
+    fn offer(local: &Local<()>, lanes: &Lanes<()>) -> Offer {
+        local.offer_at(0, lanes, LEN, |_| ())
+    }
+
+    fn empty(lanes: &Lanes<()>, hint: usize) {
+        // SAFETY: the test has one thread.
+        let count = unsafe { lanes.ring(hint).read(u64::MAX, &mut |_: &[u8]| true) };
+        assert_eq!(count, 64);
+    }
+
+    #[test]
+    fn thread_that_found_all_full_tries_its_own_ring_alone_for_a_while() {
+        let (lanes, local) = full_lanes();
+        empty(&lanes, 1);
+        for _ in 0..DROUGHT_SPANS {
+            assert_eq!(offer(&local, &lanes), Offer::Full);
+        }
+        assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 2 });
+    }
+
+    #[test]
+    fn drought_ends_when_the_own_ring_takes_a_span() {
+        let (lanes, local) = full_lanes();
+        empty(&lanes, 0);
+        for _ in 0..64 {
+            assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 1 });
+        }
+        empty(&lanes, 1);
+        assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 2 });
+    }
+
+    #[test]
+    fn drought_ends_when_another_thread_got_into_the_ring() {
+        let (lanes, local) = full_lanes();
+        empty(&lanes, 0);
+        for _ in 0..64 {
+            assert_eq!(lanes.offer(0, LEN, |_| ()), Offer::Queued { tries: 1 });
+        }
+        empty(&lanes, 1);
+        assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 2 });
+    }
+
+    #[test]
+    fn home_ends_with_the_engine_that_is_served() {
+        let (first, mut local) = full_lanes();
+        let (second, _) = full_lanes();
+        let is_of_first = |ring: &Ring| (0..4).any(|hint| ptr::eq(ring, first.ring(hint)));
+        assert!(local.at_home(&first).is_some_and(|home| is_of_first(home.ring())));
+        assert!(local.at_home(&second).is_none());
+        local.bind(&second);
+        assert!(local.at_home(&first).is_none());
+        assert!(local.at_home(&second).is_some_and(|home| !is_of_first(home.ring())));
+        local.release();
+        assert!(local.at_home(&second).is_none());
     }
 }

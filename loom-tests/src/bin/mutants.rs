@@ -85,7 +85,7 @@ const MUTANTS: &[Mutant] = &[
     mutant("publish", "reader's load of the tail is Relaxed", RING, ONLY,
         ["let tail = self.tail.load(Acquire)", "let tail = self.tail.load(Relaxed)"]),
     mutant("publish", "tail moves before the record is filled", RING, ONLY,
-        ["let at = ring.lease.end.load();", "let at = ring.lease.end.load(); ring.tail.store(at + self.need, Release);"]),
+        ["let ring = lease.ring;", "let ring = lease.ring; ring.tail.store(at + need, Release);"]),
     mutant("reclaim", "store of the head is Relaxed", RING, ONLY,
         ["head.store(self.at, Release)", "head.store(self.at, Relaxed)"]),
     mutant("reclaim", "writer's load of the head is Relaxed", RING, ONLY,
