@@ -21,10 +21,10 @@ use crossbeam_utils::CachePadded;
 
 pub use block::Block;
 pub use combined::{Combined, Hold, Left};
-pub use local::Local;
+pub use local::{Home, Local};
 pub use pool::{Class, Pool, UNIT};
 pub use ring::{Claim, Lease, Ring, Shut, Visit};
-pub use seats::{SeatId, Seats, Tally};
+pub use seats::{Seat, SeatId, Seats, Tally};
 pub use spill::{Spill, SpillRefusal};
 pub use stack::Stack;
 
@@ -151,30 +151,30 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     }
 
     /// Offers a finished record of `len` bytes to the ring of `hint`, and to its siblings if that is held or full. Never waits.
-    #[inline(always)]
     pub fn offer(&self, hint: usize, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
-        let first = self.ring(hint).enter().ok().and_then(|lease| lease.claim(len));
-        let (claim, tries) = match first {
-            Some(claim) => (claim, 1),
-            None => match self.claim_elsewhere(hint, len) {
-                Ok(found) => found,
-                Err(refusal) => return refusal,
-            },
-        };
-        claim.publish(fill);
-        Offer::Queued { tries }
+        self.offer_within(LANES_MAX, hint, len, fill)
     }
 
-    /// Tries the first choice again (it says why it refused) and then its siblings: on until three were held or eight full.
-    #[cold]
-    fn claim_elsewhere(&self, hint: usize, len: usize) -> Result<(Claim<'_>, usize), Offer> {
+    /// [`Lanes::offer`] to the first `rings_max` rings at most.
+    fn offer_within(&self, rings_max: usize, hint: usize, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
+        match self.claim(rings_max, hint, len) {
+            Ok((claim, tries)) => {
+                claim.publish(fill);
+                Offer::Queued { tries }
+            }
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Room in the ring of `hint`, or in one of its siblings: on until three were held or eight full.
+    fn claim(&self, rings_max: usize, hint: usize, len: usize) -> Result<(Claim<'_>, usize), Offer> {
         let (mut held, mut full) = (0, 0);
-        for tries in 1..=self.rings.len().max(HELD_MAX) {
+        for tries in 1..=self.rings.len().max(HELD_MAX).min(rings_max) {
             let ring = self.ring(hint + tries - 1);
             match ring.enter() {
-                Ok(_) if len > ring.record_len_max() => return Err(Offer::Busy),
                 Ok(lease) => match lease.claim(len) {
                     Some(claim) => return Ok((claim, tries)),
+                    None if len > ring.record_len_max() => return Err(Offer::Busy),
                     None => full += 1,
                 },
                 Err(Shut::Held) => held += 1,
