@@ -136,7 +136,14 @@ impl Config {
             return Err(ConfigError::new("memory_budget", budget, remedy));
         }
         let seats = (budget / 16 / Seats::SEAT_BYTES).min(SEATS_MAX);
-        let rest = budget - ring_bytes * lanes - seats * (Seats::SEAT_BYTES + LINK_BYTES);
+        let requests = self.export.as_ref().map_or(0, |export| export.requests_bytes(budget));
+        let taken = ring_bytes * lanes + seats * (Seats::SEAT_BYTES + LINK_BYTES) + requests;
+        let Some(rest) = budget.checked_sub(taken).filter(|rest| *rest >= budget / 8) else {
+            let remedy = format!(
+                "requests on their way need {requests} bytes of it, and at most three eighths are for them: give more, or lower export.connections_max"
+            );
+            return Err(ConfigError::new("memory_budget", budget, remedy));
+        };
         let arena_bytes = rest / (UNIT + LINK_BYTES) * UNIT;
         Ok(Shape { lanes, ring_bytes, arena_bytes, spill_bytes: arena_bytes / 4, seats })
     }
@@ -196,6 +203,21 @@ mod tests {
                 assert!(shape.arena_bytes >= budget / 4);
             }
         }
+    }
+
+    #[test]
+    fn requests_on_their_way_are_inside_the_budget() {
+        for budget in [4 << 20, 32 << 20, 1 << 30] {
+            let config = Config { memory_budget: budget, export: Some(Export::default()), ..Config::default() };
+            let shape = config.shape().unwrap();
+            let requests = Export::default().requests_bytes(budget);
+            let lanes = shape.lanes * shape.ring_bytes + shape.arena_bytes;
+            assert!(lanes + requests <= budget, "{lanes} and {requests} of {budget}");
+        }
+        let config = Config { memory_budget: 1 << 20, export: Some(Export::default()), ..Config::default() };
+        let error = config.shape().unwrap_err();
+        assert_eq!(error.field(), "memory_budget");
+        assert!(error.to_string().contains("export.connections_max"), "{error}");
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub struct Export {
     pub connections_max: usize,
     /// Spans of one request. 512.
     pub batch_spans_max: usize,
-    /// Bytes of one request before compression. 1 MiB; what a collector calls too large is split, and the limit learnt.
+    /// Bytes of one request before compression, at least 96 KiB. 1 MiB, and less where the `memory_budget` wants it: all requests
+    /// on their way take an eighth of it. What a collector calls too large is split, and the limit learnt.
     pub request_bytes_max: usize,
     /// How long a span may wait for others to share a request with. 5 s.
     pub schedule_delay: Duration,
@@ -60,6 +61,27 @@ impl Export {
         Self { endpoint: format!("{base}{slash}v1/traces"), ..Self::default() }
     }
 }
+
+impl Export {
+    /// Bytes that a request may have, so that all requests on their way take no more than an eighth of the budget, or just
+    /// what the largest span needs.
+    pub(super) fn request_bytes(&self, budget: usize) -> usize {
+        self.request_bytes_max.min((budget / 8 / self.requests_max()).max(REQUEST_BYTES_MIN))
+    }
+
+    /// Bytes of all requests on their way.
+    pub(super) fn requests_bytes(&self, budget: usize) -> usize {
+        self.request_bytes(budget).saturating_mul(self.requests_max())
+    }
+
+    /// One for each connection, one that is ready, one that is being written or compressed, and the open batch.
+    fn requests_max(&self) -> usize {
+        self.connections_max.saturating_add(3)
+    }
+}
+
+/// Least bytes of a request: the largest span that a block holds, a resource and a scope.
+pub(super) const REQUEST_BYTES_MIN: usize = 96 << 10;
 
 impl Default for Export {
     fn default() -> Self {

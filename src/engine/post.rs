@@ -21,6 +21,7 @@ use super::{
 use crate::{
     sync::{AtomicBool, Ordering::Relaxed, thread, ticks},
     trace::Core,
+    transport::driver::DriverChoice,
 };
 
 /// What a worker works with. Each process has one.
@@ -221,6 +222,14 @@ impl Post {
     pub(super) fn say(&self, topic: Topic, text: &str) {
         let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = catch_unwind(AssertUnwindSafe(|| reporter.say(topic, text)));
+    }
+
+    /// The driver to open. io_uring serves one thread for ever, and a program that polls may do so from any.
+    pub(super) fn driver(&self) -> DriverChoice {
+        match (self.choice, self.plan.driver) {
+            (WorkerChoice::Polled, DriverChoice::Auto) => DriverChoice::Poll,
+            (_, choice) => choice,
+        }
     }
 
     /// Where the random numbers of a worker start.

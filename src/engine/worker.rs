@@ -104,7 +104,7 @@ impl Worker {
     /// A worker in place of none; why not, if there cannot be one.
     pub(super) fn start(post: &Post) -> Result<Self, String> {
         let plan = &post.plan;
-        let (driver, report) = Driver::open(plan.driver).map_err(|error| format!("no driver: {error}"))?;
+        let (driver, report) = Driver::open(post.driver()).map_err(|error| format!("no driver: {error}"))?;
         let reader = post.core.reader().ok_or("another drain has the lanes")?;
         let exporter = plan.exporter(driver.waker(), post.seed());
         post.control.set_waker(driver.waker());

@@ -1,5 +1,6 @@
 //! Who owns the bytes now: open spans in blocks, finished ones in rings or on the spill stack, until the reader has them.
 
+mod alarm;
 mod block;
 mod combined;
 mod local;
@@ -19,6 +20,7 @@ use std::{
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 
+pub use alarm::{Alarm, Call};
 pub use block::Block;
 pub use combined::{Combined, Hold, Left};
 pub use local::{Home, Local};
@@ -81,6 +83,7 @@ pub struct Lanes<Owner, Draft = ()> {
     /// Spans that were started while another thread was settling these lanes. Written by their threads.
     unsettled: Counter,
     fork: ForkWord,
+    alarm: CachePadded<Alarm>,
     /// The way back to the `Arc`, whose count the blocks hold.
     itself: Weak<Self>,
     /// What the user of a block keeps in it is of this type.
@@ -137,6 +140,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
             home: AtomicU32::new(fork.settle()),
             unsettled: Counter::new(),
             fork,
+            alarm: CachePadded::default(),
             itself: Weak::clone(itself),
             draft: PhantomData,
             owner,
@@ -312,6 +316,12 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         Some(Reader { lanes: Arc::clone(self), generation, first: 0 })
     }
 
+    /// What wakes the reader.
+    #[must_use]
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
     /// Spans that a reader has taken out.
     #[must_use]
     pub fn taken(&self) -> u64 {
@@ -376,6 +386,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         self.has_reader.store(false, Relaxed);
         // ORDERING: [settle] Release. Who reads this generation sees everything above.
         self.home.store(here, Release);
+        self.alarm.settle();
         true
     }
 }

@@ -17,6 +17,7 @@
 //! | [settle] | `Lanes::settle` | `Lanes::settle` | the lanes as a child process reset them | `settle.rs` |
 //! | [count] | `Counter::add_owned` | `Counter::load` | what the thread had counted before | `counts.rs` |
 //! | [note] | `Combined::leave` | `Combined::release` | a change that waits for the holder of a span | `combine.rs` |
+//! | [alarm] | `Alarm::ring` | `Alarm::sleep` | that a ring is filled | `alarm.rs` |
 //! | [hold] | `Combined::release` | `Combined::leave` | the span, from one holder to the next | `combine.rs` |
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "the labels in brackets are no links")]
