@@ -340,13 +340,10 @@ fn read(url: &str) -> Result<(Place, Option<String>), EndpointFault> {
         _ => return Err(EndpointFault::Scheme),
     };
     let authority = authority_of(rest);
-    if authority.contains('@') {
-        return Err(EndpointFault::UserInfo);
-    }
-    if rest.contains('#') {
+    if rest.contains('#') && !authority.contains('@') {
         return Err(EndpointFault::Fragment);
     }
-    // A password with a slash or question mark of its own moves the end of the authority in front of the `@`.
+    // No host or port has an `@`. It may stand behind the authority too: a password may have a slash of its own.
     let explained = |fault| if rest.contains('@') { EndpointFault::UserInfo } else { fault };
     let (host, port) = Host::with_port(authority).map_err(explained)?;
     let uri: Uri = url.parse().map_err(|_| EndpointFault::Path)?;
