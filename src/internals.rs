@@ -31,7 +31,7 @@ pub mod transport {
         gzip::{Compression, Gzip, UnknownCompression, choose, decompress},
         head::{Coding, RequestHead, UserAgent, connect_head},
         headers::{HeaderError, HeaderFault, Headers},
-        http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Fed, Reply, ReplyError, ReplyReader},
+        http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Progress, Reply, ReplyError, ReplyReader},
         proxy::{Proxy, ProxyError},
         retry::{Backoff, DELAY_MAX, RetryAfter, Verdict, classify},
     };

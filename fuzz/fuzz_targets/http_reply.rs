@@ -1,0 +1,90 @@
+//! Any bytes as a reply, in any pieces: never a panic, the same result as in one piece, and no more kept than is allowed.
+
+#![no_main]
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use spanring::internals::transport::{
+    BODY_BYTES_KEPT, BODY_BYTES_MAX, Reply, ReplyError, ReplyReader, RetryAfter, Verdict, classify,
+};
+
+#[derive(Arbitrary, Debug)]
+struct Case<'a> {
+    is_connect: bool,
+    /// Lengths of the pieces, over and over.
+    cuts: Vec<u8>,
+    /// What stands in front of the rest: without it, few inputs get past the status line.
+    opening: Opening,
+    rest: &'a [u8],
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Opening {
+    Nothing,
+    Status,
+    Sized,
+    Chunked,
+    Interim,
+    Busy,
+}
+
+impl Opening {
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Nothing => b"",
+            Self::Status => b"HTTP/1.1 200 OK\r\n",
+            Self::Sized => b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n",
+            Self::Chunked => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            Self::Interim => b"HTTP/1.1 100 Continue\r\n\r\n",
+            Self::Busy => b"HTTP/1.1 503 Busy\r\nretry-after: ",
+        }
+    }
+}
+
+/// What a stream comes to: a reply and what was used of the stream, or an error.
+type Outcome = Result<(Reply, usize), ReplyError>;
+
+fn read<'a>(is_connect: bool, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
+    let mut reader = if is_connect { ReplyReader::for_connect() } else { ReplyReader::new() };
+    let mut used = 0;
+    for piece in pieces {
+        let fed = reader.feed(piece)?;
+        used += fed.used;
+        assert!(reader.has_begun());
+        if let Some(reply) = fed.reply {
+            assert_eq!(reader.feed(b"x"), Err(ReplyError::Over));
+            return Ok((reply, used));
+        }
+        assert_eq!(fed.used, piece.len(), "all is taken while more is wanted");
+    }
+    reader.end().map(|reply| (reply, used))
+}
+
+fn pieces<'a>(mut bytes: &'a [u8], cuts: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    cuts.iter().chain(&[u8::MAX]).cycle().map_while(move |&cut| {
+        let (piece, rest) = bytes.split_at(usize::from(cut.max(1)).min(bytes.len()));
+        bytes = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+fuzz_target!(|case: Case<'_>| {
+    let bytes = [case.opening.bytes(), case.rest].concat();
+    let whole = Some(bytes.as_slice()).filter(|bytes| !bytes.is_empty());
+    let outcome = read(case.is_connect, whole.into_iter());
+    assert_eq!(read(case.is_connect, pieces(&bytes, &case.cuts)), outcome, "the cuts do not matter");
+    match outcome {
+        Ok((reply, used)) => {
+            assert!(used <= bytes.len());
+            assert!((200..=999).contains(&reply.status));
+            assert!(reply.body.len() <= reply.body_len.min(BODY_BYTES_KEPT));
+            assert!(reply.body_len <= BODY_BYTES_MAX.min(bytes.len()));
+            let is_retried = matches!(classify(&reply), Verdict::Retry { .. });
+            assert_eq!(is_retried, matches!(reply.status, 429 | 502 | 503 | 504));
+            if let Some(RetryAfter::At(seconds)) = reply.retry_after {
+                assert!(seconds < 253_402_300_800, "the year 9999 is the last that a date can say");
+            }
+        }
+        Err(error) => assert!(!error.to_string().contains('\n')),
+    }
+});
