@@ -132,3 +132,44 @@ fn put<const N: usize>(fixed: &mut [u8; FIXED_LEN], at: usize, bytes: [u8; N]) {
 }
 
 const _: () = assert!(RESERVE >= 3 * (1 + 5) + 4, "the reserve holds three counts and a bare status");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Kind, Status};
+
+    #[test]
+    fn reserve_takes_all_that_an_end_can_add() {
+        let mut image = [0; 512];
+        let mut draft = Draft::new(0, Kind::Internal, Stamp::wall(1));
+        draft.status(&mut image, Status::Ok).unwrap();
+        draft.drop_attribute();
+        draft.drop_event();
+        draft.drop_link();
+        draft.attributes.dropped = u32::MAX;
+        draft.events_dropped = u32::MAX;
+        draft.links_dropped = u32::MAX;
+        draft.len = image.len() - RESERVE;
+        let len = draft.seal(&mut image);
+        assert_eq!(len, image.len() - RESERVE + 22);
+        assert_eq!(draft.seal(&mut image), len, "sealed is sealed");
+        let mut record = [0; 512];
+        draft.finish(&image, Finish { trace: (1, 2), span: 3, end: Stamp::wall(2) }, &mut record);
+        assert_eq!(record[FIXED_LEN..len], image[FIXED_LEN..len]);
+    }
+
+    #[test]
+    fn record_of_every_length_has_the_bytes_of_its_image() {
+        let image: Vec<u8> = (0..640).map(|index| (index % 251) as u8).collect();
+        let finish = Finish { trace: (1, 2), span: 3, end: Stamp::wall(2) };
+        for len in (FIXED_LEN..=image.len()).step_by(8) {
+            let mut draft = Draft::new(0, Kind::Internal, Stamp::wall(1));
+            draft.len = len;
+            let mut in_place = image.clone();
+            draft.finish_in_place(finish, &mut in_place);
+            let mut record = vec![0; len];
+            draft.finish(&image, finish, &mut record);
+            assert_eq!(record, in_place[..len], "{len}");
+        }
+    }
+}
