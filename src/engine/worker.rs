@@ -397,8 +397,12 @@ impl Worker {
 
     /// Waits; whether a writer rang, because a ring fills up.
     fn wait(&mut self, post: &Post, until: Option<Moment>) -> bool {
+        let is_asleep = until.is_none_or(|until| until > self.driver.now());
+        if is_asleep && !post.core.alarm().sleep(|| post.core.is_filled()) {
+            return true;
+        }
         let result = self.driver.wait(until, &mut self.completions);
-        let rang = false;
+        let rang = is_asleep && post.core.alarm().wake_up();
         if let Err(error) = result {
             match self.driver.fall_back(&error) {
                 Ok(report) => {

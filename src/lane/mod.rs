@@ -164,6 +164,10 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         match self.claim(rings_max, hint, len) {
             Ok((claim, tries)) => {
                 claim.publish(fill);
+                // Behind the publish, and outside of the lease: a writer comes here whenever its ring passes the mark.
+                if self.ring(hint + tries - 1).is_filled() {
+                    self.alarm.ring();
+                }
                 Offer::Queued { tries }
             }
             Err(refusal) => refusal,
@@ -314,6 +318,12 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         // ORDERING: Relaxed. The caller's own thread settled the lanes, or was created by one that found them settled.
         let generation = self.home.load(Relaxed);
         Some(Reader { lanes: Arc::clone(self), generation, first: 0 })
+    }
+
+    /// Whether a ring is so full that the reader should not sleep.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.rings.iter().any(Ring::is_filled)
     }
 
     /// What wakes the reader.

@@ -176,6 +176,17 @@ impl Ring {
         self.tail.load(Relaxed).saturating_sub(head)
     }
 
+    /// Whether more waits than the reader should sleep over.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.waiting() > self.mark()
+    }
+
+    /// Half of the ring: what comes until a reader that is woken there comes by must fit into the other half.
+    fn mark(&self) -> u64 {
+        self.capacity() / 2
+    }
+
     /// Most bytes that ever waited when the reader came by.
     #[must_use]
     pub fn high_water(&self) -> u64 {
@@ -264,7 +275,8 @@ impl Ring {
         let capacity = self.capacity();
         // ORDERING: [reclaim] Acquire. The reader is done with the bytes below this head. An older head shows less room than
         // there is: the span is refused, never a record written over.
-        let free_to = self.reader.head.load(Acquire) + capacity;
+        let head = self.reader.head.load(Acquire);
+        let free_to = head + capacity;
         let rest = capacity - (end & (capacity - 1));
         let padding = if need > rest { rest } else { 0 };
         if need > capacity / 4 || end + padding + need > free_to {
@@ -279,7 +291,9 @@ impl Ring {
         }
         // The end of this round of the memory.
         let round_end = (start | (capacity - 1)) + 1;
-        self.lease.limit.set(round_end.min(free_to));
+        // Where a writer has to look whether the reader sleeps: at the mark, and beyond it once in a while.
+        let mark = (head + self.mark()).max(start + need + capacity / 16);
+        self.lease.limit.set(round_end.min(free_to).min(mark));
         Some(start)
     }
 
@@ -311,13 +325,20 @@ pub struct Lease<'a> {
 }
 
 impl<'a> Lease<'a> {
-    /// Claims room for a record of `len` bytes; `None` when the ring is full, or too small for it.
+    /// Claims room for a record of `len` bytes, if the last look at the ring left some; else ask [`Lease::claim`].
     #[inline(always)]
+    #[must_use]
+    pub fn claim_at_once(self, len: usize) -> Option<Claim<'a>> {
+        let cells = &self.ring.lease;
+        let (at, need) = (cells.end.load(), need(len));
+        (at + need <= cells.limit.load()).then(|| Claim { lease: self, at, need })
+    }
+
+    /// Claims room for a record of `len` bytes; `None` when the ring is full, or too small for it.
     #[must_use]
     pub fn claim(self, len: usize) -> Option<Claim<'a>> {
         let cells = &self.ring.lease;
-        let need = ((FRAME_LEN + len + ALIGN - 1) & !(ALIGN - 1)) as u64;
-        let end = cells.end.load();
+        let (end, need) = (cells.end.load(), need(len));
         let at = if end + need <= cells.limit.load() { end } else { self.ring.extend(end, need)? };
         Some(Claim { lease: self, at, need })
     }
@@ -366,6 +387,12 @@ impl Claim<'_> {
         ring.lease.end.set(end);
         drop(lease);
     }
+}
+
+/// Bytes of frame and record, rounded up.
+#[inline(always)]
+fn need(len: usize) -> u64 {
+    ((FRAME_LEN + len + ALIGN - 1) & !(ALIGN - 1)) as u64
 }
 
 /// A visit of the reader: gives back what was read, also when the visitor panics.

@@ -400,7 +400,7 @@ fn deliver(
     let Some(home) = local.at_home(block.lanes()) else {
         return Err(block);
     };
-    let Some(claim) = home.ring().enter().ok().and_then(|lease| lease.claim(len)) else {
+    let Some(claim) = home.ring().enter().ok().and_then(|lease| lease.claim_at_once(len)) else {
         return Err(block);
     };
     claim.publish(|record| {

@@ -49,6 +49,7 @@ const fn mutant(
     Mutant { name, model, file, nth, from, to }
 }
 
+const ALARM: &str = "lane/alarm.rs";
 const RING: &str = "lane/ring.rs";
 const SPILL: &str = "lane/spill.rs";
 const STACK: &str = "lane/stack.rs";
@@ -104,6 +105,14 @@ const MUTANTS: &[Mutant] = &[
         ["self.lease.end.set(start);", ""]),
     mutant("reclaim", "record runs over the end", RING, ONLY,
         ["if need > rest { rest } else { 0 }", "0"]),
+    mutant("alarm", "going to sleep is Relaxed", ALARM, ONLY,
+        ["self.asleep.swap(true, AcqRel)", "self.asleep.swap(true, Relaxed)"]),
+    mutant("alarm", "ringing is Relaxed", ALARM, ONLY,
+        ["if self.asleep.swap(false, AcqRel)", "if self.asleep.swap(false, Relaxed)"]),
+    mutant("alarm", "reader sleeps without a look", ALARM, ONLY,
+        ["if is_filled()", "if is_filled() && false"]),
+    mutant("alarm", "writer passes the mark without a look", RING, ONLY,
+        ["min(free_to).min(mark)", "min(free_to)"]),
     mutant("flush", "flush reads past its marks", RING, ONLY,
         ["tail.min(mark)", "tail.max(mark.min(0))"]),
     mutant("flush", "flush leaves the spill stack", LANES, ONLY,
