@@ -7,7 +7,7 @@ pub use crate::{
     },
     record::{Draft, Finish, Full, Ids, LinkTarget, Record, Stamp, Timeline},
     sync::{AtomicU32, AtomicU64, Counter, cell::UnsafeCell, cpu, fork::ForkWord, ticks},
-    transport::driver,
+    transport::{driver, tls},
 };
 
 /// The ring of `engine` that a thread comes to first when its hint is `hint`: to park a thread in it.

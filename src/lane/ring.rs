@@ -279,7 +279,8 @@ impl Ring {
         let free_to = head + capacity;
         let rest = capacity - (end & (capacity - 1));
         let padding = if need > rest { rest } else { 0 };
-        if need > capacity / 4 || end + padding + need > free_to {
+        let is_padding_too_much = padding > 0 && need > capacity / 4;
+        if is_padding_too_much || end + padding + need > free_to {
             return None;
         }
         let start = end + padding;
