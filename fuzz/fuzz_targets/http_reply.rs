@@ -1,4 +1,5 @@
-//! Any bytes as a reply, in any pieces: never a panic, the same result as in one piece, and no more kept than is allowed.
+//! Any bytes as a reply, in any pieces: never a panic, the same result as in one piece, no more kept than is allowed, and what
+//! is read is what ureq-proto reads, where it reads it at all.
 
 #![no_main]
 
@@ -6,6 +7,10 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use spanring::internals::transport::{
     BODY_BYTES_KEPT, BODY_BYTES_MAX, Reply, ReplyError, ReplyReader, RetryAfter, Verdict, classify,
+};
+use ureq_proto::{
+    client::{Call, RecvBodyResult, RecvResponseResult, SendRequestResult},
+    http::Request,
 };
 
 #[derive(Arbitrary, Debug)]
@@ -68,6 +73,63 @@ fn pieces<'a>(mut bytes: &'a [u8], cuts: &'a [u8]) -> impl Iterator<Item = &'a [
     })
 }
 
+/// Status, body, and whether the connection may be used again, as ureq-proto sees them; `None` where it reads no reply.
+fn other_reader(mut input: &[u8]) -> Option<(u16, Vec<u8>, bool)> {
+    let request = Request::post("http://h/").header("content-length", "0").body(()).ok()?;
+    let mut call = Call::new(request).ok()?.proceed();
+    call.write(&mut [0; 1024]).ok()?;
+    let mut call = match call.proceed().ok()?? {
+        SendRequestResult::RecvResponse(call) => call,
+        SendRequestResult::SendBody(mut call) => {
+            call.write(&[], &mut [0; 64]).ok()?;
+            call.proceed()?
+        }
+        SendRequestResult::Await100(_) => return None,
+    };
+    let status = loop {
+        let (used, response) = call.try_response(input, false).ok()?;
+        input = &input[used..];
+        match response {
+            Some(response) => break response.status().as_u16(),
+            None if used == 0 => return None,
+            None => {}
+        }
+    };
+    let mut body = Vec::new();
+    let end = match call.proceed()? {
+        RecvResponseResult::RecvBody(mut call) => {
+            let mut space = [0; 512];
+            loop {
+                let (used, len) = call.read(input, &mut space).ok()?;
+                input = &input[used..];
+                body.extend_from_slice(&space[..len]);
+                if used == 0 && len == 0 {
+                    break;
+                }
+            }
+            call.proceed()?
+        }
+        RecvResponseResult::Redirect(call) => return Some((status, body, !call.must_close_connection())),
+        RecvResponseResult::Cleanup(call) => return Some((status, body, !call.must_close_connection())),
+    };
+    let closes = match end {
+        RecvBodyResult::Redirect(call) => call.must_close_connection(),
+        RecvBodyResult::Cleanup(call) => call.must_close_connection(),
+    };
+    Some((status, body, !closes))
+}
+
+fn check_by_other_reader(reply: &Reply, bytes: &[u8]) {
+    let Some((status, body, keeps_alive)) = other_reader(bytes) else {
+        return;
+    };
+    assert_eq!((reply.status, reply.keeps_alive), (status, keeps_alive));
+    assert_eq!(reply.body_len, body.len());
+    // A compressed body is not kept.
+    let kept = if reply.body.is_empty() { &[] } else { &body[..body.len().min(BODY_BYTES_KEPT)] };
+    assert_eq!(reply.body, kept);
+}
+
 fuzz_target!(|case: Case<'_>| {
     let bytes = [case.opening.bytes(), case.rest].concat();
     let whole = Some(bytes.as_slice()).filter(|bytes| !bytes.is_empty());
@@ -76,6 +138,9 @@ fuzz_target!(|case: Case<'_>| {
     match outcome {
         Ok((reply, used)) => {
             assert!(used <= bytes.len());
+            if !case.is_connect {
+                check_by_other_reader(&reply, &bytes);
+            }
             assert!((200..=999).contains(&reply.status));
             assert!(reply.body.len() <= reply.body_len.min(BODY_BYTES_KEPT));
             assert!(reply.body_len <= BODY_BYTES_MAX.min(bytes.len()));
