@@ -1,7 +1,6 @@
 //! Forks under load: each process delivers its own spans, all of them, once, under ids of its own.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 #[path = "../src/bin/spanring/collector/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "this test uses a part of it")]
