@@ -10,7 +10,7 @@
 //! |---|---|---|---|---|
 //! | [lease] | `Lease::drop` | `Ring::enter`, `Ring::close` | the writer's own cells, from one holder to the next; the last tail | `lease.rs` |
 //! | [publish] | `Claim::publish` | `Ring::read` | the record's bytes, and the tally made with it | `publish.rs` |
-//! | [reclaim] | `Ring::read` | `Lease::claim` | the room of what was read | `reclaim.rs` |
+//! | [reclaim] | `Ring::read` | `Ring::extend` | the room of what was read | `reclaim.rs` |
 //! | [spill] | `Spill::push` | `Spill::take_all` | a whole block | `spill.rs` |
 //! | [free] | `Stack::push` | `Stack::pop` | a block or a seat, with nobody left in it | `handover.rs` |
 //! | [reader] | `Reader::drop` | `Lanes::reader` | the read positions, from one reader to the next | `reader.rs` |
