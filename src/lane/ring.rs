@@ -10,7 +10,7 @@
 //! |---|---|---|---|---|
 //! | [lease] | `Lease::drop` | `Ring::enter`, `Ring::close` | the writer's own cells, from one holder to the next; the last tail | `lease.rs` |
 //! | [publish] | `Claim::publish` | `Ring::read` | the record's bytes, and the tally made with it | `publish.rs` |
-//! | [reclaim] | `Ring::read` | `Lease::claim` | the room of what was read | `reclaim.rs` |
+//! | [reclaim] | `Ring::read` | `Ring::extend` | the room of what was read | `reclaim.rs` |
 //! | [spill] | `Spill::push` | `Spill::take_all` | a whole block | `spill.rs` |
 //! | [free] | `Stack::push` | `Stack::pop` | a block or a seat, with nobody left in it | `handover.rs` |
 //! | [reader] | `Reader::drop` | `Lanes::reader` | the read positions, from one reader to the next | `reader.rs` |
@@ -263,9 +263,9 @@ impl Ring {
         held
     }
 
-    /// Makes room for `need` bytes behind `end`, where the limit of the last look does not let them pass: where they
-    /// begin, or `None` when the ring is full, or too small for them. The lease holder's own way to the reader's head, and so seldom walked: once in
-    /// the time that the reader takes for a ring, and at the end of the memory.
+    /// Makes room for `need` bytes behind `end`, where the limit of the last look does not let them pass: where the room begins,
+    /// or `None` when the ring is full, or too small. The one way of lease holders to the reader's head, and so seldom walked:
+    /// when the room that was free at the last look is used up, and at the end of the memory.
     ///
     /// A record that does not fit before the end of the memory goes behind it. The padding is written here: should the claim
     /// be given up, it stays, and the next one begins behind it.
@@ -357,7 +357,7 @@ impl Drop for Lease<'_> {
 #[derive(Debug)]
 pub struct Claim<'a> {
     lease: Lease<'a>,
-    /// Where they begin.
+    /// Where the room begins.
     at: u64,
     /// Bytes of frame and record, rounded up.
     need: u64,

@@ -59,7 +59,11 @@ impl RandomIds {
 
     /// The same for a thread that may have no seed yet, or from the source that is plugged in.
     pub(super) fn draw_from(&mut self, trace: Option<(u64, u64)>, source: Option<&dyn IdSource>) -> (u64, u64, u64) {
-        let random = self.draw(trace).unwrap_or_else(|| self.seed().draw(trace).unwrap_or_default());
+        if self.0.is_none() {
+            *self = Self::from_system();
+        }
+        // With a seed there is always a draw.
+        let random = self.draw(trace).unwrap_or_default();
         let Some(source) = source else {
             return random;
         };
@@ -69,12 +73,6 @@ impl RandomIds {
         });
         let id = source.span_id();
         (high, low, if id.is_valid() { id.number() } else { refused(random.2) })
-    }
-
-    #[cold]
-    fn seed(&mut self) -> &mut Self {
-        *self = Self::from_system();
-        self
     }
 }
 

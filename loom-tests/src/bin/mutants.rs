@@ -102,7 +102,7 @@ const MUTANTS: &[Mutant] = &[
     mutant("reclaim", "limit is behind what is not read", RING, ONLY,
         ["round_end.min(free_to)", "round_end"]),
     mutant("reclaim", "padding is not stepped over", RING, ONLY,
-        ["self.lease.end.set(start);", ""]),
+        ["Some(start)", "Some(end)"]),
     mutant("reclaim", "record runs over the end", RING, ONLY,
         ["if need > rest { rest } else { 0 }", "0"]),
     mutant("alarm", "going to sleep is Relaxed", ALARM, ONLY,
