@@ -292,9 +292,10 @@ impl Ring {
         }
         // The end of this round of the memory.
         let round_end = (start | (capacity - 1)) + 1;
-        // Where a writer has to look whether the reader sleeps: at the mark, and beyond it once in a while.
-        let mark = (head + self.mark()).max(start + need + capacity / 16);
-        self.lease.limit.set(round_end.min(free_to).min(mark));
+        // Where a writer has to look whether the reader sleeps: at the mark. Past it no look is needed before the end of the
+        // free bytes: a reader that slept meanwhile had read up to the mark at least, and finds no more than half filled.
+        let mark = Some(head + self.mark()).filter(|mark| *mark >= start + need);
+        self.lease.limit.set(round_end.min(free_to).min(mark.unwrap_or(free_to)));
         Some(start)
     }
 

@@ -112,7 +112,7 @@ const MUTANTS: &[Mutant] = &[
     mutant("alarm", "reader sleeps without a look", ALARM, ONLY,
         ["if is_filled()", "if is_filled() && false"]),
     mutant("alarm", "writer passes the mark without a look", RING, ONLY,
-        ["min(free_to).min(mark)", "min(free_to)"]),
+        [".min(mark.unwrap_or(free_to))", ""]),
     mutant("flush", "flush reads past its marks", RING, ONLY,
         ["tail.min(mark)", "tail.max(mark.min(0))"]),
     mutant("flush", "flush leaves the spill stack", LANES, ONLY,
