@@ -32,10 +32,16 @@ impl Report<'_> {
     /// What is wrong, and what to do about it. What had no room is lost too, but that is the load's fault, and not wrong.
     pub fn objection(&self) -> Option<String> {
         let Ledger { started, live, queued, in_flight, exported, .. } = self.ledger;
-        if !self.ledger.is_closed() || live + queued + in_flight > 0 || started != self.done.spans {
+        if !self.ledger.is_closed() || live > 0 || started != self.done.spans {
             return Some(format!(
                 "THE LEDGER DOES NOT CLOSE. This is a bug of spanring, please report it: {} spans recorded, {:?}",
                 self.done.spans, self.ledger
+            ));
+        }
+        if queued + in_flight > 0 {
+            return Some(format!(
+                "{} spans still waited when the time for the shutdown was over: the machine is busy, lower --rate",
+                queued + in_flight
             ));
         }
         let lost = self.undelivered();
