@@ -32,7 +32,8 @@ pub mod internals;
 pub use clock::{Clock, FakeClock};
 pub use engine::{
     Config, ConfigError, Deadline, Diagnostic, DiagnosticSink, Engine, Export, ExportTime, Health, Ledger, Load, Lost,
-    Memory, ProxyChoice, Receipt, Resource, ResourceValue, Sizing, StartError, Stats, Topic, WorkerChoice, size,
+    Memory, Origins, ProxyChoice, Receipt, Resource, ResourceValue, Sizing, StartError, Stats, Topic, WorkerChoice,
+    size,
 };
 pub use record::{Key, Kind, NO_ATTRIBUTES, SpanId, SpanLimits, Status, TraceId, Value};
 pub use trace::{
