@@ -52,6 +52,7 @@ pub fn act(role: &str) {
             wait_for_ever(&engine);
         }
         "fork" => fork(),
+        "shut down in a child" => shut_down_in_a_child(),
         "dropped" => {
             let engine = ready();
             assert_eq!(Arc::strong_count(&engine), 1, "the watch does not keep it alive");
@@ -132,6 +133,25 @@ fn fork() {
     wait_for_ever(&engine);
 }
 
+/// A child process records and shuts down its own side of the engine, with its own worker.
+fn shut_down_in_a_child() {
+    let engine = engine();
+    record(&engine);
+    // SAFETY: this thread is the only one that uses stdout, and the engine is made for forks.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        record(&engine);
+        tell_shutdown(&engine);
+        // SAFETY: the call does not come back.
+        unsafe { libc::_exit(EXIT) };
+    }
+    let mut status = 0;
+    // SAFETY: the status is a valid place.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == EXIT, "{status}");
+    tell_shutdown(&engine);
+}
+
 fn panics() -> Arc<Engine> {
     let engine = engine();
     let seen = Arc::clone(&engine);
@@ -145,10 +165,14 @@ static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
 static HANDLED_TIMES: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn shut_down_at_exit() {
+    tell_shutdown(ENGINE.get().expect("it was set before the handler"));
+}
+
+/// Says how long a shutdown took, and whether every span of one portion is accounted for.
+fn tell_shutdown(engine: &Engine) {
     let begun = Instant::now();
-    let receipt = ENGINE.get().map(|engine| engine.shutdown(patience()));
+    let receipt = engine.shutdown(patience());
     let elapsed = begun.elapsed().as_millis();
-    let receipt = receipt.expect("it was set before the handler");
     let accounted = receipt.exported + receipt.lost.shutdown_deadline == SPANS as u64 && receipt.ledger.is_closed();
     say(&format!("{elapsed} {accounted}"));
 }

@@ -30,6 +30,7 @@ pub const CASES: &[(&str, fn())] = &[
     ("panic_on_a_thread_is_delivered_and_tracing_goes_on", panic_on_a_thread_is_delivered),
     ("exit_delivers_by_a_handler_of_the_program", exit_delivers),
     ("exit_by_a_dead_collector_ends_by_the_deadline", exit_by_a_dead_collector),
+    ("child_process_shuts_down_its_own_side_by_the_deadline", child_process_shuts_down),
 ];
 
 /// For what must happen.
@@ -163,6 +164,25 @@ fn exit_by_a_dead_collector() {
     assert!(elapsed < deadline + NOISE, "{elapsed:?}");
     assert!(accounted, "every span is delivered or lost by the deadline");
     assert_eq!(actor.end().code(), Some(EXIT));
+}
+
+fn child_process_shuts_down() {
+    let deadline = Duration::from_millis(300);
+    let hole = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut actor = Actor::start("shut down in a child", &url(&hole), deadline);
+    for who in ["child", "parent"] {
+        let (elapsed, accounted) = actor.receipt();
+        assert!(elapsed < deadline + NOISE, "{who}: {elapsed:?}");
+        assert!(accounted, "{who}");
+    }
+    assert_eq!(actor.end().code(), Some(0));
+    let collector = collector();
+    let mut actor = Actor::start("shut down in a child", &collector.url(), PATIENCE);
+    for who in ["child", "parent"] {
+        assert!(actor.receipt().1, "{who}");
+    }
+    assert_eq!(actor.end().code(), Some(0));
+    assert_eq!(collector.tally().spans, 2 * SPANS as u64, "each delivers its own");
 }
 
 // ---- The process.
