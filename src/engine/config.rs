@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{export::Export, resource::Resource};
+use super::{explain::Origins, export::Export, resource::Resource};
 use crate::{
     clock::Clock,
     lane::{Class, LANES_MAX, Seats, Shape, UNIT},
@@ -34,6 +34,8 @@ pub struct Config {
     pub export: Option<Export>,
     /// Who runs the export.
     pub worker: WorkerChoice,
+    /// Where the other fields come from, as far as [`Config::from_env`] has read them; for [`Config::explain`].
+    pub origins: Origins,
 }
 
 /// Who runs the export.
@@ -60,6 +62,7 @@ impl Default for Config {
             resource: Resource::default(),
             export: None,
             worker: WorkerChoice::default(),
+            origins: Origins::default(),
         }
     }
 }
@@ -104,11 +107,13 @@ impl std::error::Error for ConfigError {}
 const RING_BYTES_MIN: usize = 16 << 10;
 /// Most bytes of a ring: its frames have lengths of 32 bits.
 const RING_BYTES_MAX: usize = 1 << 30;
-const BUDGET_MIN: usize = 1 << 20;
+pub(super) const BUDGET_MIN: usize = 1 << 20;
 /// Blocks are numbered in units of 128 bytes by 28 bits.
 const BUDGET_MAX: usize = if usize::BITS < 64 { 1 << 30 } else { 1 << 34 };
 /// Threads that count for themselves. A seat takes 128 bytes; threads beyond share one, at the cost of locked additions.
 const SEATS_MAX: usize = 1024;
+/// A block holds 64 KiB, and nothing that is counted takes less than four bytes.
+pub(super) const COUNT_MAX: u32 = 16_384;
 /// Bytes of a unit's link.
 const LINK_BYTES: usize = 4;
 
@@ -161,8 +166,6 @@ impl Config {
             ("limits.attribute_per_event_count", self.limits.attribute_per_event_count),
             ("limits.attribute_per_link_count", self.limits.attribute_per_link_count),
         ];
-        // A block holds 64 KiB, and nothing that is counted takes less than four bytes.
-        const COUNT_MAX: u32 = 16_384;
         match counts.into_iter().find(|&(_, count)| count > COUNT_MAX) {
             Some((field, count)) => {
                 Err(ConfigError::new(field, count, format!("a span holds 64 KiB; give at most {COUNT_MAX}")))

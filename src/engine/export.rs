@@ -57,8 +57,7 @@ impl Export {
     /// To a collector with this base URL: `/v1/traces` is appended. `Export::default()` goes to this machine, port 4318.
     #[must_use]
     pub fn to(base: &str) -> Self {
-        let slash = if base.ends_with('/') { "" } else { "/" };
-        Self { endpoint: format!("{base}{slash}v1/traces"), ..Self::default() }
+        Self { endpoint: traces_url(base), ..Self::default() }
     }
 }
 
@@ -82,6 +81,21 @@ impl Export {
 
 /// Least bytes of a request: the largest span that a block holds, a resource and a scope.
 pub(super) const REQUEST_BYTES_MIN: usize = 96 << 10;
+
+/// The URL for traces below this base (CFG-22). A query stays behind the path.
+pub(super) fn traces_url(base: &str) -> String {
+    let is_socket = base.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("unix:"));
+    let request = base.find('#');
+    if is_socket && request.is_none() {
+        // The path is the socket's own, and requests go to /v1/traces there.
+        return base.to_owned();
+    }
+    // The name of a socket may have a question mark.
+    let start = request.unwrap_or(0);
+    let query = base[start..].find('?').map_or(base.len(), |at| start + at);
+    let (path, query) = base.split_at(query);
+    format!("{}/v1/traces{query}", path.strip_suffix('/').unwrap_or(path))
+}
 
 impl Default for Export {
     fn default() -> Self {
@@ -115,5 +129,26 @@ impl fmt::Debug for Export {
             .field("compression", &self.compression)
             .field("driver", &self.driver)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::transport::endpoint::Endpoint;
+
+    proptest! {
+        #[test]
+        fn cfg_22_url_below_a_base_is_the_endpoint_below_it(
+            scheme in "(http|HTTPS|unix)", host in "(//h:1|//h|///run/s|///a[?]b)", path in "(/|/p|/p/|/p//|)",
+            request in "(#/|#/r|#/r/|)", query in "([?]k=v/|)",
+        ) {
+            let base = format!("{scheme}:{host}{path}{request}{query}");
+            if let Ok(endpoint) = Endpoint::traces(&base) {
+                prop_assert_eq!(Endpoint::parse(&traces_url(&base)), Ok(endpoint), "{}", base);
+            }
+        }
     }
 }

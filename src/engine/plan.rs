@@ -41,6 +41,8 @@ pub(super) struct Plan {
     connections_max: usize,
 }
 
+/// Most spans of a request: more than a request of the largest size can hold.
+pub(super) const BATCH_SPANS_MAX: usize = 1 << 20;
 /// Most bytes of a request: what the specification lets a receiver refuse (HTTP-04).
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
@@ -64,7 +66,7 @@ impl Plan {
         };
         let tls = Self::tls(&export, &endpoint)?;
         let connections_max = range("export.connections_max", export.connections_max, 1, CONNECTIONS_MAX)?;
-        let batch_spans_max = range("export.batch_spans_max", export.batch_spans_max, 1, 1 << 20)?;
+        let batch_spans_max = range("export.batch_spans_max", export.batch_spans_max, 1, BATCH_SPANS_MAX)?;
         let bytes = export.request_bytes_max;
         range("export.request_bytes_max", bytes, REQUEST_BYTES_MIN, REQUEST_BYTES_MAX)?;
         let agent = UserAgent::default();
