@@ -89,6 +89,7 @@ impl Report<'_> {
         let collector = self.collected.as_ref().map(|tally| {
             Object::new()
                 .number("spans", tally.spans)
+                .number("seen_twice", tally.ids_seen_twice)
                 .number("requests", tally.requests)
                 .number("refused", tally.refused)
                 .number("connections", tally.connections)
