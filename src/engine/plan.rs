@@ -42,7 +42,7 @@ pub(super) struct Plan {
 }
 
 /// Least bytes of a request: the largest span that a block holds, a resource and a scope.
-const REQUEST_BYTES_MIN: usize = 96 << 10;
+pub(super) const REQUEST_BYTES_MIN: usize = 96 << 10;
 /// Most bytes of a request: what the specification lets a receiver refuse (HTTP-04).
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
