@@ -6,6 +6,7 @@ use super::{
     control::Wish,
     deadline::Deadline,
     diagnostics::{Health, Topic},
+    export::REQUEST_BYTES_MIN,
     post::Post,
     stats::Ended,
 };
@@ -37,6 +38,8 @@ pub(super) struct Worker {
     completions: Vec<Completion>,
     visits: Visits,
     goal: Option<Goal>,
+    /// The last flush that was asked for. Its caller may wait behind the goal of another, and hurries what that waits for.
+    heard: u64,
     /// The condition of the collector that was last told.
     told: Condition,
     is_closing: bool,
@@ -97,8 +100,9 @@ pub(super) enum Turn {
 const DRIVER_END_MAX: Duration = Duration::from_millis(10);
 /// How long it is until a lane that could not be closed is tried again: a thread is in the middle of an end.
 const CLOSE_AGAIN: Duration = Duration::from_millis(1);
-/// Requests that a collector calls too large are split down to this; below it a smaller limit is no help.
-const REQUEST_BYTES_LEARNT_MIN: usize = 64 << 10;
+/// The next requests are made no smaller than this because of a collector that called one too large: the largest span, a
+/// resource and a scope fit, so that no span counts as too large that was never tried.
+const REQUEST_BYTES_LEARNT_MIN: usize = REQUEST_BYTES_MIN;
 
 impl Worker {
     /// A worker in place of none; why not, if there cannot be one.
@@ -124,6 +128,7 @@ impl Worker {
             completions: vec![],
             visits: Visits { last: now, next: now, found: 0, has_more: false },
             goal: None,
+            heard: 0,
             told: Condition::default(),
             is_closing: false,
         })
@@ -158,7 +163,8 @@ impl Worker {
         if rang {
             self.visits.next = now;
         }
-        if came || rang || self.visits.has_more { Turn::Busy } else { Turn::Idle }
+        let goes_on = self.visits.has_more && self.exporter.has_room();
+        if came || rang || goes_on { Turn::Busy } else { Turn::Idle }
     }
 
     /// Accounts for everything that is left, at the end.
@@ -184,9 +190,12 @@ impl Worker {
             self.is_closing = true;
             self.exporter.hurry();
         }
+        if wish.wants_flush && wish.flush > self.heard {
+            self.heard = wish.flush;
+            self.exporter.hurry();
+        }
         if wish.wants_flush && self.goal.is_none() {
             self.goal = Some(Goal { number: wish.flush, stage: Stage::Gathering(Box::new(post.core.marks())) });
-            self.exporter.hurry();
         }
     }
 
@@ -305,7 +314,12 @@ impl Worker {
         let spans = outcome.spans as u64;
         let ended = match outcome.end {
             End::Taken(reply) => {
-                let accepted = otlp::accepted(&reply.body).unwrap_or_default();
+                let said = if reply.is_whole() { otlp::accepted(&reply.body).ok() } else { None };
+                if said.is_none() {
+                    let text = format!("the collector took {spans} spans, and what it says of them cannot be read");
+                    post.say(Topic::Warning, &text);
+                }
+                let accepted = said.unwrap_or_default();
                 let rejected = accepted.rejected.min(spans);
                 if !accepted.message.is_empty() || rejected > 0 {
                     let text = format!("the collector rejected {rejected} of {spans} spans: {}", accepted.message);
@@ -315,7 +329,7 @@ impl Worker {
                 counts.exported.add_owned(spans - rejected);
                 if rejected > 0 { Ended::PartlyRejected } else { Ended::Taken }
             }
-            End::TooLarge(body) => return self.split(post, &body, spans, now),
+            End::TooLarge(body) => return self.split(post, outcome.number, &body, spans, now),
             End::Refused { status, why, body } => {
                 counts.rejected.add_owned(spans);
                 let said = otlp::status_message(&body).map_or(String::new(), |said| format!(" (it says: {said})"));
@@ -335,7 +349,7 @@ impl Worker {
     }
 
     /// Sends the two halves of a request that was too large, and makes the next ones smaller.
-    fn split(&mut self, post: &Post, body: &[u8], spans: u64, now: Moment) {
+    fn split(&mut self, post: &Post, number: u64, body: &[u8], spans: u64, now: Moment) {
         let Some(halves) = otlp::split(body) else {
             post.control.counts.oversize.add_owned(spans);
             let text = format!("a span of {} bytes is too large for the collector", body.len());
@@ -348,10 +362,11 @@ impl Worker {
                 format!("the collector takes no request of {} bytes; the next have at most {learnt}", body.len());
             post.say(Topic::Warning, &text);
         }
-        for half in [halves.0, halves.1] {
+        // The first half comes last, because each goes to the front.
+        for half in [halves.1, halves.0] {
             let mut buffer = self.exporter.buffer();
             buffer.extend_from_slice(&half);
-            self.exporter.submit(buffer, otlp::span_count(&half), now);
+            self.exporter.submit_part(number, buffer, otlp::span_count(&half), now);
         }
     }
 

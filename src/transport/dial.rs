@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io, time::Duration};
 
-use super::driver::{Address, Conn, Driver, Moment};
+use super::driver::{Address, Conn, Driver, Moment, is_cancelled};
 
 /// What a connection needs to act: who moves the bytes, what is on its way out, and the time.
 pub struct Net<'a> {
@@ -114,9 +114,9 @@ impl Dial {
             }
             Err(error) => {
                 net.driver.close(conn);
-                let why = match error.kind() {
-                    io::ErrorKind::Interrupted => format!("no answer within {} s", CONNECT_MAX.as_secs()),
-                    _ => error.to_string(),
+                let why = match is_cancelled(&error) {
+                    true => format!("no answer within {} s", CONNECT_MAX.as_secs()),
+                    false => error.to_string(),
                 };
                 self.failures.push(format!("{}: {why}", attempt.address));
                 self.try_next(net);

@@ -10,9 +10,10 @@ use super::{
     http1::Reply,
     line::{Ending, Greeting, Line, News},
     request::Request,
-    retry::{Backoff, Verdict, classify},
+    retry::{Verdict, classify},
     route::Route,
     tls::Tls,
+    trouble::Trouble,
 };
 
 /// Most connections to one collector.
@@ -48,13 +49,13 @@ pub struct Exporter {
     waiting: VecDeque<Request>,
     /// Buffers of requests that are done.
     spare: Vec<Vec<u8>>,
-    backoff: Backoff,
-    /// Whether the last attempt failed, so that the next is a probe.
-    is_in_trouble: bool,
-    /// Nothing is sent before this: the collector asked for it, or failed.
-    not_before: Moment,
+    /// While there is some the next attempt is a probe.
+    trouble: Trouble,
+    /// Whether the idle lines are to be closed, because one like them was found broken, or led to nobody.
+    is_wary: bool,
+    /// No further connection is tried before this, while one stands.
+    grow_at: Moment,
     condition: Condition,
-    random: u64,
     /// Requests that were sent again.
     repeats: u64,
     /// Requests that were submitted: the number of the last.
@@ -78,6 +79,8 @@ pub enum Condition {
 /// The end of a request.
 #[derive(Debug)]
 pub struct Outcome {
+    /// The number of the request.
+    pub number: u64,
     /// Spans in the request.
     pub spans: usize,
     /// Bytes of the body, before compression.
@@ -108,6 +111,15 @@ pub enum End {
     Expired(String),
 }
 
+/// What is to be done for the next waiting request.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// This idle line takes it.
+    Send(usize),
+    /// This line is to be connected for it.
+    Connect(usize),
+}
+
 /// Where the peer lives.
 #[derive(Debug)]
 struct Names {
@@ -122,8 +134,10 @@ struct Names {
 const ADDRESSES_AGE_MAX: Duration = Duration::from_secs(60);
 /// A connection beyond the first that had nothing to do for so long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// Buffers that are kept for later.
-const SPARE_MAX: usize = CONNECTIONS_MAX + 2;
+/// How long it is until a further connection is tried, beside those that stand, after one could not be had.
+const GROW_AGAIN: Duration = Duration::from_secs(10);
+/// How long an answer may take where the time for all attempts is longer than twice that, or has no end.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
 impl Exporter {
     /// An exporter that knows where to go and has sent nothing. A host name is looked up with `resolver`.
@@ -145,12 +159,11 @@ impl Exporter {
             leaving: Leaving::default(),
             waiting: VecDeque::new(),
             spare: vec![],
-            backoff: Backoff::default(),
-            is_in_trouble: false,
+            trouble: Trouble::none(seed),
+            is_wary: false,
             submitted: 0,
-            not_before: Moment::START,
+            grow_at: Moment::START,
             condition: Condition::default(),
-            random: seed | 1,
             repeats: 0,
         }
     }
@@ -160,7 +173,7 @@ impl Exporter {
     pub fn has_room(&self) -> bool {
         let busy = self.lines.iter().filter(|line| line.request().is_some()).count();
         // While the collector is in trouble the spans are better off in the lanes.
-        let ready = usize::from(!self.is_in_trouble);
+        let ready = usize::from(!self.trouble.is_on());
         busy + self.waiting.len() < self.lines.len() + ready
     }
 
@@ -175,6 +188,19 @@ impl Exporter {
 
     /// Takes a request over: a buffer of [`Exporter::buffer`] with a body of so many spans.
     pub fn submit(&mut self, buffer: Vec<u8>, spans: usize, now: Moment) {
+        self.submitted += 1;
+        let request = self.request(self.submitted, buffer, spans, now);
+        self.waiting.push_back(request);
+    }
+
+    /// Takes over a part of the request of this number, which was too large. Who waits for the whole waits for its parts. They
+    /// come before all others, so that no more of them exist at a time than halvings have been made.
+    pub fn submit_part(&mut self, number: u64, buffer: Vec<u8>, spans: usize, now: Moment) {
+        let request = self.request(number, buffer, spans, now);
+        self.waiting.push_front(request);
+    }
+
+    fn request(&mut self, number: u64, buffer: Vec<u8>, spans: usize, now: Moment) -> Request {
         let body = self.head.len_max();
         let plain_len = buffer.len() - body;
         let coding = choose(self.settings.compression, &self.route.endpoint, plain_len);
@@ -191,9 +217,8 @@ impl Exporter {
         self.head.write(buffer.len() - body, coding, &mut head);
         let start = body - head.len();
         buffer[start..body].copy_from_slice(&head);
-        self.submitted += 1;
-        let request = Request {
-            number: self.submitted,
+        Request {
+            number,
             start,
             body,
             end: buffer.len(),
@@ -204,11 +229,11 @@ impl Exporter {
             first_sent: None,
             attempts: 0,
             left: self.settings.timeout,
+            // Half of the time, so that a peer that never answers leaves some for another try, which may reach another peer.
+            patience: (self.settings.timeout / 2).min(PATIENCE_MAX),
             since: now,
-            was_spared: false,
             failure: String::new(),
-        };
-        self.waiting.push_back(request);
+        }
     }
 
     /// Does what the time demands: sends, connects, gives up.
@@ -220,8 +245,8 @@ impl Exporter {
             }
         }
         self.expire(now, outcomes);
-        self.start(driver, now);
         self.shrink(driver, now);
+        self.start(driver, now);
     }
 
     /// Takes what the driver says.
@@ -243,20 +268,17 @@ impl Exporter {
     #[must_use]
     pub fn due(&self) -> Option<Moment> {
         let lines = self.lines.iter().filter_map(Line::due);
-        let waiting = (!self.waiting.is_empty()).then(|| self.not_before.max(Moment::START));
+        // What waits for a line to end, a connection to stand or the resolver to answer is woken by the driver.
+        let waiting = self.way().map(|way| self.time_for(way));
         let expiry = self.waiting.iter().filter_map(|request| self.expiry(request));
         let surplus = self.lines.iter().filter_map(Line::idle_since).map(|since| since.after(IDLE_MAX));
         let surplus = if self.standing() > 1 { surplus.min() } else { None };
-        // A line that waits for its connection, or an answer of the resolver, is woken by the driver.
-        let waiting = waiting.filter(|_| !self.is_coming_up());
         lines.chain(waiting).chain(expiry).chain(surplus).min()
     }
 
-    /// Tries at once what waits for a collector that could not be reached: somebody wants to know now.
+    /// Cuts the back-off short, for somebody who wants to know now; but not the wait that the collector has asked for.
     pub fn hurry(&mut self) {
-        if matches!(self.condition, Condition::Unreachable(_)) {
-            self.not_before = Moment::START;
-        }
+        self.trouble.hurry();
     }
 
     /// Gives everything up: the spans of all requests that have not ended. Connections are closed.
@@ -322,16 +344,15 @@ impl Exporter {
     /// Gives waiting requests to idle lines, and connects another line when all are busy.
     fn start(&mut self, driver: &mut Driver, now: Moment) {
         self.look_up(now);
-        if !self.waiting.is_empty() && now >= self.not_before {
+        if !self.waiting.is_empty() && now >= self.trouble.not_before() {
             self.count_waiting(now);
         }
-        while !self.waiting.is_empty() && now >= self.not_before {
-            // A collector that failed gets one request to show that it is back.
-            if self.is_in_trouble && self.lines.iter().any(|line| line.request().is_some()) {
-                return;
-            }
-            let Some(at) = self.lines.iter().position(|line| line.idle_since().is_some()) else {
-                return self.connect(driver, now);
+        while let Some(way) = self.way()
+            && now >= self.time_for(way)
+        {
+            let at = match way {
+                Way::Send(at) => at,
+                Way::Connect(at) => return self.connect(at, driver, now),
             };
             let Some(request) = self.waiting.pop_front() else {
                 return;
@@ -341,14 +362,32 @@ impl Exporter {
         }
     }
 
-    /// Connects one more line, unless one is on its way.
-    fn connect(&mut self, driver: &mut Driver, now: Moment) {
-        if self.is_coming_up() {
-            return;
+    /// What is to be done for the next waiting request; `None` if there is none, or something else must end first.
+    fn way(&self) -> Option<Way> {
+        if self.waiting.is_empty() {
+            return None;
         }
-        let Some(at) = self.lines.iter().position(Line::is_down) else {
-            return;
-        };
+        // A collector that failed gets one request to show that it is back.
+        if self.trouble.is_on() && self.lines.iter().any(|line| line.request().is_some()) {
+            return None;
+        }
+        if let Some(at) = self.lines.iter().position(|line| line.idle_since().is_some()) {
+            return Some(Way::Send(at));
+        }
+        let at = self.lines.iter().position(Line::is_down).filter(|_| !self.is_coming_up())?;
+        Some(Way::Connect(at))
+    }
+
+    /// When that may be done.
+    fn time_for(&self, way: Way) -> Moment {
+        match way {
+            Way::Connect(_) if self.standing() > 0 => self.trouble.not_before().max(self.grow_at),
+            _ => self.trouble.not_before(),
+        }
+    }
+
+    /// Connects one more line.
+    fn connect(&mut self, at: usize, driver: &mut Driver, now: Moment) {
         let is_old = self.names.looked_up.is_some_and(|at| now.since(at) > ADDRESSES_AGE_MAX);
         if let Some(resolver) = &mut self.names.resolver
             && (is_old || self.names.addresses.is_empty())
@@ -360,7 +399,7 @@ impl Exporter {
         }
         let session = match self.tls.as_ref().map(Tls::session).transpose() {
             Ok(session) => session,
-            Err(why) => return self.suffer(Condition::Unreachable(why), None, now),
+            Err(why) => return self.fail_to_connect(why, now),
         };
         let greeting = Greeting { tunnel: self.route.tunnel(&UserAgent::default()), session };
         let mut net = Net { driver, leaving: &mut self.leaving, now };
@@ -378,17 +417,32 @@ impl Exporter {
                 self.names.addresses = addresses.into_iter().map(Address::Tcp).collect();
                 self.names.looked_up = Some(now);
             }
-            Err(why) => self.suffer(Condition::Unreachable(why), None, now),
+            // Better old addresses than none: those that lead nowhere any more are forgotten once that is seen.
+            Err(_) if !self.names.addresses.is_empty() => self.names.looked_up = Some(now),
+            Err(why) => self.fail_to_connect(why, now),
         }
     }
 
-    fn shrink(&mut self, driver: &mut Driver, now: Moment) {
-        if self.standing() < 2 {
-            return;
+    /// Notes that there is no connection to be had, or no further one.
+    fn fail_to_connect(&mut self, why: String, now: Moment) {
+        if self.standing() > 0 {
+            // What carried the requests up to now goes on doing so.
+            self.grow_at = now.after(GROW_AGAIN);
+        } else {
+            self.suffer(Condition::Unreachable(why), None, now, now);
         }
-        let is_surplus = |line: &Line| line.idle_since().is_some_and(|since| now.since(since) >= IDLE_MAX);
-        if let Some(at) = self.lines.iter().position(is_surplus) {
-            self.lines[at].close(&mut Net { driver, leaving: &mut self.leaving, now });
+    }
+
+    /// Closes idle lines: what has been idle for long, but for one, and all that are not to be trusted.
+    fn shrink(&mut self, driver: &mut Driver, now: Moment) {
+        let is_wary = mem::take(&mut self.is_wary);
+        for at in 0..self.lines.len() {
+            let Some(since) = self.lines[at].idle_since() else {
+                continue;
+            };
+            if is_wary || (now.since(since) >= IDLE_MAX && self.standing() > 1) {
+                self.lines[at].close(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now });
+            }
         }
     }
 
@@ -400,30 +454,37 @@ impl Exporter {
                 if self.names.resolver.is_some() {
                     self.names.addresses.clear();
                 }
-                self.suffer(Condition::Unreachable(why), None, now);
+                self.fail_to_connect(why, now);
             }
             News::Ended(mut request, ending) => {
-                request.left = request.left.saturating_sub(now.since(request.since));
-                request.since = now;
-                self.judge(request, ending, now, outcomes);
+                let began = mem::replace(&mut request.since, now);
+                request.left = request.left.saturating_sub(now.since(began));
+                self.judge(request, ending, began, now, outcomes);
             }
         }
     }
 
-    fn judge(&mut self, request: Request, ending: Ending, now: Moment, outcomes: &mut Vec<Outcome>) {
+    /// Decides what becomes of a request whose attempt, which began then, has ended.
+    fn judge(&mut self, request: Request, ending: Ending, began: Moment, now: Moment, outcomes: &mut Vec<Outcome>) {
         let reply = match ending {
             Ending::Replied(reply) => reply,
             Ending::Garbled(why) => {
                 let end = End::Refused { status: None, why: why.clone(), body: vec![] };
-                self.suffer(Condition::Troubled(why), None, now);
+                self.suffer(Condition::Troubled(why), None, began, now);
                 return self.conclude(request, end, now, outcomes);
             }
-            Ending::Broken { is_stale: true, .. } if !request.was_spared => {
-                return self.waiting.push_front(Request { was_spared: true, ..request });
+            Ending::Broken { why, is_stale } => {
+                self.is_wary = true;
+                // The next attempt is over a fresh connection, which is no excuse: this does not go on.
+                if !is_stale {
+                    self.suffer(Condition::Troubled(why.clone()), None, began, now);
+                }
+                return self.try_again(request, why);
             }
-            Ending::Broken { why, .. } | Ending::Late(why) => {
-                self.suffer(Condition::Troubled(why.clone()), None, now);
-                return self.try_again(request, why, now, outcomes);
+            Ending::Late(why) => {
+                self.is_wary = true;
+                self.suffer(Condition::Troubled(why.clone()), None, began, now);
+                return self.try_again(request, why);
             }
         };
         match classify(&reply) {
@@ -434,8 +495,8 @@ impl Exporter {
             Verdict::Retry { after } => {
                 let why = format!("the collector asks for another try later (status {})", reply.status);
                 let after = after.map(|after| after.delay((self.settings.unix_time)()));
-                self.suffer(Condition::Troubled(why.clone()), after, now);
-                self.try_again(request, why, now, outcomes);
+                self.suffer(Condition::Troubled(why.clone()), after, began, now);
+                self.try_again(request, why);
             }
             Verdict::TooLarge => {
                 let sent = &request.buffer[request.body..request.end];
@@ -459,20 +520,13 @@ impl Exporter {
 
     /// Notes that the collector answers.
     fn recover(&mut self, condition: Condition, now: Moment) {
-        self.backoff.reset();
-        self.is_in_trouble = false;
-        self.not_before = Moment::START;
+        self.trouble.end();
         self.note(condition, now);
     }
 
-    /// Notes a failure, and when to try again: never before the collector wants it, and later each time (HTTP-07, HTTP-08).
-    fn suffer(&mut self, condition: Condition, after: Option<Duration>, now: Moment) {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let pause = self.backoff.next(self.random).max(after.unwrap_or_default());
-        self.not_before = self.not_before.max(now.after(pause));
-        self.is_in_trouble = true;
+    /// Notes the failure of an attempt that began then, and how long the collector wants to be left alone.
+    fn suffer(&mut self, condition: Condition, after: Option<Duration>, began: Moment, now: Moment) {
+        self.trouble.failed(after, began, now);
         self.note(condition, now);
     }
 
@@ -492,10 +546,9 @@ impl Exporter {
         }
     }
 
-    fn try_again(&mut self, mut request: Request, why: String, now: Moment, outcomes: &mut Vec<Outcome>) {
+    fn try_again(&mut self, mut request: Request, why: String) {
         request.failure = why;
         self.waiting.push_front(request);
-        self.expire(now, outcomes);
     }
 
     /// When a waiting request is given up. It never is while the collector cannot be reached: such a request has as much of
@@ -517,13 +570,18 @@ impl Exporter {
 
     fn conclude(&mut self, request: Request, end: End, now: Moment, outcomes: &mut Vec<Outcome>) {
         let took = request.first_sent.map_or(Duration::ZERO, |first| now.since(first));
-        outcomes.push(Outcome { spans: request.spans, bytes: request.plain_len, took, end });
+        let Request { number, spans, plain_len: bytes, .. } = request;
+        outcomes.push(Outcome { number, spans, bytes, took, end });
         self.give_back(request.buffer);
     }
 
     fn give_back(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_MAX {
+        // One for each line, one that is ready, and one to compress into.
+        if self.spare.len() < self.lines.len() + 2 {
             self.spare.push(buffer);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

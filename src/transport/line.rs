@@ -52,6 +52,8 @@ struct Link {
     sending: Option<Sending>,
     /// Exchanges that this connection has served. A peer may close a used connection at any time, and so under a request.
     served: u32,
+    /// Whether its operations were cancelled. What was sent is unknown then, and nobody listens any more.
+    is_spent: bool,
 }
 
 #[derive(Debug)]
@@ -70,8 +72,10 @@ struct Exchange {
     request: Request,
     reply: ReplyReader,
     unsent: Range<usize>,
-    /// When it must be over.
+    /// When it must be over: when its time is, or the patience after the last byte of the request.
     until: Moment,
+    /// How long the peer may leave it half-way.
+    stall_max: Duration,
     /// When the peer must have taken or sent another byte.
     progress_by: Option<Moment>,
     /// Why the rest of the request could not be sent. The answer may be on its way all the same: a server that will not read
@@ -129,8 +133,8 @@ impl Ending {
 const INBOX_LEN: usize = 16 << 10;
 /// How long a handshake may take.
 const GREETING_MAX: Duration = Duration::from_secs(5);
-/// How long a peer may leave a request or a reply half-way. Before the first byte of the reply only the deadline counts: a
-/// collector may well think for some seconds.
+/// How long a peer may leave a request or a reply half-way, at most. Before the first byte of the reply it is the request's
+/// patience that counts: a collector may well think for some seconds.
 const STALL_MAX: Duration = Duration::from_secs(5);
 /// How long an answer may take that was sent before the peer stopped reading: it is in the socket already, or lost.
 const LAST_WORD_MAX: Duration = Duration::from_secs(1);
@@ -157,12 +161,14 @@ impl Line {
         request.first_sent.get_or_insert(net.now);
         request.since = net.now;
         let until = net.now.after(request.left);
+        let stall_max = request.patience.min(STALL_MAX);
         link.stage = Stage::Busy(Box::new(Exchange {
             request,
             reply: ReplyReader::new(),
             unsent,
             until,
-            progress_by: Some(net.now.after(STALL_MAX)),
+            stall_max,
+            progress_by: Some(net.now.after(stall_max)),
             refusal: None,
             ending: None,
         }));
@@ -305,7 +311,7 @@ impl Link {
             (None, Some(_)) => Stage::Handshake(until),
             (None, None) => Stage::Idle(net.now),
         };
-        let mut link = Self { conn, session, stage, receives: false, sending: None, served: 0 };
+        let mut link = Self { conn, session, stage, receives: false, sending: None, served: 0, is_spent: false };
         link.receive(net, vec![0; INBOX_LEN]);
         match tunnel {
             Some(head) => link.send_other(net, head),
@@ -387,12 +393,17 @@ impl Link {
         }
         match result {
             Ok(len) if len > 0 => {
-                if let Stage::Busy(exchange) = &mut self.stage {
-                    // All is sent: the next word is the collector's, who may think.
-                    let is_sent = exchange.unsent.is_empty() && self.sending.is_none();
-                    exchange.progress_by = (!is_sent).then(|| net.now.after(STALL_MAX));
-                }
                 self.push(net);
+                if let Stage::Busy(exchange) = &mut self.stage
+                    && !exchange.reply.has_begun()
+                {
+                    let is_sent = exchange.unsent.is_empty() && self.sending.is_none();
+                    exchange.progress_by = (!is_sent).then(|| net.now.after(exchange.stall_max));
+                    if is_sent {
+                        // The next word is the collector's, who may think.
+                        exchange.until = exchange.until.min(net.now.after(exchange.request.patience));
+                    }
+                }
                 LinkStep::Stay
             }
             result => {
@@ -450,9 +461,18 @@ impl Link {
             // Nobody was asked: a server that times its idle connections out may say so, and closes.
             return LinkStep::Leave(None);
         };
-        exchange.progress_by = Some(net.now.after(STALL_MAX));
+        if exchange.unsent.start == exchange.request.start {
+            // The last exchange left it behind. Read as the answer to this request it would be a lie.
+            return self.broken(net, "the peer spoke before it was asked".into());
+        }
+        exchange.progress_by = Some(net.now.after(exchange.stall_max));
+        let is_sent = exchange.unsent.is_empty() && self.sending.is_none() && exchange.refusal.is_none();
         let ending = match exchange.reply.feed(bytes) {
             Ok(Progress { reply: None, .. }) => return LinkStep::Stay,
+            Ok(Progress { reply: Some(reply), .. }) if !is_sent && (200..300).contains(&reply.status) => {
+                // A refusal may come early, but nobody can have taken what was not sent.
+                Ending::Broken { why: "the peer said yes before it had the request".into(), is_stale: false }
+            }
             Ok(Progress { reply: Some(mut reply), used }) => {
                 // What follows the reply answers no question of ours.
                 reply.keeps_alive &= used == bytes.len();
@@ -492,7 +512,7 @@ impl Link {
     }
 
     fn tick(&mut self, net: &mut Net<'_>) -> LinkStep {
-        match &self.stage {
+        match &mut self.stage {
             Stage::Tunnel(_, until) | Stage::Handshake(until) if net.now >= *until => {
                 let why = format!(
                     "the peer accepts the connection, and makes no tunnel or handshake within {} s",
@@ -502,11 +522,14 @@ impl Link {
             }
             Stage::Busy(exchange) if exchange.ending.is_none() => {
                 let is_late = net.now >= exchange.until;
-                if is_late || exchange.progress_by.is_some_and(|by| net.now >= by) {
-                    let why = if is_late { "no answer in time" } else { "the peer stalled half-way" };
-                    return self.end(net, Ending::Late(why.into()));
+                if !is_late && exchange.progress_by.is_none_or(|by| net.now < by) {
+                    return LinkStep::Stay;
                 }
-                LinkStep::Stay
+                if let Some(why) = exchange.refusal.take() {
+                    return self.broken(net, why);
+                }
+                let why = if is_late { "no answer in time" } else { "the peer stalled half-way" };
+                self.end(net, Ending::Late(why.into()))
             }
             _ => LinkStep::Stay,
         }
@@ -520,12 +543,13 @@ impl Link {
         if self.sending == Some(Sending::Request) {
             if exchange.ending.is_none() {
                 exchange.ending = Some(ending);
+                self.is_spent = true;
                 net.driver.cancel(self.conn);
             }
             return LinkStep::Stay;
         }
         let is_sent = exchange.unsent.is_empty() && self.sending.is_none() && exchange.refusal.is_none();
-        let goes_on = is_sent && matches!(&ending, Ending::Replied(reply) if reply.keeps_alive);
+        let goes_on = is_sent && !self.is_spent && matches!(&ending, Ending::Replied(reply) if reply.keeps_alive);
         let Stage::Busy(exchange) = mem::replace(&mut self.stage, Stage::Idle(net.now)) else {
             unreachable!("it was busy above");
         };

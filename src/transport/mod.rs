@@ -14,3 +14,4 @@ mod request;
 pub mod retry;
 pub mod route;
 pub mod tls;
+mod trouble;

@@ -28,10 +28,10 @@ pub struct Request {
     pub(super) attempts: u32,
     /// Time that is left for all attempts.
     pub(super) left: Duration,
+    /// How long the answer may take, once all is sent.
+    pub(super) patience: Duration,
     /// Since when it waits, or is sent.
     pub(super) since: Moment,
-    /// Whether it was sent again at once, because it met a connection that the peer was closing. Once is free.
-    pub(super) was_spared: bool,
     /// Why the last attempt failed.
     pub(super) failure: String,
 }

@@ -74,7 +74,7 @@ impl RetryAfter {
     }
 
     /// How long to wait from now, a time since 1970: nothing for a time that is over, and no more than [`DELAY_MAX`].
-    /// The back-off goes on beside it: the longer of the two waits counts.
+    /// A little is added to it, as jitter; where it is nothing, the back-off alone decides.
     #[must_use]
     pub fn delay(self, now_unix: Duration) -> Duration {
         let delay = match self {

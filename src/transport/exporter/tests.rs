@@ -1,0 +1,511 @@
+//! The exporter on a simulated network: seeded schedules against an oracle, every operation made to fail, and single claims.
+
+mod rig;
+
+use std::{collections::BTreeSet, env, io::ErrorKind, panic, time::Duration};
+
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{Rng, SeedableRng},
+};
+
+use self::rig::{Do, PLACE, Rig, SOON, SPANS, TIMEOUT, calm, place};
+use super::{Condition, End, IDLE_MAX};
+use crate::transport::{
+    driver::{
+        Moment,
+        sim::{Network, Sim},
+    },
+    retry::Backoff,
+    trouble::JITTER_MAX,
+};
+
+// ---- Seeded schedules.
+
+/// Something that can go wrong, by chance. Not an answer too many: where it comes late, in a piece of its own, no client can
+/// tell it from the answer to the next request.
+fn weather(random: &mut Xoshiro256PlusPlus) -> Do {
+    let rest = Duration::from_millis(random.next_u64() % 3_000);
+    match random.next_u64() % 24 {
+        0 => Do::TakeAndClose(""),
+        1 => Do::TakeAndClose("connection: close\r\n"),
+        2 => Do::TakeSlowly(rest),
+        3 => Do::SayEarly(if random.next_u64().is_multiple_of(2) { 400 } else { 503 }),
+        4 => Do::TakeAndReset,
+        5 => Do::Say(503, ""),
+        6 => Do::Say(429, "retry-after: 1\r\n"),
+        7 => Do::Say(503, "retry-after: 99999999999\r\n"),
+        8 => Do::Say(400, "connection: close\r\n"),
+        9 => Do::Say(413, ""),
+        10 => Do::Garble,
+        11 => Do::Hold,
+        12 => Do::Stop,
+        13 => Do::Close,
+        14 => Do::Reset,
+        15 => Do::Take(Duration::from_secs(60)),
+        _ => Do::Take(rest / 20),
+    }
+}
+
+/// Requests of any size at any time, a network and a collector that do anything, then a better day.
+fn schedule(seed: u64) {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let network = match seed % 4 {
+        0 => Network { window_bytes: 2_000, ..Network::calm(seed) },
+        1 => Network { reset_per_mille: 100, window_bytes: 5_000, ..Network::rough(seed) },
+        _ => Network::rough(seed),
+    };
+    let connections_max = 1 + usize::try_from(random.next_u64() % 4).expect("it is small");
+    let mut rig = if seed.is_multiple_of(3) {
+        Rig::at("localhost:4318", "127.0.0.1:4318", network, connections_max)
+    } else {
+        Rig::new(network, connections_max)
+    };
+    if random.next_u64().is_multiple_of(2) {
+        rig.sim.ignore(place("[::1]:4318"));
+    }
+    rig.collector.will((0..30).map(|_| weather(&mut random)));
+    for _ in 0..20 {
+        let rest = Duration::from_millis(random.next_u64() % 4_000);
+        match random.next_u64() % 20 {
+            0 => rig.sim.reset_all(),
+            1 => rig.exporter.hurry(),
+            2 => rig.sim.fail_nth_wait(rig.sim.waits()),
+            _ => {}
+        }
+        if rig.exporter.has_room() {
+            let len = 8 + usize::try_from(random.next_u64() % 9_000).expect("it is small");
+            rig.submit(len);
+        }
+        rig.pass(rest / 4);
+    }
+    if !seed.is_multiple_of(5) {
+        rig.sim.change(Network::calm(seed));
+        rig.collector.will([]);
+        rig.until_all_end(Duration::from_secs(600));
+        rig.warm_up_again();
+    }
+    rig.finish();
+}
+
+/// Each request ends once or waits, no span is forgotten, buffers come home, no turn is in vain, and all ends well. More seeds
+/// by `SPANRING_SEEDS`, one of them by `SPANRING_SEED`.
+#[test]
+fn any_schedule_accounts_for_every_request() {
+    let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("it is a number"));
+    let seeds = match number("SPANRING_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SPANRING_SEEDS").unwrap_or(2_000),
+    };
+    for seed in seeds {
+        let result = panic::catch_unwind(|| schedule(seed));
+        assert!(result.is_ok(), "seed {seed} fails: SPANRING_SEED={seed} runs it alone");
+    }
+}
+
+/// Some requests on two connections, one of them split, one sent again, with an operation or a wait that fails.
+fn torture(prepare: impl Fn(&Sim)) -> Rig {
+    let mut rig = Rig::new(Network { window_bytes: 3_000, ..Network::calm(1) }, 2);
+    prepare(&rig.sim);
+    rig.collector.will([Do::Take(SOON), Do::Say(413, ""), Do::Take(SOON), Do::Say(503, ""), Do::TakeAndClose("")]);
+    for _ in 0..6 {
+        rig.until(Duration::from_secs(60), |rig| rig.exporter.has_room());
+        rig.submit(10_000);
+        rig.pass(SOON / 4);
+    }
+    rig.until_all_end(Duration::from_secs(120));
+    assert_eq!(rig.taken(), 6, "{:?}", rig.ends);
+    rig
+}
+
+#[test]
+fn any_operation_may_fail_and_nothing_is_lost() {
+    let mut n = 0;
+    loop {
+        let rig = torture(|sim| sim.fail_nth(n, ErrorKind::OutOfMemory));
+        let is_over = rig.sim.operations() <= n;
+        rig.finish();
+        if is_over {
+            break;
+        }
+        n += 1;
+    }
+    assert!(n > 30, "there is more to fail than {n}");
+}
+
+#[test]
+fn any_wait_may_fail_and_nothing_is_lost() {
+    let mut n = 0;
+    loop {
+        let rig = torture(|sim| sim.fail_nth_wait(n));
+        let is_over = rig.sim.waits() <= n;
+        rig.finish();
+        if is_over {
+            break;
+        }
+        n += 1;
+    }
+    assert!(n > 30, "there is more to fail than {n}");
+}
+
+// ---- Single claims.
+
+#[test]
+fn what_waits_behind_a_slow_answer_takes_no_turns() {
+    let mut rig = calm();
+    rig.collector.will([
+        Do::Take(Duration::from_secs(4)),
+        Do::Say(503, "retry-after: 3\r\n"),
+        Do::Take(Duration::from_secs(4)),
+    ]);
+    rig.submit(100);
+    rig.submit(100);
+    let waits = rig.sim.waits();
+    rig.until_all_end(Duration::from_secs(30));
+    assert_eq!(rig.taken(), 2);
+    assert!(rig.sim.waits() - waits < 30, "{} waits", rig.sim.waits() - waits);
+    rig.finish();
+}
+
+/// HTTP-07: not before the time, and not much later; a year is shortened to the maximum.
+#[test]
+fn http_07_wait_that_the_collector_names_is_kept_with_a_little_jitter() {
+    let cases = [
+        ("retry-after: 7\r\n", 7),
+        ("retry-after: Sun, 06 Nov 1994 08:49:42 GMT\r\n", 5),
+        ("retry-after: 31536000\r\n", 30),
+        ("retry-after: Mon, 06 Nov 1995 08:49:37 GMT\r\n", 30),
+    ];
+    for (header, seconds) in cases {
+        let mut rig = calm();
+        rig.collector.will([Do::Say(503, header)]);
+        rig.submit(100);
+        rig.until(SOON, |rig| matches!(rig.exporter.condition(), Condition::Troubled(_)));
+        let said = rig.driver.now();
+        rig.submit(100);
+        rig.exporter.hurry();
+        rig.until(Duration::from_secs(40), |rig| rig.taken() > 0);
+        let (_, second) = rig.arrivals()[1];
+        let waited = second.since(said);
+        let asked = Duration::from_secs(seconds);
+        assert!(waited >= asked, "{header}: {waited:?}");
+        assert!(waited <= asked + JITTER_MAX + SOON, "{header}: {waited:?}");
+        rig.finish();
+    }
+}
+
+/// What the collector asked for once, and how often it failed, is of no more interest once it answers.
+#[test]
+fn trouble_that_is_over_is_forgotten() {
+    let mut rig = Rig::new(Network::calm(3), 2);
+    rig.collector.will([Do::Take(Duration::from_secs(1)), Do::Say(503, "retry-after: 30\r\n"), Do::Take(SOON)]);
+    rig.submit(100);
+    rig.submit(100);
+    // The first one is answered after the second has been turned away.
+    rig.until(Duration::from_secs(2), |rig| rig.taken() == 1);
+    assert_eq!((rig.exporter.condition(), &rig.exporter.trouble.backoff), (&Condition::Fine, &Backoff::new()));
+    let waited = rig.until_all_end(Duration::from_secs(2));
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    rig.collector.will([Do::Say(503, "")]);
+    rig.submit(100);
+    rig.until(SOON, |rig| rig.exporter.trouble.is_on());
+    rig.exporter.hurry();
+    let waited = rig.until_all_end(Duration::from_secs(1));
+    assert!(waited < Duration::from_millis(200), "{waited:?}");
+    rig.finish();
+}
+
+/// HTTP-08: those who were told the same at the same time do not come back at the same time.
+#[test]
+fn http_08_wait_that_the_collector_names_has_jitter() {
+    let waits = (0..10).map(|seed| {
+        let mut rig = Rig::new(Network::calm(seed), 1);
+        rig.collector.will([Do::Say(429, "retry-after: 2\r\n")]);
+        rig.submit(100);
+        rig.until_all_end(Duration::from_secs(4))
+    });
+    let mut waits: Vec<_> = waits.collect();
+    waits.sort_unstable();
+    assert!(waits[9] - waits[0] > JITTER_MAX / 4, "{waits:?}");
+}
+
+/// HTTP-08: the times at which exporters with neighbouring seeds try again. No two are in step, and the waits grow.
+#[test]
+fn http_08_exporters_do_not_come_back_in_step_and_wait_longer_each_time() {
+    let tries = |seed| {
+        let mut rig = Rig::new(Network { delay_max: Duration::from_micros(20), ..Network::calm(seed) }, 1);
+        rig.sim.unlisten(&place(PLACE));
+        rig.submit(100);
+        let mut tries: Vec<Moment> = vec![];
+        while tries.len() < 12 {
+            let trouble = rig.exporter.trouble.since;
+            rig.until(Duration::from_secs(60), |rig| rig.exporter.trouble.since != trouble);
+            tries.extend(rig.exporter.trouble.since);
+        }
+        rig.finish();
+        tries
+    };
+    let all: Vec<_> = (0..20).map(tries).collect();
+    for at in 1..12 {
+        let mut moments: Vec<_> = all.iter().map(|tries| tries[at]).collect();
+        moments.sort_unstable();
+        moments.dedup_by(|late, early| late.since(*early) < Duration::from_micros(100));
+        assert!(moments.len() >= 18, "try {at} of 20 exporters comes at {moments:?}");
+    }
+    let wait =
+        |at: usize| -> Duration { all.iter().map(|tries| tries[at + 1].since(tries[at])).sum::<Duration>() / 20 };
+    assert!(wait(0) < Duration::from_millis(450), "{:?}", wait(0));
+    assert!(wait(10) > Duration::from_secs(8), "{:?}", wait(10));
+}
+
+#[test]
+fn attempts_that_fail_together_count_as_one_failure() {
+    let mut rig = Rig::new(Network::calm(3), 4);
+    rig.collector.will((0..4).map(|_| Do::Hold));
+    for _ in 0..4 {
+        rig.submit(100);
+        rig.pass(SOON);
+    }
+    assert_eq!(rig.exporter.standing(), 4);
+    rig.sim.reset_all();
+    rig.until(SOON, |rig| rig.exporter.waiting.len() == 4);
+    assert_eq!(rig.exporter.trouble.backoff, {
+        let mut once = Backoff::new();
+        once.next(0);
+        once
+    });
+    // One probe, and the rest once it is answered.
+    rig.collector.will([Do::Take(Duration::from_secs(1))]);
+    let reset = rig.driver.now();
+    rig.pass(Duration::from_millis(900));
+    let arrivals = rig.arrivals();
+    assert_eq!(arrivals.len(), 5);
+    assert!(arrivals[4].1.since(reset) < Duration::from_millis(600), "{arrivals:?}, {reset:?}");
+    rig.until_all_end(Duration::from_secs(2));
+    assert_eq!((rig.taken(), rig.exporter.repeats()), (4, 4));
+    rig.finish();
+}
+
+/// HTTP-09, HTTP-15: a peer that hangs gets half of the time, and another connection the rest. It hangs with the request,
+/// half-way through its reply, or half-way through the request.
+#[test]
+fn http_15_peer_that_never_answers_leaves_time_for_another_attempt() {
+    for hung in [Do::Hold, Do::TakeSlowly(Duration::from_secs(3)), Do::Stop] {
+        let mut rig = Rig::new(Network { window_bytes: 2_000, ..Network::calm(3) }, 1);
+        rig.collector.will([hung.clone()]);
+        rig.submit(5_000);
+        let waited = rig.until_all_end(Duration::from_secs(12));
+        assert!(waited >= TIMEOUT / 2 && waited <= TIMEOUT * 2 / 3, "{hung:?}: {waited:?}");
+        let repeats = rig.exporter.repeats();
+        assert_eq!((rig.taken(), repeats, rig.collector.seen().connections), (1, 1, 2), "{hung:?}");
+        rig.finish();
+    }
+}
+
+/// HTTP-15: all attempts together, however many they are.
+#[test]
+fn http_15_all_attempts_together_take_no_longer_than_the_timeout() {
+    let mut rig = calm();
+    rig.collector.will((0..1000).map(|_| Do::Say(503, "")));
+    rig.submit(100);
+    let waited = rig.until_all_end(TIMEOUT + SOON);
+    assert!(waited >= TIMEOUT && rig.exporter.repeats() > 3, "{waited:?}, {}", rig.exporter.repeats());
+    assert!(matches!(&rig.ends[..], [(1, End::Expired(why))] if why.contains("503")), "{:?}", rig.ends);
+    rig.finish();
+}
+
+#[test]
+fn nothing_is_given_up_while_the_collector_cannot_be_reached() {
+    let mut rig = calm();
+    rig.collector.will([Do::Say(503, "")]);
+    rig.submit(100);
+    rig.until(SOON, |rig| rig.exporter.trouble.is_on());
+    rig.sim.unlisten(&place(PLACE));
+    rig.sim.reset_all();
+    rig.pass(Duration::from_secs(3600));
+    assert_eq!((rig.exporter.pending(), rig.ends.len()), (1, 0));
+    assert!(matches!(rig.exporter.condition(), Condition::Unreachable(_)));
+    rig.finish();
+}
+
+/// HTTP-10: a peer may close a connection at the moment at which it is used again; the first time that costs nothing.
+#[test]
+fn http_10_request_that_met_a_stale_connection_is_sent_again_at_once_and_once() {
+    let mut rig = calm();
+    rig.warm_up();
+    rig.collector.will([Do::Reset]);
+    rig.submit(100);
+    let waited = rig.until_all_end(SOON);
+    assert!(waited < SOON, "{waited:?}");
+    assert_eq!((rig.taken(), rig.exporter.repeats(), rig.exporter.condition()), (2, 1, &Condition::Fine));
+    // The fresh connection is no excuse a second time.
+    rig.collector.will([Do::Reset, Do::Reset]);
+    rig.submit(100);
+    rig.until(SOON, |rig| matches!(rig.exporter.condition(), Condition::Troubled(_)));
+    rig.until_all_end(Duration::from_secs(1));
+    assert_eq!(rig.taken(), 3);
+    rig.finish();
+}
+
+/// HTTP-14.
+#[test]
+fn http_14_connections_grow_while_all_are_busy_and_go_when_idle() {
+    let mut rig = Rig::new(Network::calm(5), 4);
+    rig.warm_up();
+    rig.collector.will((0..8).map(|_| Do::Take(Duration::from_secs(2))));
+    for _ in 0..5 {
+        assert!(rig.exporter.has_room());
+        rig.submit(100);
+    }
+    rig.pass(SOON);
+    assert!(!rig.exporter.has_room());
+    assert_eq!((rig.exporter.standing(), rig.exporter.pending()), (4, 5));
+    rig.until_all_end(Duration::from_secs(5));
+    assert_eq!((rig.exporter.standing(), rig.collector.seen().connections), (4, 4));
+    rig.pass(IDLE_MAX * 3);
+    assert_eq!(rig.exporter.standing(), 1);
+    rig.finish();
+}
+
+#[test]
+fn further_connection_that_cannot_be_had_is_no_trouble() {
+    let mut rig = Rig::new(Network::calm(5), 4);
+    rig.warm_up();
+    rig.sim.unlisten(&place(PLACE));
+    rig.collector.will((0..5).map(|_| Do::Take(Duration::from_secs(1))));
+    for _ in 0..5 {
+        rig.submit(100);
+    }
+    let waits = rig.sim.waits();
+    rig.pass(Duration::from_millis(500));
+    assert_eq!((rig.exporter.condition(), rig.collector.seen().arrivals.len()), (&Condition::Fine, 2));
+    rig.until_all_end(Duration::from_secs(6));
+    assert_eq!((rig.exporter.condition(), rig.taken(), rig.exporter.standing()), (&Condition::Fine, 6, 1));
+    assert!(rig.sim.waits() - waits < 60);
+    rig.finish();
+}
+
+#[test]
+fn flush_cuts_the_back_off_short_but_cannot_hammer() {
+    let mut rig = calm();
+    rig.sim.unlisten(&place(PLACE));
+    rig.submit(100);
+    rig.pass(Duration::from_secs(120));
+    let mut tries = BTreeSet::new();
+    for _ in 0..1_000 {
+        rig.exporter.hurry();
+        rig.pass(Duration::from_millis(1));
+        tries.extend(rig.exporter.trouble.since.map(Moment::nanos));
+    }
+    assert!((5..=11).contains(&tries.len()), "{} tries in a second", tries.len());
+    rig.finish();
+}
+
+#[test]
+fn parts_keep_the_number_of_the_whole_and_come_first() {
+    let mut rig = calm();
+    rig.collector.will([Do::Take(SOON), Do::Say(413, "")]);
+    let first = rig.submit(100);
+    let large = rig.submit(100);
+    rig.until(Duration::from_secs(1), |rig| rig.exporter.oldest_pending() == Some(large));
+    let later = rig.submit(100);
+    rig.until(Duration::from_secs(1), |rig| rig.exporter.spans() == SPANS + SPANS / 2);
+    assert_eq!((rig.exporter.oldest_pending(), rig.exporter.last_submitted()), (Some(large), later));
+    rig.until_all_end(Duration::from_secs(1));
+    let order: Vec<u64> = rig.arrivals().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(order, [first, large, large, later]);
+    rig.finish();
+}
+
+#[test]
+fn address_that_nobody_answers_is_left_for_the_next_and_named_as_such() {
+    let mut rig = Rig::at("localhost:4318", "127.0.0.1:4318", Network::calm(5), 1);
+    rig.sim.ignore(place("[::1]:4318"));
+    rig.submit(100);
+    let waited = rig.until_all_end(Duration::from_secs(1));
+    assert!(waited < Duration::from_millis(300), "{waited:?}");
+    rig.finish();
+
+    let mut rig = calm();
+    rig.sim.ignore(place(PLACE));
+    rig.submit(100);
+    rig.until(Duration::from_secs(4), |rig| rig.exporter.trouble.is_on());
+    let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
+    assert_eq!(why, "10.0.0.1:4318: no answer within 3 s");
+    rig.finish();
+
+    let mut rig = Rig::at("localhost:4318", PLACE, Network::calm(5), 1);
+    rig.sim.ignore(place("[::1]:4318"));
+    rig.submit(100);
+    let waited = rig.until(Duration::from_secs(4), |rig| rig.exporter.trouble.is_on());
+    assert!(waited >= Duration::from_secs(3), "the first has its time, though the second is refused: {waited:?}");
+    let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
+    assert!(why.starts_with("127.0.0.1:4318: ") && why.ends_with("[::1]:4318: no answer within 3 s"), "{why}");
+    rig.finish();
+}
+
+/// An early refusal counts, an early success is none. In both cases the connection has a rest of the request in it.
+#[test]
+fn early_answer_ends_the_exchange_and_the_connection() {
+    for (status, repeats) in [(200, 1), (503, 1), (400, 0)] {
+        let mut rig = Rig::new(Network { window_bytes: 2_000, ..Network::calm(5) }, 1);
+        rig.warm_up();
+        rig.collector.will([Do::SayEarly(status)]);
+        rig.submit(9_000);
+        rig.until_all_end(Duration::from_secs(1));
+        let (taken, connections) = (rig.taken(), rig.collector.seen().connections);
+        rig.submit(100);
+        rig.until_all_end(SOON);
+        assert_eq!(rig.exporter.repeats(), repeats, "{status}");
+        assert_eq!((taken, connections + 1 - taken), (1 + usize::try_from(repeats).unwrap_or(0), 1), "{status}");
+        assert_eq!((rig.taken(), rig.collector.seen().connections), (taken + 1, 2), "{status}");
+        rig.finish();
+    }
+}
+
+/// A collector that hangs, or has gone, leaves all its connections behind: trying them one by one would take all the time.
+#[test]
+fn idle_connections_of_a_peer_that_failed_are_not_tried_one_by_one() {
+    for (fault, waited_min) in [(Do::Hold, TIMEOUT / 2), (Do::Reset, Duration::ZERO)] {
+        let mut rig = Rig::new(Network::calm(5), 4);
+        rig.collector.will((0..4).map(|_| Do::Take(SOON)));
+        (0..4).for_each(|_| _ = rig.submit(100));
+        rig.until_all_end(Duration::from_secs(1));
+        assert_eq!(rig.exporter.standing(), 4);
+        rig.collector.will([fault]);
+        rig.submit(100);
+        let waited = rig.until(Duration::from_secs(6), |rig| rig.taken() == 5);
+        assert!(waited >= waited_min && waited < waited_min + Duration::from_secs(1), "{waited:?}");
+        assert_eq!((rig.exporter.standing(), rig.collector.seen().connections), (1, 5));
+        rig.finish();
+    }
+}
+
+#[test]
+fn connection_that_brought_too_much_is_not_used_again() {
+    let mut rig = calm();
+    rig.collector.will([Do::TakeAndBabble]);
+    for connections in 1..=2 {
+        rig.submit(100);
+        rig.until_all_end(SOON);
+        assert_eq!(rig.collector.seen().connections, connections);
+    }
+    rig.finish();
+}
+
+/// What comes before a byte of the request has left is not its answer, and must not cost its spans.
+#[test]
+fn answer_to_what_was_not_asked_is_not_believed() {
+    for status in [200, 400] {
+        let mut rig = Rig::new(Network { window_bytes: 0, ..Network::calm(5) }, 1);
+        rig.collector.will([Do::Greet(status)]);
+        rig.submit(100);
+        rig.until(SOON, |rig| rig.exporter.trouble.is_on());
+        let Condition::Troubled(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
+        assert_eq!(why, "the peer spoke before it was asked");
+        rig.sim.change(Network::calm(5));
+        rig.until_all_end(Duration::from_secs(1));
+        assert_eq!(rig.taken(), 1);
+        rig.finish();
+    }
+}

@@ -1,0 +1,74 @@
+//! When to try again after a failure: not in step with others, later each time, and not before the collector wants it.
+
+use std::time::Duration;
+
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{Rng, SeedableRng},
+};
+
+use super::{driver::Moment, retry::Backoff};
+
+/// Whether attempts fail, and when the next one may begin.
+#[derive(Debug)]
+pub struct Trouble {
+    pub(super) backoff: Backoff,
+    /// When the last attempt failed; `None` while all is well.
+    pub(super) since: Option<Moment>,
+    /// Nothing is sent before this: the collector asked for it, or failed.
+    not_before: Moment,
+    /// As far as the collector asked for it.
+    asked_until: Moment,
+    random: Xoshiro256PlusPlus,
+}
+
+/// Added at most to a wait that the collector names, so that all who were told the same do not come back in step.
+pub const JITTER_MAX: Duration = Duration::from_millis(500);
+/// Whoever is in a hurry tries again at once, but not sooner than this after a failure: a program may flush in a loop.
+const HURRY_AFTER: Duration = Duration::from_millis(100);
+
+impl Trouble {
+    /// No trouble yet. Equal seeds make equal waits.
+    pub fn none(seed: u64) -> Self {
+        let random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        Self { backoff: Backoff::default(), since: None, not_before: Moment::START, asked_until: Moment::START, random }
+    }
+
+    /// Notes the failure of an attempt that began then: the next one comes later each time (HTTP-08), and never before the
+    /// time `after` this that the collector names (HTTP-07).
+    pub fn failed(&mut self, after: Option<Duration>, began: Moment, now: Moment) {
+        let after = after.unwrap_or_default();
+        self.asked_until = self.asked_until.max(now.after(after));
+        // Attempts that were under way together fail together, and count as one failure.
+        let is_news = self.since.is_none_or(|last| began >= last);
+        let pause = if is_news { self.backoff.next(self.random.next_u64()) } else { Duration::ZERO };
+        let pause = if after.is_zero() { pause } else { after + pause.min(JITTER_MAX) };
+        self.not_before = self.not_before.max(now.after(pause));
+        self.since = Some(now);
+    }
+
+    /// Notes that the collector answers.
+    pub fn end(&mut self) {
+        self.backoff.reset();
+        self.since = None;
+        self.not_before = Moment::START;
+        self.asked_until = Moment::START;
+    }
+
+    /// Cuts the back-off short, but not the wait that the collector has asked for.
+    pub fn hurry(&mut self) {
+        if let Some(since) = self.since {
+            self.not_before = self.not_before.min(since.after(HURRY_AFTER)).max(self.asked_until);
+        }
+    }
+
+    /// Whether the last attempt failed.
+    pub fn is_on(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// When the next attempt may begin.
+    pub fn not_before(&self) -> Moment {
+        self.not_before
+    }
+}

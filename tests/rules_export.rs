@@ -1,0 +1,321 @@
+//! The rules for sending (HTTP-*) and for exporters (EXI-*) that take the whole engine and a collector to see.
+//!
+//! The others stand where they are decided: what a reply means in `transport/retry.rs` (HTTP-06, HTTP-12, HTTP-18), times in
+//! `transport/exporter/tests.rs` (HTTP-07, HTTP-08, HTTP-14, HTTP-15), heads in `transport/head.rs` (HTTP-01, HTTP-16), and
+//! what goes wrong in the rows of `tests/collector/rows.rs`, which `tests/faults.rs` runs (HTTP-05 to HTTP-13, HTTP-18).
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+#[allow(dead_code, unused_imports, reason = "the stand-in's own tests use the rest")]
+mod collector;
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use collector::{Collector, Connection, Mode, OK, Plan, Port, Row, Stand};
+use prost::Message;
+use spanring::{Compression, Config, DiagnosticSink, Engine, Export, Health, Resource};
+
+/// More than anything here takes on a busy machine; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the engine says of itself.
+#[derive(Clone, Default)]
+struct Words(Arc<Mutex<Vec<String>>>);
+
+impl Words {
+    fn sink(&self) -> Option<DiagnosticSink> {
+        let words = self.clone();
+        Some(DiagnosticSink::new(move |said| words.0.lock().unwrap().push(said.text.clone())))
+    }
+
+    fn say(&self, part: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|text| text.contains(part))
+    }
+}
+
+fn engine(export: Export) -> Engine {
+    let diagnostics = export.diagnostics.or_else(|| Words::default().sink());
+    let export = Export { diagnostics, ..export };
+    Engine::start(Config { export: Some(export), ..Config::default() }).unwrap()
+}
+
+/// An engine in front of a collector that has this fault for ever.
+fn faulty(row: &str, export: Export) -> (Stand, Engine, Words) {
+    let stand = Row::named(row).start(Plan::forever(), Mode::Ids).unwrap();
+    let words = Words::default();
+    let to = Export::to(&stand.collector.url()).endpoint;
+    let engine = engine(Export { endpoint: to, diagnostics: words.sink(), ..export });
+    (stand, engine, words)
+}
+
+fn record(engine: &Engine, spans: usize) {
+    let tracer = engine.tracer("test");
+    (0..spans).for_each(|_| tracer.span("work").start().end());
+}
+
+#[test]
+fn http_01_http_02_http_16_request_says_what_it_is_and_who_sends_it() {
+    assert_eq!(Export::default().endpoint, "http://localhost:4318/v1/traces");
+    let collector = Collector::start(Mode::Record).unwrap();
+    let headers = vec![("api-key".to_owned(), "secret".to_owned())];
+    let engine = engine(Export { headers, ..Export::to(&collector.url()) });
+    record(&engine, 3);
+    assert!(engine.flush(PATIENCE).is_complete);
+    let [request] = <[_; 1]>::try_from(collector.received()).unwrap();
+    // The collector takes nothing but a POST of HTTP/1.1, and refuses what is not protobuf.
+    assert_eq!(request.head.path, "/v1/traces");
+    let value = |name: &str| {
+        let mut values = request.head.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        let value = values.next().map(|(_, value)| value.clone());
+        assert!(values.next().is_none(), "{name} comes once");
+        value.unwrap_or_default()
+    };
+    assert_eq!(value("content-type"), "application/x-protobuf");
+    assert_eq!(value("api-key"), "secret");
+    assert_eq!(format!("http://{}", value("host")), collector.url());
+    let agent = value("user-agent");
+    assert!(agent.starts_with("OTel-OTLP-Exporter-Rust") && agent.ends_with(env!("CARGO_PKG_VERSION")), "{agent}");
+    assert_eq!(value("content-encoding"), "");
+    assert_eq!(value("accept-encoding"), "", "nobody here unpacks an answer");
+    assert_eq!(value("transfer-encoding"), "");
+}
+
+#[test]
+fn http_03_compressed_body_is_named_as_such() {
+    let collector = Collector::start(Mode::Record).unwrap();
+    let engine = engine(Export { compression: Compression::Gzip, ..Export::to(&collector.url()) });
+    record(&engine, 200);
+    assert!(engine.flush(PATIENCE).is_complete);
+    let [request] = <[_; 1]>::try_from(collector.received()).unwrap();
+    assert!(request.head.headers.iter().any(|pair| *pair == ("content-encoding".into(), "gzip".into())));
+    assert_eq!(collector.tally().spans, 200);
+    let (wire, plain) = (request.head.body_bytes, request.message.encoded_len());
+    assert!(wire < plain, "{wire} bytes of {plain}");
+}
+
+/// A resource takes so much of each request that a large span does not fit, and two of the middling ones do not together.
+#[test]
+fn http_04_no_request_is_above_the_limit_and_what_cannot_fit_is_counted() {
+    const LIMIT: usize = 96 << 10;
+    let collector = Collector::start(Mode::Record).unwrap();
+    let words = Words::default();
+    let export = Export { request_bytes_max: LIMIT, diagnostics: words.sink(), ..Export::to(&collector.url()) };
+    let resource = Resource::service("shop").with("ballast", "x".repeat(50 << 10).as_str());
+    let config = Config { export: Some(export), resource, ..Config::default() };
+    let engine = Engine::start(config).unwrap();
+    let tracer = engine.tracer("test");
+    let fills = [100, 30 << 10, 30 << 10, 60 << 10, 30 << 10, 100, 60 << 10, 30 << 10];
+    for fill in fills {
+        let mut span = tracer.span("work").start();
+        span.set("fill", "x".repeat(fill).as_str());
+        span.end();
+    }
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert_eq!((receipt.exported, receipt.lost.oversize, receipt.lost.total()), (6, 2, 2), "{receipt:?}");
+    assert_eq!(collector.tally().spans, 6);
+    let sizes: Vec<_> = collector.received().iter().map(|request| request.head.body_bytes).collect();
+    assert!(sizes.iter().all(|&bytes| bytes <= LIMIT), "{sizes:?}");
+    assert!(words.say("too large for a request of"));
+}
+
+/// What a collector calls too large is split and not sent again; the flush waits for the parts (HTTP-12).
+#[test]
+fn http_12_flush_waits_for_the_parts_of_a_request_that_was_too_large() {
+    let (stand, engine, words) = faulty("status_413_above_a_limit", Export::default());
+    for round in 1..=3 {
+        record(&engine, 400);
+        let receipt = engine.flush(PATIENCE);
+        assert!(receipt.is_complete && receipt.exported == 400 && receipt.waiting == 0, "{receipt:?}");
+        assert_eq!((stand.delivered(), stand.collector.tally().resends), (400 * round, 0));
+    }
+    assert!(words.say("the collector takes no request of"));
+    let (stand, engine, _) = faulty("status_413_always", Export::default());
+    record(&engine, 400);
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.lost.oversize == 400, "{receipt:?}");
+    assert_eq!(stand.collector.tally().requests, 799, "a tree with 400 leaves");
+}
+
+#[test]
+fn http_10_many_requests_go_over_one_connection() {
+    let collector = Collector::start(Mode::Ids).unwrap();
+    let engine = engine(Export { batch_spans_max: 10, connections_max: 1, ..Export::to(&collector.url()) });
+    for _ in 0..20 {
+        record(&engine, 50);
+        assert!(engine.flush(PATIENCE).is_complete);
+    }
+    let tally = collector.tally();
+    assert_eq!((tally.connections, tally.requests, tally.spans, tally.ids_seen_twice), (1, 100, 1000, 0));
+    assert_eq!((engine.stats().connections, engine.stats().repeats), (1, 0));
+}
+
+#[test]
+fn http_11_http_13_what_the_collector_says_is_told() {
+    let (_stand, engine, words) = faulty("one_span_rejected", Export::default());
+    record(&engine, 5);
+    let receipt = engine.flush(PATIENCE);
+    assert_eq!((receipt.exported, receipt.lost.partially_rejected), (4, 1));
+    assert!(words.say("rejected 1 of 5 spans: too old"));
+
+    let (_stand, engine, words) = faulty("warning_only", Export::default());
+    record(&engine, 5);
+    let receipt = engine.flush(PATIENCE);
+    assert_eq!((receipt.exported, receipt.lost.total()), (5, 0));
+    assert!(words.say("rejected 0 of 5 spans: old"));
+
+    let (_stand, engine, words) = faulty("status_400", Export::default());
+    record(&engine, 5);
+    assert_eq!(engine.flush(PATIENCE).lost.rejected, 5);
+    assert!(words.say("5 spans were refused with status 400") && words.say("(it says: no)"));
+    assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("400")));
+}
+
+/// How many requests a slow collector has at a time.
+#[derive(Default)]
+struct Crowd {
+    now: AtomicU64,
+    max: AtomicU64,
+}
+
+impl Crowd {
+    /// A collector that answers a request when so many are here, or after a while.
+    fn collector(self: &Arc<Self>, wanted: u64, while_max: Duration) -> Collector {
+        let crowd = Arc::clone(self);
+        let serve = move |connection: &mut Connection| {
+            while connection.wait()? {
+                let Ok(request) = connection.read_request()? else {
+                    break;
+                };
+                let here = crowd.now.fetch_add(1, Relaxed) + 1;
+                crowd.max.fetch_max(here, Relaxed);
+                let late = Instant::now() + while_max;
+                while crowd.max.load(Relaxed) < wanted && Instant::now() < late {
+                    connection.rest(Duration::from_millis(1))?;
+                }
+                crowd.now.fetch_sub(1, Relaxed);
+                connection.take(request);
+                connection.write(OK)?;
+            }
+            Ok(())
+        };
+        let port = Port::claim((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Collector::start_with(Arc::new(port), Mode::Ids, Arc::new(serve)).unwrap()
+    }
+}
+
+/// EXI-03: whoever flushes, what runs side by side is the exporter's own business, and bounded.
+#[test]
+fn http_14_exi_03_requests_run_side_by_side_up_to_the_configured_number() {
+    for (connections_max, while_max) in [(1, Duration::from_millis(20)), (4, PATIENCE / 2)] {
+        let crowd = Arc::new(Crowd::default());
+        let wanted = if connections_max == 1 { 2 } else { 4 };
+        let collector = crowd.collector(wanted, while_max);
+        let engine = engine(Export { batch_spans_max: 10, connections_max, ..Export::to(&collector.url()) });
+        record(&engine, 120);
+        thread::scope(|scope| {
+            let flushes: Vec<_> = (0..8).map(|_| scope.spawn(|| engine.flush(PATIENCE))).collect();
+            assert!(flushes.into_iter().all(|flush| flush.join().unwrap().is_complete));
+        });
+        let tally = collector.tally();
+        assert_eq!((tally.requests, tally.spans), (12, 120));
+        assert_eq!(crowd.max.load(Relaxed), connections_max as u64);
+        assert_eq!(tally.connections, connections_max as u64);
+    }
+}
+
+#[test]
+fn http_15_exi_04_batch_is_given_up_after_the_timeout_and_counted() {
+    let timeout = Duration::from_millis(700);
+    let (stand, engine, words) = faulty("status_503", Export { timeout, ..Export::default() });
+    record(&engine, 10);
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert_eq!((receipt.lost.retry_expired, receipt.lost.total()), (10, 10));
+    assert!(receipt.elapsed >= timeout && receipt.elapsed < timeout + Duration::from_secs(5), "{receipt:?}");
+    assert!(stand.collector.tally().resends >= 1);
+    assert!(words.say("10 spans were given up") && words.say("status 503"));
+}
+
+#[test]
+fn http_17_exi_02_shutdown_returns_by_its_deadline_and_counts_what_is_left() {
+    for row in ["black_hole_that_reads_all", "retry_after_a_year", "closed_port"] {
+        let (stand, engine, words) = faulty(row, Export::default());
+        record(&engine, 1_000);
+        let deadline = Duration::from_millis(300);
+        let receipt = engine.shutdown(deadline);
+        assert!(receipt.elapsed >= deadline && receipt.elapsed < deadline * 10, "{row}: {receipt:?}");
+        // A worker that gets no processor at its deadline has its account ready a little later.
+        let ledger = engine.shutdown(PATIENCE).ledger;
+        assert!(ledger.is_closed() && ledger.queued + ledger.in_flight == 0, "{row}: {ledger:?}");
+        assert_eq!((ledger.lost.shutdown_deadline, ledger.exported), (1_000, 0), "{row}: {ledger:?}");
+        assert_eq!(stand.delivered(), 0);
+        assert!(words.say("1000 spans were not delivered before the shutdown's deadline"));
+    }
+}
+
+/// EXI-01, EXI-02: a flush has a bound of its own, and what it did not wait for goes on.
+#[test]
+fn exi_02_flush_returns_by_its_deadline_and_loses_nothing() {
+    let mut stand = Row::named("closed_port").start(Plan::forever(), Mode::Ids).unwrap();
+    let engine = engine(Export::to(&stand.collector.url()));
+    record(&engine, 100);
+    let deadline = Duration::from_millis(200);
+    let receipt = engine.flush(deadline);
+    assert!(!receipt.is_complete && receipt.elapsed < deadline * 10, "{receipt:?}");
+    assert_eq!((receipt.waiting, receipt.lost.total()), (100, 0));
+    stand.collector.restart().unwrap();
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.exported == 100, "{receipt:?}");
+}
+
+/// HTTP-07 and HTTP-09 meet here: the caller wants to know now, and the collector does not want to be asked.
+#[test]
+fn http_09_flush_does_not_wait_for_the_back_off_of_another() {
+    let mut stand = Row::named("closed_port").start(Plan::forever(), Mode::Ids).unwrap();
+    let engine = engine(Export::to(&stand.collector.url()));
+    record(&engine, 10);
+    // So many failures that the next try is seconds away.
+    for _ in 0..12 {
+        assert!(!engine.flush(Duration::from_millis(150)).is_complete);
+    }
+    stand.collector.restart().unwrap();
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.elapsed < Duration::from_secs(1), "{receipt:?}");
+}
+
+#[test]
+fn exi_05_after_shutdown_nothing_is_taken_and_nothing_waits() {
+    let collector = Collector::start(Mode::Ids).unwrap();
+    let engine = engine(Export::to(&collector.url()));
+    record(&engine, 10);
+    assert!(engine.shutdown(PATIENCE).is_complete);
+    record(&engine, 7);
+    let receipts = [engine.flush(PATIENCE), engine.shutdown(PATIENCE)];
+    for receipt in receipts {
+        assert!(receipt.elapsed < Duration::from_secs(5), "{receipt:?}");
+        assert_eq!((receipt.exported, receipt.waiting, receipt.ledger.lost.closed), (0, 0, 7), "{receipt:?}");
+        assert!(receipt.ledger.is_closed());
+    }
+    assert_eq!(collector.tally().spans, 10);
+    assert!(matches!(engine.health(), Health::Down(_)));
+}
+
+/// HTTP-18: a redirect is refused, and where it leads nobody goes.
+#[test]
+fn http_18_redirect_is_not_followed() {
+    let (stand, engine, words) = faulty("status_307", Export::default());
+    record(&engine, 10);
+    assert_eq!(engine.flush(PATIENCE).lost.rejected, 10);
+    assert_eq!(stand.collector.tally().requests, 1);
+    assert!(words.say("set the endpoint to the final address"));
+}
