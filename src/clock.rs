@@ -171,13 +171,18 @@ pub struct Anchors {
     sights: VecDeque<Sight>,
     /// Nanoseconds in 2^32 ticks after the last sight, as the stretch before it showed.
     rate: u64,
+    /// When the kernel was last asked about the counter.
     checked: u64,
+    /// When the last sight was taken, kept or not.
+    looked: u64,
 }
 
 /// Sights that are kept: at one a second, spans that began up to 17 minutes ago are dated by the clocks of that time.
 const SIGHTS_MAX: usize = 1024;
 /// How often a new sight is taken.
 const SIGHT_EVERY: u64 = 1_000_000_000;
+/// How soon after one sight another is worth its ten clock readings.
+const LOOK_EVERY: u64 = 20_000_000;
 /// How often the kernel is asked whether it still trusts the counter.
 const CHECK_EVERY: u64 = 10_000_000_000;
 /// A change of wall minus monotonic time above this is a step. Time servers slew both clocks alike; readings that are taken
@@ -189,12 +194,16 @@ impl Anchors {
     #[must_use]
     pub fn new(clock: &Clock) -> Self {
         let sight = clock.sight();
-        Self { clock: clock.clone(), sights: VecDeque::from([sight]), rate: 0, checked: sight.monotonic }
+        Self { clock: clock.clone(), sights: VecDeque::from([sight]), rate: 0, checked: sight.monotonic, looked: 0 }
     }
 
     /// Takes a sight if the last is a second old, and asks the kernel about the counter now and then.
     pub fn refresh(&mut self) {
+        if self.clock.source.fake.is_none() && ticks::monotonic_nanos().saturating_sub(self.looked) < LOOK_EVERY {
+            return;
+        }
         let sight = self.clock.sight();
+        self.looked = sight.monotonic;
         let last = *self.last();
         if sight.monotonic.saturating_sub(self.checked) >= CHECK_EVERY {
             self.checked = sight.monotonic;

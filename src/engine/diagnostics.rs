@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::sync::ticks;
+use crate::sync::{stderr, ticks};
 
 /// How the export does.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -114,7 +114,7 @@ impl Reporter {
         let diagnostic = Diagnostic { topic, text };
         match &self.sink {
             Some(DiagnosticSink(tell)) => tell(&diagnostic),
-            None => eprintln!("{diagnostic}"),
+            None => stderr::write_line(&diagnostic.to_string()),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     record::Draft,
     trace::{Core, Recorder},
     transport::{
-        driver::{Completion, Driver, Moment},
+        driver::{Completion, Driver, DriverChoice, Moment},
         exporter::{Condition, End, Exporter, Outcome},
     },
 };
@@ -112,7 +112,9 @@ impl Worker {
         let reader = post.core.reader().ok_or("another drain has the lanes")?;
         let exporter = plan.exporter(driver.waker(), post.seed());
         post.control.set_waker(driver.waker());
-        post.say(Topic::Driver, &format!("exporting to {} by {} ({})", plan.route, report.name, report.reason));
+        if report.name != "uring" && post.driver() != DriverChoice::Poll {
+            post.say(Topic::Driver, &format!("exporting to {} by {}: {}", plan.route, report.name, report.reason));
+        }
         post.control.set_driver(report.name, report.reason);
         let now = driver.now();
         Ok(Self {
@@ -204,7 +206,9 @@ impl Worker {
         let is_wanted = self.is_closing || matches!(&self.goal, Some(Goal { stage: Stage::Gathering(_), .. }));
         let is_due = now >= self.visits.next;
         if is_due || is_wanted || self.visits.has_more {
-            self.anchors.refresh();
+            if self.exporter.has_room() {
+                self.anchors.refresh();
+            }
             self.visits.has_more = true;
             while self.visits.has_more && self.exporter.has_room() {
                 self.visits.has_more = self.fill(post, now);

@@ -7,6 +7,7 @@ pub mod memory;
 pub mod once;
 pub mod region;
 pub mod signal;
+pub mod stderr;
 pub mod thread;
 pub mod ticks;
 
