@@ -1,6 +1,7 @@
 //! Does a span cost more when other threads record too, when nobody drains, or when a thread is stopped inside a ring?
 //!
 //! `lane/threads_N` is the CPU time of the recording threads for one W1 span: wall time would count the drain's core as well.
+//! `lane/threads_2_apart` gives each of two threads an engine of its own: what it takes more than one thread, the machine takes.
 //! `lane/end_p999*` is the 99.9th percentile of `end()` alone, in wall time.
 
 use std::{
@@ -25,11 +26,16 @@ fn lane(c: &mut Criterion) {
     group.sample_size(20);
     for threads in [1, 2, 4, 8, 64] {
         let mut drained = Drained::start();
-        threads_record(&mut group, &format!("threads_{threads}"), threads, &drained.engine);
+        threads_record(&mut group, &format!("threads_{threads}"), threads, &[&drained.engine]);
         drained.report(&format!("threads_{threads}"));
     }
     let undrained = Arc::new(Engine::start(Config::default()).expect("the configuration is good"));
-    threads_record(&mut group, "threads_2_undrained", 2, &undrained);
+    threads_record(&mut group, "threads_2_undrained", 2, &[&undrained]);
+    {
+        let mut apart = [Drained::start(), Drained::start()];
+        threads_record(&mut group, "threads_2_apart", 2, &[&apart[0].engine, &apart[1].engine]);
+        apart.iter_mut().for_each(|drained| drained.report("threads_2_apart"));
+    }
     let mut drained = Drained::start();
     percentile(&mut group, "end_p999", &drained.engine);
     {
@@ -42,14 +48,15 @@ fn lane(c: &mut Criterion) {
     group.finish();
 }
 
-fn threads_record(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: u64, engine: &Arc<Engine>) {
+/// Threads record into `engines`, one after the other in turn.
+fn threads_record(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: usize, engines: &[&Arc<Engine>]) {
     group.bench_function(name, |b| {
         b.iter_custom(|spans| {
-            let each = spans.div_ceil(threads);
-            let barrier = Arc::new(Barrier::new(usize::try_from(threads).unwrap_or(1)));
+            let each = spans.div_ceil(threads as u64);
+            let barrier = Arc::new(Barrier::new(threads));
             let workers: Vec<_> = (0..threads)
-                .map(|_| {
-                    let (engine, barrier) = (Arc::clone(engine), Arc::clone(&barrier));
+                .map(|number| {
+                    let (engine, barrier) = (Arc::clone(engines[number % engines.len()]), Arc::clone(&barrier));
                     thread::spawn(move || {
                         let (tracer, order) = (engine.tracer("bench"), order());
                         (0..100).for_each(|_| w1(&tracer, &order));
@@ -61,7 +68,7 @@ fn threads_record(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads:
                 })
                 .collect();
             let total: Duration = workers.into_iter().map(|worker| worker.join().expect("no panic")).sum();
-            total.mul_f64(spans as f64 / (each * threads) as f64)
+            total.mul_f64(spans as f64 / (each * threads as u64) as f64)
         });
     });
 }

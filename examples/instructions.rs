@@ -13,7 +13,7 @@ fn main() {
     let count: u64 = args.next().and_then(|count| count.parse().ok()).unwrap_or(1000);
     // The rings hold all spans: nothing is drained, so that the count is of the recording side alone.
     let engine =
-        Engine::start(Config { memory_budget: 64 << 20, ..Config::default() }).expect("the configuration is good");
+        Engine::start(Config { memory_budget: 256 << 20, ..Config::default() }).expect("the configuration is good");
     let tracer = engine.tracer("instructions");
     let (order, parent) = (order(), unsampled_parent());
     for round in 1..=count {

@@ -236,8 +236,8 @@ mod tests {
         let mut draft = Draft::new(scope, Kind::Internal, Stamp::monotonic(1));
         let mut image = vec![0; 8192];
         draft.rename(&mut image, &"n".repeat(name_len)).unwrap();
-        let len = draft.record_len();
-        let finish = Finish { trace: (1, 2), span: 3, end: Stamp::monotonic(2), len };
+        let len = draft.seal(&mut image);
+        let finish = Finish { trace: (1, 2), span: 3, end: Stamp::monotonic(2) };
         let offer = lanes.offer(hint, len, |record| draft.finish(&image, finish, record));
         assert!(matches!(offer, Offer::Queued { .. }));
     }

@@ -2,12 +2,12 @@
 
 pub use crate::{
     lane::{
-        Block, Claim, Class, Combined, Hold, Lanes, Lease, Left, Local, Marks, Offer, Pool, Reader, Ring, SeatId,
-        Seats, Shape, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,
+        Alarm, Block, Call, Claim, Class, Combined, Hold, Home, Lanes, Lease, Left, Local, Marks, Offer, Pool, Reader,
+        Ring, Seat, SeatId, Seats, Shape, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,
     },
     record::{Draft, Finish, Full, Ids, LinkTarget, Record, Stamp, Timeline},
     sync::{AtomicU32, AtomicU64, Counter, cell::UnsafeCell, cpu, fork::ForkWord, ticks},
-    transport::driver,
+    transport::{driver, tls},
 };
 
 /// The ring of `engine` that a thread comes to first when its hint is `hint`: to park a thread in it.
@@ -31,7 +31,7 @@ pub mod transport {
         gzip::{Compression, Gzip, UnknownCompression, choose, decompress},
         head::{Coding, RequestHead, UserAgent, connect_head},
         headers::{HeaderError, HeaderFault, Headers},
-        http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Fed, Reply, ReplyError, ReplyReader},
+        http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Progress, Reply, ReplyError, ReplyReader},
         proxy::{Proxy, ProxyError},
         retry::{Backoff, DELAY_MAX, RetryAfter, Verdict, classify},
     };

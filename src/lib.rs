@@ -32,9 +32,11 @@ pub mod internals;
 pub use clock::{Clock, FakeClock};
 pub use engine::{
     Config, ConfigError, Deadline, Diagnostic, DiagnosticSink, Engine, Export, ExportTime, Health, Ledger, Load, Lost,
-    Memory, ProxyChoice, Receipt, Resource, ResourceValue, Sizing, StartError, Stats, Topic, WorkerChoice, size,
+    Memory, Origins, ProxyChoice, Receipt, Resource, ResourceValue, Sizing, StartError, Stats, Topic, WorkerChoice,
+    flush_on_panic, shut_down_on_signals, size,
 };
 pub use record::{Key, Kind, NO_ATTRIBUTES, SpanId, SpanLimits, Status, TraceId, Value};
+pub use sync::signal::Signal;
 pub use trace::{
     IdSource, InvalidTraceState, Link, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, SpanContext, TraceState,
     Tracer, panic_on_misuse,

@@ -8,6 +8,7 @@
 mod rig;
 
 use std::{
+    fs,
     io::{Error, ErrorKind},
     thread,
     time::{Duration, Instant},
@@ -39,6 +40,7 @@ table! {
         refused_connect_is_a_completion
         connects_over_a_unix_socket
         missing_unix_socket_is_a_completion
+        full_unix_socket_is_refused_or_can_be_cancelled
         big_buffers_come_back_whole
         end_of_stream_is_zero_bytes
         reset_is_an_error
@@ -86,7 +88,7 @@ fn connects_over_a_unix_socket(mut world: World) {
 }
 
 fn missing_unix_socket_is_a_completion(mut world: World) {
-    if world.unix_address().is_none() {
+    if !cfg!(unix) {
         return;
     }
     for path in ["/nowhere/spanring.sock", &format!("/{}", "long".repeat(100))] {
@@ -94,6 +96,19 @@ fn missing_unix_socket_is_a_completion(mut world: World) {
         assert!(connected(world.next(conn)).is_err(), "{path}");
         world.driver.close(conn);
     }
+}
+
+fn full_unix_socket_is_refused_or_can_be_cancelled(mut world: World) {
+    let Some(address) = world.full_unix_address() else { return };
+    let conn = world.driver.connect(&address);
+    world.look();
+    world.driver.cancel(conn);
+    if let Address::Unix(path) = address {
+        let _ = fs::remove_file(path);
+    }
+    let error = connected(world.next(conn)).unwrap_err();
+    assert!(error.kind() == ErrorKind::ConnectionRefused || is_cancelled(&error), "{error:?}");
+    world.driver.close(conn);
 }
 
 fn big_buffers_come_back_whole(mut world: World) {
@@ -126,6 +141,8 @@ fn end_of_stream_is_zero_bytes(mut world: World) {
 fn reset_is_an_error(mut world: World) {
     let conn = world.connect(Behaviour::Reset);
     world.driver.recv(conn, vec![0; CHUNK]);
+    world.driver.send(conn, vec![1], 0..1);
+    assert_eq!(world.sent(conn).1.unwrap(), 1);
     let (buffer, result) = world.received(conn);
     assert_eq!(buffer.len(), CHUNK);
     assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset);

@@ -289,11 +289,10 @@ fn filter(calls: &[libc::c_long], error: i32) {
     let len = u16::try_from(program.len()).expect("a few statements");
     let filter = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     // SAFETY: the option takes four numbers.
-    let may_not_grow = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0;
+    let prepared = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     // SAFETY: the program lives until the call returns, and the kernel copies it.
-    if !may_not_grow
-        || unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) } != 0
-    {
+    let installed = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
+    if prepared != 0 || installed != 0 {
         process::exit(NOT_POSSIBLE);
     }
 }

@@ -37,7 +37,7 @@ fn flush_delivers_what_has_ended_before_it() {
             record(&engine, 1500);
             let receipt = engine.flush(PATIENCE);
             assert!(receipt.is_complete, "{receipt:?}");
-            assert_eq!((receipt.exported, receipt.lost.total(), receipt.waiting), (1500, 0, 0));
+            assert_eq!((receipt.ledger.exported, receipt.lost.total(), receipt.waiting), (round * 1500, 0, 0));
             assert_eq!(collector.tally().spans, round * 1500);
         }
         assert_eq!(engine.health(), Health::Healthy);

@@ -7,7 +7,7 @@
 mod interop;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -31,7 +31,7 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint},
 };
-use spanring::{Config, Engine, Scope};
+use spanring::{Compression, Config, DriverChoice, Engine, Export, Scope};
 
 // ---- Against the Collector.
 
@@ -46,6 +46,93 @@ fn spans_of_every_kind_arrive_as_they_were_recorded() {
     let request = request(&engine);
     post(collector.address(), &request);
     assert_same(&spans(&request), &collector);
+}
+
+/// The engine's own exporter, by each driver, compressed and not: what the ledger calls exported is what the Collector holds,
+/// and each span is as it was recorded.
+#[test]
+fn exported_spans_arrive_as_they_were_recorded() {
+    for (driver, compression) in [
+        (DriverChoice::Uring, Compression::None),
+        (DriverChoice::Uring, Compression::Gzip),
+        (DriverChoice::Poll, Compression::None),
+        (DriverChoice::Poll, Compression::Gzip),
+    ] {
+        let folder = Folder::new();
+        let Some(collector) = Collector::start(folder.path()) else {
+            return;
+        };
+        let engine = exporting(&collector, config(), driver, compression);
+        record_all_kinds(&engine);
+        let receipt = engine.shutdown(PATIENCE);
+        let expected = twins(1);
+        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert_eq!((receipt.ledger.exported, receipt.lost.total()), (expected.len() as u64, 0), "{receipt:?}");
+        assert_eq!(discrepancies(&expected, &collector.spans()), Vec::<String>::new(), "{driver:?} {compression:?}");
+    }
+}
+
+/// The Collector is killed and comes back while spans are recorded. Nothing is lost; a request whose answer was lost may be
+/// there twice, and the count of repeated requests explains that.
+#[test]
+fn restart_in_the_middle_of_a_run_loses_nothing() {
+    for driver in [DriverChoice::Uring, DriverChoice::Poll] {
+        let folder = Folder::new();
+        let Some(mut collector) = Collector::start(folder.path()) else {
+            return;
+        };
+        // Ids are random, so that a span that is there twice is one that was sent twice.
+        let config = Config { ids: None, clock: None, memory_budget: 64 << 20, ..config() };
+        let engine = exporting(&collector, config, driver, Compression::None);
+        for round in 0..30 {
+            record_all_kinds(&engine);
+            match round {
+                10 => collector.kill(),
+                20 => collector.restart(),
+                // In between it is down, and nobody waits for it.
+                11..20 => continue,
+                _ => {}
+            }
+            if round < 10 {
+                assert!(engine.flush(PATIENCE).is_complete);
+            }
+        }
+        let receipt = engine.shutdown(PATIENCE);
+        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert_eq!(receipt.ledger.lost.total(), 0, "{receipt:?}");
+        let spans = collector.spans();
+        let ids: BTreeSet<_> = spans.iter().map(|span| (span.id().0.to_vec(), span.id().1.to_vec())).collect();
+        assert_eq!(ids.len() as u64, receipt.ledger.exported);
+        let repeated = spans.len() - ids.len();
+        let stats = engine.stats();
+        assert!(repeated == 0 || stats.repeats > 0, "{repeated} spans are there twice, and no request was sent twice");
+        assert!(repeated as u64 <= stats.repeats * 512, "{repeated} {stats:?}");
+    }
+}
+
+fn exporting(collector: &Collector, config: Config, driver: DriverChoice, compression: Compression) -> Engine {
+    let export = Export { driver, compression, ..Export::to(&collector.url()) };
+    let resource = spanring::Resource::service("interop").with("process.pid", 4711).schema_url("https://x/r/1");
+    Engine::start(Config { export: Some(export), resource, ..config }).expect("the configuration is good")
+}
+
+/// What an engine that records the set so often exports: a twin of it says.
+fn twins(times: usize) -> Vec<PlacedSpan> {
+    let twin = Engine::start(config()).expect("the configuration is good");
+    (0..times).for_each(|_| record_all_kinds(&twin));
+    let text = |value: &str| any_value::Value::StringValue(value.to_owned());
+    let resource = Resource {
+        attributes: vec![
+            key_value("service.name", Some(text("interop"))),
+            key_value("telemetry.sdk.name", Some(text("spanring"))),
+            key_value("telemetry.sdk.language", Some(text("rust"))),
+            key_value("telemetry.sdk.version", Some(text(env!("CARGO_PKG_VERSION")))),
+            key_value("process.pid", Some(any_value::Value::IntValue(4711))),
+        ],
+        ..Resource::default()
+    };
+    let spans = spans(&request(&twin)).into_iter().flat_map(PlacedSpan::of);
+    spans.map(|span| PlacedSpan { resource: resource.clone(), ..span }).collect()
 }
 
 #[test]

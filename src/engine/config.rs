@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{export::Export, resource::Resource};
+use super::{explain::Origins, export::Export, resource::Resource};
 use crate::{
     clock::Clock,
     lane::{Class, LANES_MAX, Seats, Shape, UNIT},
@@ -34,6 +34,8 @@ pub struct Config {
     pub export: Option<Export>,
     /// Who runs the export.
     pub worker: WorkerChoice,
+    /// Where the other fields come from, as far as [`Config::from_env`] has read them; for [`Config::explain`].
+    pub origins: Origins,
 }
 
 /// Who runs the export.
@@ -60,6 +62,7 @@ impl Default for Config {
             resource: Resource::default(),
             export: None,
             worker: WorkerChoice::default(),
+            origins: Origins::default(),
         }
     }
 }
@@ -104,11 +107,13 @@ impl std::error::Error for ConfigError {}
 const RING_BYTES_MIN: usize = 16 << 10;
 /// Most bytes of a ring: its frames have lengths of 32 bits.
 const RING_BYTES_MAX: usize = 1 << 30;
-const BUDGET_MIN: usize = 1 << 20;
+pub(super) const BUDGET_MIN: usize = 1 << 20;
 /// Blocks are numbered in units of 128 bytes by 28 bits.
 const BUDGET_MAX: usize = if usize::BITS < 64 { 1 << 30 } else { 1 << 34 };
 /// Threads that count for themselves. A seat takes 128 bytes; threads beyond share one, at the cost of locked additions.
 const SEATS_MAX: usize = 1024;
+/// A block holds 64 KiB, and nothing that is counted takes less than four bytes.
+pub(super) const COUNT_MAX: u32 = 16_384;
 /// Bytes of a unit's link.
 const LINK_BYTES: usize = 4;
 
@@ -136,7 +141,14 @@ impl Config {
             return Err(ConfigError::new("memory_budget", budget, remedy));
         }
         let seats = (budget / 16 / Seats::SEAT_BYTES).min(SEATS_MAX);
-        let rest = budget - ring_bytes * lanes - seats * (Seats::SEAT_BYTES + LINK_BYTES);
+        let requests = self.export.as_ref().map_or(0, |export| export.requests_bytes(budget));
+        let taken = ring_bytes * lanes + seats * (Seats::SEAT_BYTES + LINK_BYTES) + requests;
+        let Some(rest) = budget.checked_sub(taken).filter(|rest| *rest >= budget / 8) else {
+            let remedy = format!(
+                "requests on their way need {requests} bytes of it, and at most three eighths are for them: give more, or lower export.connections_max"
+            );
+            return Err(ConfigError::new("memory_budget", budget, remedy));
+        };
         let arena_bytes = rest / (UNIT + LINK_BYTES) * UNIT;
         Ok(Shape { lanes, ring_bytes, arena_bytes, spill_bytes: arena_bytes / 4, seats })
     }
@@ -154,8 +166,6 @@ impl Config {
             ("limits.attribute_per_event_count", self.limits.attribute_per_event_count),
             ("limits.attribute_per_link_count", self.limits.attribute_per_link_count),
         ];
-        // A block holds 64 KiB, and nothing that is counted takes less than four bytes.
-        const COUNT_MAX: u32 = 16_384;
         match counts.into_iter().find(|&(_, count)| count > COUNT_MAX) {
             Some((field, count)) => {
                 Err(ConfigError::new(field, count, format!("a span holds 64 KiB; give at most {COUNT_MAX}")))
@@ -196,6 +206,21 @@ mod tests {
                 assert!(shape.arena_bytes >= budget / 4);
             }
         }
+    }
+
+    #[test]
+    fn requests_on_their_way_are_inside_the_budget() {
+        for budget in [4 << 20, 32 << 20, 1 << 30] {
+            let config = Config { memory_budget: budget, export: Some(Export::default()), ..Config::default() };
+            let shape = config.shape().unwrap();
+            let requests = Export::default().requests_bytes(budget);
+            let lanes = shape.lanes * shape.ring_bytes + shape.arena_bytes;
+            assert!(lanes + requests <= budget, "{lanes} and {requests} of {budget}");
+        }
+        let config = Config { memory_budget: 1 << 20, export: Some(Export::default()), ..Config::default() };
+        let error = config.shape().unwrap_err();
+        assert_eq!(error.field(), "memory_budget");
+        assert!(error.to_string().contains("export.connections_max"), "{error}");
     }
 
     #[test]

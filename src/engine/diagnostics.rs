@@ -45,9 +45,11 @@ pub enum Topic {
     Driver,
     /// The worker failed and was started anew.
     Worker,
+    /// The environment asks for what cannot be.
+    Configuration,
 }
 
-const TOPICS: usize = 6;
+const TOPICS: usize = 7;
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

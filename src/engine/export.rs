@@ -20,7 +20,8 @@ pub struct Export {
     pub connections_max: usize,
     /// Spans of one request. 512.
     pub batch_spans_max: usize,
-    /// Bytes of one request before compression. 1 MiB; what a collector calls too large is split, and the limit learnt.
+    /// Bytes of one request before compression, at least 96 KiB. 1 MiB, and less where the `memory_budget` wants it: all requests
+    /// on their way take an eighth of it. What a collector calls too large is split, and the limit learnt.
     pub request_bytes_max: usize,
     /// How long a span may wait for others to share a request with. 5 s.
     pub schedule_delay: Duration,
@@ -56,9 +57,44 @@ impl Export {
     /// To a collector with this base URL: `/v1/traces` is appended. `Export::default()` goes to this machine, port 4318.
     #[must_use]
     pub fn to(base: &str) -> Self {
-        let slash = if base.ends_with('/') { "" } else { "/" };
-        Self { endpoint: format!("{base}{slash}v1/traces"), ..Self::default() }
+        Self { endpoint: traces_url(base), ..Self::default() }
     }
+}
+
+impl Export {
+    /// Bytes that a request may have, so that all requests on their way take no more than an eighth of the budget, or just
+    /// what the largest span needs.
+    pub(super) fn request_bytes(&self, budget: usize) -> usize {
+        self.request_bytes_max.min((budget / 8 / self.requests_max()).max(REQUEST_BYTES_MIN))
+    }
+
+    /// Bytes of all requests on their way.
+    pub(super) fn requests_bytes(&self, budget: usize) -> usize {
+        self.request_bytes(budget).saturating_mul(self.requests_max())
+    }
+
+    /// One for each connection, one that is ready, one that is being written or compressed, and the open batch.
+    fn requests_max(&self) -> usize {
+        self.connections_max.saturating_add(3)
+    }
+}
+
+/// Least bytes of a request: the largest span that a block holds, a resource and a scope.
+pub(super) const REQUEST_BYTES_MIN: usize = 96 << 10;
+
+/// The URL for traces below this base (CFG-22). A query stays behind the path.
+pub(super) fn traces_url(base: &str) -> String {
+    let is_socket = base.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("unix:"));
+    let request = base.find('#');
+    if is_socket && request.is_none() {
+        // The path is the socket's own, and requests go to /v1/traces there.
+        return base.to_owned();
+    }
+    // The name of a socket may have a question mark.
+    let start = request.unwrap_or(0);
+    let query = base[start..].find('?').map_or(base.len(), |at| start + at);
+    let (path, query) = base.split_at(query);
+    format!("{}/v1/traces{query}", path.strip_suffix('/').unwrap_or(path))
 }
 
 impl Default for Export {
@@ -93,5 +129,26 @@ impl fmt::Debug for Export {
             .field("compression", &self.compression)
             .field("driver", &self.driver)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::transport::endpoint::Endpoint;
+
+    proptest! {
+        #[test]
+        fn cfg_22_url_below_a_base_is_the_endpoint_below_it(
+            scheme in "(http|HTTPS|unix)", host in "(//h:1|//h|///run/s|///a[?]b)", path in "(/|/p|/p/|/p//|)",
+            request in "(#/|#/r|#/r/|)", query in "([?]k=v/|)",
+        ) {
+            let base = format!("{scheme}:{host}{path}{request}{query}");
+            if let Ok(endpoint) = Endpoint::traces(&base) {
+                prop_assert_eq!(Endpoint::parse(&traces_url(&base)), Ok(endpoint), "{}", base);
+            }
+        }
     }
 }

@@ -4,6 +4,9 @@ mod config;
 mod control;
 mod deadline;
 mod diagnostics;
+mod ending;
+mod environment;
+mod explain;
 mod export;
 mod generations;
 mod ledger;
@@ -21,6 +24,8 @@ use std::{fmt, io, sync::Arc, time::Duration};
 pub use config::{Config, ConfigError, WorkerChoice};
 pub use deadline::Deadline;
 pub use diagnostics::{Diagnostic, DiagnosticSink, Health, Topic};
+pub use ending::{flush_on_panic, shut_down_on_signals};
+pub use explain::Origins;
 pub use export::{Export, ProxyChoice};
 pub use ledger::{Ledger, Lost, Memory};
 pub use receipt::Receipt;
@@ -33,6 +38,7 @@ use crate::{
     lane::Lanes,
     trace::{Core, Recorder, Scope, Tracer},
 };
+use diagnostics::Reporter;
 use plan::Plan;
 use taker::{Drains, Exports};
 
@@ -108,6 +114,7 @@ impl Engine {
     /// When a field of the configuration cannot work, or the system refuses the memory or the thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let shape = config.shape().map_err(StartError::Config)?;
+        let warnings = config.warnings().join("; ");
         let Config { memory_budget, worker, export, resource, .. } = config;
         let plan = export.map(|export| Plan::new(export, &resource, memory_budget)).transpose();
         let plan = plan.map_err(StartError::Config)?;
@@ -119,6 +126,12 @@ impl Engine {
             None => Taker::Program(Drains::new(&core)),
             Some(plan) => Taker::Export(Exports::start(&core, plan, worker).map_err(StartError::Thread)?),
         };
+        if !warnings.is_empty() {
+            match &taker {
+                Taker::Program(_) => Reporter::new(None).say(Topic::Configuration, warnings),
+                Taker::Export(exports) => exports.post(&core).say(Topic::Configuration, &warnings),
+            }
+        }
         Ok(Self { core, taker, memory_budget })
     }
 

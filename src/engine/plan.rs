@@ -5,7 +5,7 @@ use std::{env, time::Duration};
 use super::{
     config::ConfigError,
     diagnostics::DiagnosticSink,
-    export::{Export, ProxyChoice},
+    export::{Export, ProxyChoice, REQUEST_BYTES_MIN},
     resource::Resource,
 };
 use crate::{
@@ -41,8 +41,8 @@ pub(super) struct Plan {
     connections_max: usize,
 }
 
-/// Least bytes of a request: the largest span that a block holds, a resource and a scope.
-pub(super) const REQUEST_BYTES_MIN: usize = 96 << 10;
+/// Most spans of a request: more than a request of the largest size can hold.
+pub(super) const BATCH_SPANS_MAX: usize = 1 << 20;
 /// Most bytes of a request: what the specification lets a receiver refuse (HTTP-04).
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
@@ -66,17 +66,16 @@ impl Plan {
         };
         let tls = Self::tls(&export, &endpoint)?;
         let connections_max = range("export.connections_max", export.connections_max, 1, CONNECTIONS_MAX)?;
-        let batch_spans_max = range("export.batch_spans_max", export.batch_spans_max, 1, 1 << 20)?;
-        let request_bytes_max = export.request_bytes_max;
-        let request_bytes_max =
-            range("export.request_bytes_max", request_bytes_max, REQUEST_BYTES_MIN, REQUEST_BYTES_MAX)?;
+        let batch_spans_max = range("export.batch_spans_max", export.batch_spans_max, 1, BATCH_SPANS_MAX)?;
+        let bytes = export.request_bytes_max;
+        range("export.request_bytes_max", bytes, REQUEST_BYTES_MIN, REQUEST_BYTES_MAX)?;
         let agent = UserAgent::default();
         Ok(Self {
             head: RequestHead::new(&endpoint, proxy.as_ref(), &headers, &agent),
             route: Route { endpoint, proxy },
             resource: resource.encode(),
             batch_spans_max,
-            request_bytes_max: request_bytes_max.min(Self::share(memory_budget, connections_max)),
+            request_bytes_max: export.request_bytes(memory_budget),
             schedule_delay: export.schedule_delay,
             shutdown_timeout: export.shutdown_timeout,
             driver: export.driver,
@@ -86,12 +85,6 @@ impl Plan {
             compression: export.compression,
             connections_max,
         })
-    }
-
-    /// Bytes that a request may have, so that requests take no more than an eighth of the budget: one for each connection, one
-    /// that is ready, the open batch, and a copy of one while it is compressed.
-    fn share(memory_budget: usize, connections_max: usize) -> usize {
-        (memory_budget / 8 / (connections_max + 3)).max(REQUEST_BYTES_MIN)
     }
 
     fn tls(export: &Export, endpoint: &Endpoint) -> Result<Option<Tls>, ConfigError> {

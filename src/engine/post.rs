@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     cell::Cell,
-    io,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, TryLockError},
     thread::JoinHandle,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     sync::{AtomicBool, Ordering::Relaxed, thread, ticks},
     trace::Core,
+    transport::driver::DriverChoice,
 };
 
 /// What a worker works with. Each process has one.
@@ -36,6 +37,8 @@ pub(super) struct Post {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The worker of a program that polls.
     guest: Mutex<Option<Worker>>,
+    /// The process whose post this is.
+    generation: u32,
 }
 
 thread_local! {
@@ -60,6 +63,7 @@ impl Post {
             is_manned: AtomicBool::new(false),
             thread: Mutex::new(None),
             guest: Mutex::new(None),
+            generation: core.generation(),
         }
     }
 
@@ -223,9 +227,28 @@ impl Post {
         let _ = catch_unwind(AssertUnwindSafe(|| reporter.say(topic, text)));
     }
 
+    /// The driver to open. io_uring serves one thread for ever, and a program that polls may do so from any.
+    pub(super) fn driver(&self) -> DriverChoice {
+        match (self.choice, self.plan.driver) {
+            (WorkerChoice::Polled, DriverChoice::Auto) => DriverChoice::Poll,
+            (_, choice) => choice,
+        }
+    }
+
     /// Where the random numbers of a worker start.
     pub(super) fn seed(&self) -> u64 {
         ticks::counter() ^ ticks::wall_nanos().rotate_left(32) ^ u64::from(std::process::id())
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        if self.core.generation() != self.generation
+            && let Ok(guest) = self.guest.get_mut()
+        {
+            // A child process drops its parent's engine: the parent's driver is not there, and must not be closed.
+            mem::forget(guest.take());
+        }
     }
 }
 

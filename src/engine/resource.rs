@@ -88,6 +88,15 @@ impl Resource {
         self.attributes.iter().find(|(known, _)| known == key).map(|(_, value)| value)
     }
 
+    /// All attributes, in the order in which they came.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &ResourceValue)> {
+        self.attributes.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    pub(super) fn schema(&self) -> &str {
+        &self.schema_url
+    }
+
     pub(super) fn encode(&self) -> otlp::Resource {
         let value = |value| match value {
             &ResourceValue::Int(value) => Value::Int(value),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::Anchors,
-    lane::Reader,
+    lane::{Call, Reader},
     record::{Draft, Record},
     trace::{Core, Recorder, Scope},
 };
@@ -115,7 +115,19 @@ impl Exports {
         let plan = Arc::new(plan);
         let post = Arc::new(Post::new(core, &plan, worker));
         post.man()?;
-        Ok(Arc::new(Self { posts: Generations::new(core.generation(), post), plan, worker }))
+        let exports = Arc::new(Self { posts: Generations::new(core.generation(), post), plan, worker });
+        // Weak, or the lanes would keep themselves alive. An engine that is gone needs no waking.
+        let (weak, lanes) = (Arc::downgrade(&exports), Arc::downgrade(core));
+        core.alarm().hang(Box::new(move |call| {
+            let (Some(exports), Some(core)) = (weak.upgrade(), lanes.upgrade()) else {
+                return;
+            };
+            match call {
+                Call::Filled => exports.control(&core).map_or((), Control::wake),
+                Call::Settled => drop(exports.post(&core)),
+            }
+        }));
+        Ok(exports)
     }
 
     /// The post of this process; in a child process that has recorded nothing yet it is made now, and manned.

@@ -6,7 +6,7 @@ use super::{
     control::Wish,
     deadline::Deadline,
     diagnostics::{Health, Topic},
-    plan::REQUEST_BYTES_MIN,
+    export::REQUEST_BYTES_MIN,
     post::Post,
     stats::Ended,
 };
@@ -108,7 +108,7 @@ impl Worker {
     /// A worker in place of none; why not, if there cannot be one.
     pub(super) fn start(post: &Post) -> Result<Self, String> {
         let plan = &post.plan;
-        let (driver, report) = Driver::open(plan.driver).map_err(|error| format!("no driver: {error}"))?;
+        let (driver, report) = Driver::open(post.driver()).map_err(|error| format!("no driver: {error}"))?;
         let reader = post.core.reader().ok_or("another drain has the lanes")?;
         let exporter = plan.exporter(driver.waker(), post.seed());
         post.control.set_waker(driver.waker());
@@ -412,8 +412,12 @@ impl Worker {
 
     /// Waits; whether a writer rang, because a ring fills up.
     fn wait(&mut self, post: &Post, until: Option<Moment>) -> bool {
+        let is_asleep = until.is_none_or(|until| until > self.driver.now());
+        if is_asleep && !post.core.alarm().sleep(|| post.core.is_filled()) {
+            return true;
+        }
         let result = self.driver.wait(until, &mut self.completions);
-        let rang = false;
+        let rang = is_asleep && post.core.alarm().wake_up();
         if let Err(error) = result {
             match self.driver.fall_back(&error) {
                 Ok(report) => {

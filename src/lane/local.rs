@@ -9,8 +9,9 @@ use std::{
 use arrayvec::ArrayVec;
 
 use super::{
-    Block, Lanes,
+    Block, LANES_MAX, Lanes, Offer,
     pool::{Class, GROUP},
+    ring::Ring,
     seats::{Seat, SeatId, Teller},
 };
 use crate::sync::cpu;
@@ -21,12 +22,15 @@ pub struct Local<Owner, Draft: Copy + Default = ()> {
     /// The engine that is served. Alive while it stands here.
     lanes: Option<Arc<Lanes<Owner, Draft>>>,
     seat: SeatId,
-    /// The same, as an address: what is looked at on every start and end. `None` for the shared seat.
-    own_seat: Option<NonNull<Seat>>,
-    /// The core's number as it was when it was last looked up, and how often it may still be used: the look-up is a chain of
-    /// loads in front of the lease, and a thread seldom moves.
-    hint: Cell<usize>,
-    hint_uses: Cell<u32>,
+    /// What every start and end looks at: the lanes that are served, if the seat in them is the thread's own; else null.
+    home: *const Lanes<Owner, Draft>,
+    /// That seat. Dangling without a home.
+    own_seat: NonNull<Seat>,
+    /// The ring of the core that the thread ran on when that was last looked up, and how often it may still be used: the
+    /// look-up is a chain of loads in front of the lease, and a thread seldom moves. Dangling without a home.
+    ring: Cell<NonNull<Ring>>,
+    ring_uses: Cell<u32>,
+    drought: Cell<Drought>,
     /// Free blocks of the first size.
     magazine: ArrayVec<Block<Owner, Draft>, MAGAZINE>,
 }
@@ -34,8 +38,21 @@ pub struct Local<Owner, Draft: Copy + Default = ()> {
 /// Blocks that a thread keeps: enough for a tree of spans as deep as most requests have.
 const MAGAZINE: usize = 2 * GROUP;
 
-/// How often a core's number is used before it is looked up again.
-const HINT_USES: u32 = 32;
+/// How often a ring is used before the core's number is looked up again.
+const RING_USES: u32 = 32;
+
+/// What a thread remembers that has found all rings full: to look at eight of them for each span that is dropped would cost
+/// several times the span, and pull their lines from the cores that use them.
+#[derive(Clone, Copy, Debug)]
+struct Drought {
+    /// Where the tail of the thread's own ring stood. When it has moved, there is room again.
+    tail: u64,
+    /// How many ends may still try that ring alone.
+    spans: u32,
+}
+
+/// How many ends try a thread's own ring alone, after all were full.
+const DROUGHT_SPANS: u32 = 32;
 
 impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     /// A thread that serves no engine.
@@ -44,9 +61,11 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         Self {
             lanes: None,
             seat: SeatId::Shared,
-            own_seat: None,
-            hint: Cell::new(0),
-            hint_uses: Cell::new(0),
+            home: ptr::null(),
+            own_seat: NonNull::dangling(),
+            ring: Cell::new(NonNull::dangling()),
+            ring_uses: Cell::new(0),
+            drought: Cell::new(Drought { tail: 0, spans: 0 }),
             magazine: ArrayVec::new_const(),
         }
     }
@@ -55,10 +74,12 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     pub fn bind(&mut self, lanes: &Arc<Lanes<Owner, Draft>>) {
         self.release();
         self.seat = lanes.seats.take();
-        self.own_seat = match lanes.seats.teller(self.seat) {
-            Teller::Own(seat) => Some(NonNull::from(seat)),
-            Teller::Shared(_) => None,
-        };
+        if let Teller::Own(seat) = lanes.seats.teller(self.seat) {
+            self.home = Arc::as_ptr(lanes);
+            self.own_seat = NonNull::from(seat);
+        }
+        self.ring_uses.set(0);
+        self.drought.set(Drought { tail: 0, spans: 0 });
         self.lanes = Some(Arc::clone(lanes));
     }
 
@@ -70,26 +91,13 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         lanes.give_blocks::<MAGAZINE>(self.magazine.drain(..));
         lanes.seats.give(self.seat);
         self.seat = SeatId::Shared;
-        self.own_seat = None;
+        self.home = ptr::null();
     }
 
-    /// Which ring to try first.
-    #[inline]
-    #[must_use]
-    pub fn hint(&self) -> usize {
-        match self.hint_uses.get().checked_sub(1) {
-            Some(uses) => self.hint_uses.set(uses),
-            None => {
-                self.hint.set(cpu::hint());
-                self.hint_uses.set(HINT_USES - 1);
-            }
-        }
-        self.hint.get()
-    }
-
-    /// Looks the core up anew next time: the ring was held or full, so the thread may have moved.
-    pub fn doubt_hint(&self) {
-        self.hint_uses.set(0);
+    /// What the thread has of `lanes`, if it serves them and has a seat of its own there: all that an end needs.
+    #[inline(always)]
+    pub fn at_home<'a>(&'a self, lanes: &'a Lanes<Owner, Draft>) -> Option<Home<'a, Owner, Draft>> {
+        ptr::eq(self.home, lanes).then_some(Home { local: self, lanes })
     }
 
     /// A block of the first size; `None` when the budget is spent.
@@ -108,6 +116,34 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         self.magazine.pop()
     }
 
+    /// Offers a finished record of `len` bytes that did not get into the thread's own ring at once, or has no home here: to
+    /// the ring of the core and its siblings, or in a drought to the first of them alone.
+    pub fn offer(&self, lanes: &Lanes<Owner, Draft>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
+        // The thread may have moved.
+        self.ring_uses.set(0);
+        self.offer_at(cpu::hint(), lanes, len, fill)
+    }
+
+    fn offer_at(&self, hint: usize, lanes: &Lanes<Owner, Draft>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
+        let tail = lanes.ring(hint).tail();
+        let mut drought = self.drought.get();
+        let is_drought = drought.spans > 0 && drought.tail == tail;
+        let offer = lanes.offer_within(if is_drought { 1 } else { LANES_MAX }, hint, len, fill);
+        drought.spans = match offer {
+            Offer::Full if is_drought => drought.spans - 1,
+            Offer::Full => DROUGHT_SPANS,
+            _ => 0,
+        };
+        self.drought.set(Drought { tail, ..drought });
+        offer
+    }
+
+    /// A block of the first size, if there is one at hand.
+    #[inline(always)]
+    pub fn pop(&mut self) -> Option<Block<Owner, Draft>> {
+        self.magazine.pop()
+    }
+
     /// Takes a block back.
     #[inline]
     pub fn put(&mut self, block: Block<Owner, Draft>) {
@@ -118,10 +154,10 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     #[inline(always)]
     pub fn put_own(&mut self, block: Block<Owner, Draft>) {
         debug_assert!(self.serves(block.lanes()));
-        if block.class() == Class::First && !self.magazine.is_full() {
-            self.magazine.push(block);
-        } else {
+        if block.class() != Class::First {
             self.overflow(block);
+        } else if let Err(full) = self.magazine.try_push(block) {
+            self.overflow(full.element());
         }
     }
 
@@ -135,24 +171,11 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         drop(block);
     }
 
-    /// Where the thread counts for `lanes`, which are served.
-    #[inline(always)]
-    #[must_use]
-    pub fn own_teller<'a>(&'a self, lanes: &'a Lanes<Owner, Draft>) -> Teller<'a> {
-        debug_assert!(self.serves(lanes));
-        match self.own_seat {
-            // SAFETY: the seat lies in the lanes that are served, which `self.lanes` keeps alive for as long as `self` is
-            // borrowed; it never moves.
-            Some(seat) => Teller::Own(unsafe { seat.as_ref() }),
-            None => lanes.seats.shared(),
-        }
-    }
-
-    /// Where the thread counts for `lanes`: at its own seat if they are served.
-    #[inline(always)]
+    /// Where the thread counts for `lanes`: at its own seat if it has one there.
+    #[inline]
     #[must_use]
     pub fn teller<'a>(&'a self, lanes: &'a Lanes<Owner, Draft>) -> Teller<'a> {
-        if self.serves(lanes) { self.own_teller(lanes) } else { lanes.seats.shared() }
+        self.at_home(lanes).map_or_else(|| lanes.seats.shared(), |home| Teller::Own(home.seat()))
     }
 
     /// Whether `lanes` is the engine that is served.
@@ -160,6 +183,43 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     #[must_use]
     pub fn serves(&self, lanes: &Lanes<Owner, Draft>) -> bool {
         self.lanes.as_ref().is_some_and(|mine| ptr::eq(Arc::as_ptr(mine), lanes))
+    }
+}
+
+/// A thread's own place in the lanes that it serves.
+#[derive(Debug)]
+pub struct Home<'a, Owner, Draft: Copy + Default = ()> {
+    local: &'a Local<Owner, Draft>,
+    lanes: &'a Lanes<Owner, Draft>,
+}
+
+impl<'a, Owner, Draft: Copy + Default> Home<'a, Owner, Draft> {
+    /// The seat.
+    #[inline(always)]
+    #[must_use]
+    pub fn seat(&self) -> &'a Seat {
+        // SAFETY: the seat lies in the lanes that are served, which `local.lanes` keeps alive for as long as `local` is
+        // borrowed; it never moves.
+        unsafe { self.local.own_seat.as_ref() }
+    }
+
+    /// The ring to try first.
+    #[inline(always)]
+    #[must_use]
+    pub fn ring(&self) -> &'a Ring {
+        match self.local.ring_uses.get().checked_sub(1) {
+            Some(uses) => self.local.ring_uses.set(uses),
+            None => self.look_up_ring(),
+        }
+        // SAFETY: uses are left only since a look-up, and end with the home: the ring lies in the lanes that are served, which
+        // `local.lanes` keeps alive for as long as `local` is borrowed; it never moves.
+        unsafe { self.local.ring.get().as_ref() }
+    }
+
+    #[inline(always)]
+    fn look_up_ring(&self) {
+        self.local.ring.set(NonNull::from(self.lanes.ring(cpu::hint())));
+        self.local.ring_uses.set(RING_USES - 1);
     }
 }
 
@@ -172,5 +232,78 @@ impl<Owner, Draft: Copy + Default> Default for Local<Owner, Draft> {
 impl<Owner, Draft: Copy + Default> Drop for Local<Owner, Draft> {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::{Shape, Visit};
+
+    const LEN: usize = 56;
+
+    fn full_lanes() -> (Arc<Lanes<()>>, Local<()>) {
+        let shape = Shape { lanes: 4, ring_bytes: 4096, arena_bytes: 64 << 10, spill_bytes: 0, seats: 1 };
+        let lanes = Lanes::new(shape, ()).unwrap();
+        let mut local = Local::new();
+        local.bind(&lanes);
+        while offer(&local, &lanes) != Offer::Full {}
+        (lanes, local)
+    }
+
+    fn offer(local: &Local<()>, lanes: &Lanes<()>) -> Offer {
+        local.offer_at(0, lanes, LEN, |_| ())
+    }
+
+    fn empty(lanes: &Lanes<()>, hint: usize) {
+        // SAFETY: the test has one thread.
+        let (count, _) = unsafe { lanes.ring(hint).read(u64::MAX, &mut |_: &[u8]| Visit::Next) };
+        assert_eq!(count, 64);
+    }
+
+    #[test]
+    fn thread_that_found_all_full_tries_its_own_ring_alone_for_a_while() {
+        let (lanes, local) = full_lanes();
+        empty(&lanes, 1);
+        for _ in 0..DROUGHT_SPANS {
+            assert_eq!(offer(&local, &lanes), Offer::Full);
+        }
+        assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 2 });
+    }
+
+    #[test]
+    fn drought_ends_when_the_own_ring_takes_a_span() {
+        let (lanes, local) = full_lanes();
+        empty(&lanes, 0);
+        for _ in 0..64 {
+            assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 1 });
+        }
+        empty(&lanes, 1);
+        assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 2 });
+    }
+
+    #[test]
+    fn drought_ends_when_another_thread_got_into_the_ring() {
+        let (lanes, local) = full_lanes();
+        empty(&lanes, 0);
+        for _ in 0..64 {
+            assert_eq!(lanes.offer(0, LEN, |_| ()), Offer::Queued { tries: 1 });
+        }
+        empty(&lanes, 1);
+        assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 2 });
+    }
+
+    #[test]
+    fn home_ends_with_the_engine_that_is_served() {
+        let (first, mut local) = full_lanes();
+        let (second, _) = full_lanes();
+        let is_of_first = |ring: &Ring| (0..4).any(|hint| ptr::eq(ring, first.ring(hint)));
+        assert!(local.at_home(&first).is_some_and(|home| is_of_first(home.ring())));
+        assert!(local.at_home(&second).is_none());
+        local.bind(&second);
+        assert!(local.at_home(&first).is_none());
+        assert!(local.at_home(&second).is_some_and(|home| !is_of_first(home.ring())));
+        local.release();
+        assert!(local.at_home(&second).is_none());
     }
 }

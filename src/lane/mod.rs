@@ -1,5 +1,6 @@
 //! Who owns the bytes now: open spans in blocks, finished ones in rings or on the spill stack, until the reader has them.
 
+mod alarm;
 mod block;
 mod combined;
 mod local;
@@ -19,12 +20,13 @@ use std::{
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 
+pub use alarm::{Alarm, Call};
 pub use block::Block;
 pub use combined::{Combined, Hold, Left};
-pub use local::Local;
+pub use local::{Home, Local};
 pub use pool::{Class, Pool, UNIT};
 pub use ring::{Claim, Lease, Ring, Shut, Visit};
-pub use seats::{SeatId, Seats, Tally};
+pub use seats::{Seat, SeatId, Seats, Tally};
 pub use spill::{Spill, SpillRefusal};
 pub use stack::Stack;
 
@@ -81,6 +83,7 @@ pub struct Lanes<Owner, Draft = ()> {
     /// Spans that were started while another thread was settling these lanes. Written by their threads.
     unsettled: Counter,
     fork: ForkWord,
+    alarm: CachePadded<Alarm>,
     /// The way back to the `Arc`, whose count the blocks hold.
     itself: Weak<Self>,
     /// What the user of a block keeps in it is of this type.
@@ -137,6 +140,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
             home: AtomicU32::new(fork.settle()),
             unsettled: Counter::new(),
             fork,
+            alarm: CachePadded::default(),
             itself: Weak::clone(itself),
             draft: PhantomData,
             owner,
@@ -151,30 +155,34 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     }
 
     /// Offers a finished record of `len` bytes to the ring of `hint`, and to its siblings if that is held or full. Never waits.
-    #[inline(always)]
     pub fn offer(&self, hint: usize, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
-        let first = self.ring(hint).enter().ok().and_then(|lease| lease.claim(len));
-        let (claim, tries) = match first {
-            Some(claim) => (claim, 1),
-            None => match self.claim_elsewhere(hint, len) {
-                Ok(found) => found,
-                Err(refusal) => return refusal,
-            },
-        };
-        claim.publish(fill);
-        Offer::Queued { tries }
+        self.offer_within(LANES_MAX, hint, len, fill)
     }
 
-    /// Tries the first choice again (it says why it refused) and then its siblings: on until three were held or eight full.
-    #[cold]
-    fn claim_elsewhere(&self, hint: usize, len: usize) -> Result<(Claim<'_>, usize), Offer> {
+    /// [`Lanes::offer`] to the first `rings_max` rings at most.
+    fn offer_within(&self, rings_max: usize, hint: usize, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
+        match self.claim(rings_max, hint, len) {
+            Ok((claim, tries)) => {
+                claim.publish(fill);
+                // Behind the publish, and outside of the lease: a writer comes here whenever its ring passes the mark.
+                if self.ring(hint + tries - 1).is_filled() {
+                    self.alarm.ring();
+                }
+                Offer::Queued { tries }
+            }
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Room in the ring of `hint`, or in one of its siblings: on until three were held or eight full.
+    fn claim(&self, rings_max: usize, hint: usize, len: usize) -> Result<(Claim<'_>, usize), Offer> {
         let (mut held, mut full) = (0, 0);
-        for tries in 1..=self.rings.len().max(HELD_MAX) {
+        for tries in 1..=self.rings.len().max(HELD_MAX).min(rings_max) {
             let ring = self.ring(hint + tries - 1);
             match ring.enter() {
-                Ok(_) if len > ring.record_len_max() => return Err(Offer::Busy),
                 Ok(lease) => match lease.claim(len) {
                     Some(claim) => return Ok((claim, tries)),
+                    None if len > ring.record_len_max() => return Err(Offer::Busy),
                     None => full += 1,
                 },
                 Err(Shut::Held) => held += 1,
@@ -312,6 +320,18 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         Some(Reader { lanes: Arc::clone(self), generation, first: 0 })
     }
 
+    /// Whether a ring is so full that the reader should not sleep.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.rings.iter().any(Ring::is_filled)
+    }
+
+    /// What wakes the reader.
+    #[must_use]
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
     /// Spans that a reader has taken out.
     #[must_use]
     pub fn taken(&self) -> u64 {
@@ -376,6 +396,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         self.has_reader.store(false, Relaxed);
         // ORDERING: [settle] Release. Who reads this generation sees everything above.
         self.home.store(here, Release);
+        self.alarm.settle();
         true
     }
 }

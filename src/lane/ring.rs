@@ -10,13 +10,14 @@
 //! |---|---|---|---|---|
 //! | [lease] | `Lease::drop` | `Ring::enter`, `Ring::close` | the writer's own cells, from one holder to the next; the last tail | `lease.rs` |
 //! | [publish] | `Claim::publish` | `Ring::read` | the record's bytes, and the tally made with it | `publish.rs` |
-//! | [reclaim] | `Ring::read` | `Lease::claim` | the room of what was read | `reclaim.rs` |
+//! | [reclaim] | `Ring::read` | `Ring::extend` | the room of what was read | `reclaim.rs` |
 //! | [spill] | `Spill::push` | `Spill::take_all` | a whole block | `spill.rs` |
 //! | [free] | `Stack::push` | `Stack::pop` | a block or a seat, with nobody left in it | `handover.rs` |
 //! | [reader] | `Reader::drop` | `Lanes::reader` | the read positions, from one reader to the next | `reader.rs` |
 //! | [settle] | `Lanes::settle` | `Lanes::settle` | the lanes as a child process reset them | `settle.rs` |
 //! | [count] | `Counter::add_owned` | `Counter::load` | what the thread had counted before | `counts.rs` |
 //! | [note] | `Combined::leave` | `Combined::release` | a change that waits for the holder of a span | `combine.rs` |
+//! | [alarm] | `Alarm::ring` | `Alarm::sleep` | that a ring is filled | `alarm.rs` |
 //! | [hold] | `Combined::release` | `Combined::leave` | the span, from one holder to the next | `combine.rs` |
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "the labels in brackets are no links")]
@@ -49,8 +50,9 @@ struct LeaseWord {
     word: AtomicU32,
     /// The holder's copy of the tail; it spares a look at a line that the reader shares. Lease holders only.
     end: Counter,
-    /// The newest read position that a holder has seen; it spares a look at the reader's line. Lease holders only.
-    read_to: Counter,
+    /// Up to here a holder may write without a look at anything else: there the memory ends, or the room that was free when
+    /// a holder last looked at the reader's line. Behind `end` it has run out. Lease holders only.
+    limit: Counter,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,6 @@ const PADDING: u32 = 2;
 /// How far ahead of the tail lines are asked for, from the cache of the core that read them last: a few records. Without this
 /// a store that misses holds back every later one; see ARCHITECTURE.md.
 const PREFETCH_AHEAD: u64 = 1024;
-const LINE: u64 = 64;
 
 /// Why a ring was not entered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,7 +110,7 @@ impl Ring {
             lease: CachePadded::new(LeaseWord {
                 word: AtomicU32::new(FREE),
                 end: Counter::new(),
-                read_to: Counter::new(),
+                limit: Counter::new(),
             }),
             tail: CachePadded::new(AtomicU64::new(0)),
             reader: CachePadded::new(ReaderCells { head: AtomicU64::new(0), high_water: Counter::new() }),
@@ -124,7 +125,8 @@ impl Ring {
         self.region.len() as u64
     }
 
-    /// Longest record that may enter: a quarter of the ring, so that padding at its end never costs more than that.
+    /// Longest record that padding is written for: a quarter of the ring, so that padding never costs more than that. What
+    /// is longer enters only where it happens to fit.
     #[inline]
     #[must_use]
     pub fn record_len_max(&self) -> usize {
@@ -172,6 +174,17 @@ impl Ring {
         let head = self.reader.head.load(Relaxed);
         // ORDERING: Relaxed. As above.
         self.tail.load(Relaxed).saturating_sub(head)
+    }
+
+    /// Whether more waits than the reader should sleep over.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.waiting() > self.mark()
+    }
+
+    /// Half of the ring: what comes until a reader that is woken there comes by must fit into the other half.
+    fn mark(&self) -> u64 {
+        self.capacity() / 2
     }
 
     /// Most bytes that ever waited when the reader came by.
@@ -237,7 +250,9 @@ impl Ring {
         let tail = self.tail.load(Relaxed);
         self.reader.head.store(tail, Relaxed);
         self.lease.end.set(tail);
-        self.lease.read_to.set(tail);
+        // No room is known of: the next claim looks at the head. The parent's limit may belong to a round of the memory that
+        // its holder had begun with padding, and never published.
+        self.lease.limit.set(tail);
         self.reader.high_water.set(0);
         // ORDERING: Relaxed, as above.
         let held = self.lease.word.load(Relaxed) == HELD;
@@ -248,15 +263,40 @@ impl Ring {
         held
     }
 
-    /// Asks for the lines that begin in `len` bytes from `position` on: as many as were just used up.
-    #[inline]
-    fn prefetch(&self, position: u64, len: u64) {
-        let mask = self.capacity() - 1;
-        let mut line = position.next_multiple_of(LINE);
-        while line < position + len {
-            self.region.prefetch(as_size(line & mask));
-            line += LINE;
+    /// Makes room for `need` bytes behind `end`, where the limit of the last look does not let them pass: where the room begins,
+    /// or `None` when the ring is full, or too small. The one way of lease holders to the reader's head, and so seldom walked:
+    /// when the room that was free at the last look is used up, and at the end of the memory.
+    ///
+    /// A record that does not fit before the end of the memory goes behind it. The padding is written here: should the claim
+    /// be given up, it stays, and the next one begins behind it.
+    #[cold]
+    #[inline(never)]
+    fn extend(&self, end: u64, need: u64) -> Option<u64> {
+        let capacity = self.capacity();
+        // ORDERING: [reclaim] Acquire. The reader is done with the bytes below this head. An older head shows less room than
+        // there is: the span is refused, never a record written over.
+        let head = self.reader.head.load(Acquire);
+        let free_to = head + capacity;
+        let rest = capacity - (end & (capacity - 1));
+        let padding = if need > rest { rest } else { 0 };
+        let is_padding_too_much = padding > 0 && need > capacity / 4;
+        if is_padding_too_much || end + padding + need > free_to {
+            return None;
         }
+        let start = end + padding;
+        if padding > 0 {
+            // SAFETY: the padding lies between the tail and the head's next round (checked above), and the caller holds the
+            // lease.
+            unsafe { self.region.fill(self.place(end), FRAME_LEN, |bytes| write_frame(bytes, padding, PADDING)) };
+            self.lease.end.set(start);
+        }
+        // The end of this round of the memory.
+        let round_end = (start | (capacity - 1)) + 1;
+        // Where a writer has to look whether the reader sleeps: at the mark. Past it no look is needed before the end of the
+        // free bytes: a reader that slept meanwhile had read up to the mark at least, and finds no more than half filled.
+        let mark = Some(head + self.mark()).filter(|mark| *mark >= start + need);
+        self.lease.limit.set(round_end.min(free_to).min(mark.unwrap_or(free_to)));
+        Some(start)
     }
 
     #[inline]
@@ -287,28 +327,22 @@ pub struct Lease<'a> {
 }
 
 impl<'a> Lease<'a> {
+    /// Claims room for a record of `len` bytes, if the last look at the ring left some; else ask [`Lease::claim`].
+    #[inline(always)]
+    #[must_use]
+    pub fn claim_at_once(self, len: usize) -> Option<Claim<'a>> {
+        let cells = &self.ring.lease;
+        let (at, need) = (cells.end.load(), need(len));
+        (at + need <= cells.limit.load()).then(|| Claim { lease: self, at, need })
+    }
+
     /// Claims room for a record of `len` bytes; `None` when the ring is full, or too small for it.
-    #[inline]
     #[must_use]
     pub fn claim(self, len: usize) -> Option<Claim<'a>> {
-        if len > self.ring.record_len_max() {
-            return None;
-        }
         let cells = &self.ring.lease;
-        let capacity = self.ring.capacity();
-        let end = cells.end.load();
-        let need = ((FRAME_LEN + len + ALIGN - 1) & !(ALIGN - 1)) as u64;
-        let rest = capacity - (end & (capacity - 1));
-        let padding = if need > rest { rest } else { 0 };
-        if end + padding + need - cells.read_to.load() > capacity {
-            // ORDERING: [reclaim] Acquire. The reader is done with the bytes below this head. An older head shows less
-            // room than there is: the span is refused, never a record written over.
-            cells.read_to.set(self.ring.reader.head.load(Acquire));
-            if end + padding + need - cells.read_to.load() > capacity {
-                return None;
-            }
-        }
-        Some(Claim { lease: self, end, padding, need })
+        let (end, need) = (cells.end.load(), need(len));
+        let at = if end + need <= cells.limit.load() { end } else { self.ring.extend(end, need)? };
+        Some(Claim { lease: self, at, need })
     }
 }
 
@@ -324,10 +358,8 @@ impl Drop for Lease<'_> {
 #[derive(Debug)]
 pub struct Claim<'a> {
     lease: Lease<'a>,
-    /// Where the writer stands.
-    end: u64,
-    /// Bytes to skip, because the record would not fit before the end of the memory.
-    padding: u64,
+    /// Where the room begins.
+    at: u64,
     /// Bytes of frame and record, rounded up.
     need: u64,
 }
@@ -338,30 +370,31 @@ impl Claim<'_> {
     /// `fill` is given the record's bytes, rounded up to a multiple of eight.
     #[inline(always)]
     pub fn publish(self, fill: impl FnOnce(&mut [u8])) {
-        let ring = self.lease.ring;
-        if self.padding > 0 {
-            // SAFETY: the claim covers the padding: it lies between the tail and the head's next round, and we hold the lease.
-            unsafe {
-                ring.region.fill(ring.place(self.end), FRAME_LEN, |frame| write_frame(frame, self.padding, PADDING));
-            }
-        }
-        let at = self.end + self.padding;
-        // SAFETY: as above, for the record: `claim` found the room, and no record runs over the end of the memory.
+        let Self { lease, at, need } = self;
+        let ring = lease.ring;
+        ring.region.prefetch(ring.place(at + need + PREFETCH_AHEAD), as_size(need));
+        // SAFETY: `claim` found room for the record between the tail and the head's next round, and before the end of the
+        // memory; we hold the lease.
         unsafe {
-            ring.region.fill(ring.place(at), as_size(self.need), |bytes| {
+            ring.region.fill(ring.place(at), as_size(need), |bytes| {
                 let (frame, record) = bytes.split_at_mut(FRAME_LEN);
-                write_frame(frame, self.need, RECORD);
+                write_frame(frame, need, RECORD);
                 fill(record);
             });
         }
-        let end = at + self.need;
+        let end = at + need;
         // ORDERING: [publish] Release. The bytes were filled above; a reader that sees this tail sees them all. One that
         // sees the older tail finds a record fewer, never half a record.
         ring.tail.store(end, Release);
         ring.lease.end.set(end);
-        ring.prefetch(end + PREFETCH_AHEAD, self.need);
-        drop(self.lease);
+        drop(lease);
     }
+}
+
+/// Bytes of frame and record, rounded up.
+#[inline(always)]
+fn need(len: usize) -> u64 {
+    ((FRAME_LEN + len + ALIGN - 1) & !(ALIGN - 1)) as u64
 }
 
 /// A visit of the reader: gives back what was read, also when the visitor panics.
@@ -390,25 +423,22 @@ impl Drop for Pass<'_> {
 
 #[inline]
 fn write_frame(frame: &mut [u8], len: u64, kind: u32) {
-    frame[..4].copy_from_slice(&as_word(len).to_ne_bytes());
-    frame[4..8].copy_from_slice(&kind.to_ne_bytes());
+    debug_assert!(
+        u32::try_from(len).is_ok(),
+        "a record is at most a quarter of a ring of at most 4 GiB, or the rest of it"
+    );
+    // Length and kind in one store.
+    frame[..FRAME_LEN].copy_from_slice(&(len | u64::from(kind) << 32).to_le_bytes());
 }
 
 fn word(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().copied().map_or(0, u32::from_ne_bytes)
+    bytes.first_chunk().copied().map_or(0, u32::from_le_bytes)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a ring's length is a usize, and positions are masked by it")]
 #[inline]
 fn as_size(value: u64) -> usize {
     value as usize
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a record is at most a quarter of a ring of at most 4 GiB")]
-#[inline]
-fn as_word(value: u64) -> u32 {
-    debug_assert!(u32::try_from(value).is_ok());
-    value as u32
 }
 
 #[cfg(test)]
@@ -459,11 +489,52 @@ mod tests {
     }
 
     #[test]
-    fn record_above_a_quarter_is_refused() {
+    fn record_above_a_quarter_enters_only_where_it_fits() {
         let ring = Ring::new(256).unwrap();
         assert_eq!(ring.record_len_max(), 56);
+        assert!(offer(&ring, &[0; 184]), "256 bytes are left in this round");
+        assert_eq!(drain(&ring, u64::MAX).len(), 1);
+        assert!(!offer(&ring, &[0; 57]), "64 bytes are left, and padding is not written for it");
         assert!(offer(&ring, &[0; 56]));
-        assert!(!offer(&ring, &[0; 57]));
+        assert!(offer(&ring, &[0; 57]), "a new round begins");
+    }
+
+    #[test]
+    fn room_ends_where_the_head_was_until_the_next_look() {
+        let ring = Ring::new(256).unwrap();
+        (0..4).for_each(|_| assert!(offer(&ring, &[7; 56])));
+        assert_eq!(drain(&ring, 128).len(), 2);
+        assert!(offer(&ring, &[8; 56]));
+        assert!(offer(&ring, &[8; 56]));
+        assert!(!offer(&ring, &[8; 56]), "the other half waits");
+        assert_eq!(drain(&ring, u64::MAX).len(), 4);
+        assert!(offer(&ring, &[9; 56]));
+    }
+
+    #[test]
+    fn claim_that_is_given_up_leaves_padding_at_most() {
+        let ring = Ring::new(256).unwrap();
+        (0..3).for_each(|_| assert!(offer(&ring, &[7; 56])));
+        assert!(offer(&ring, &[7; 40]));
+        assert_eq!(drain(&ring, u64::MAX).len(), 4);
+        // Sixteen bytes are left before the end of the memory.
+        drop(ring.enter().unwrap().claim(24).expect("there is room"));
+        assert_eq!(drain(&ring, u64::MAX).len(), 0);
+        assert!(offer(&ring, &[9; 24]));
+        assert_eq!(drain(&ring, u64::MAX), [vec![9; 24]]);
+    }
+
+    #[test]
+    fn abandoned_ring_forgets_a_round_that_was_only_begun() {
+        let ring = Ring::new(256).unwrap();
+        (0..3).for_each(|_| assert!(offer(&ring, &[7; 56])));
+        assert!(offer(&ring, &[7; 40]));
+        assert_eq!(drain(&ring, u64::MAX).len(), 4);
+        std::mem::forget(ring.enter().unwrap().claim(24).expect("there is room"));
+        // SAFETY: the test has one thread.
+        assert!(unsafe { ring.abandon() }, "a lease was held");
+        assert!(offer(&ring, &[9; 24]));
+        assert_eq!(drain(&ring, u64::MAX), [vec![9; 24]]);
     }
 
     #[test]

@@ -44,6 +44,12 @@ impl Seat {
     fn new() -> Self {
         Self { counts: std::array::from_fn(|_| Counter::new()) }
     }
+
+    /// Counts one, for the thread whose own seat this is.
+    #[inline(always)]
+    pub fn count(&self, tally: Tally) {
+        self.counts[tally as usize].add_owned(1);
+    }
 }
 
 /// All seats, and one that is shared: by threads that came when no seat was free, that are past their end, or that were
@@ -70,7 +76,7 @@ impl Teller<'_> {
     #[inline(always)]
     pub fn count(self, tally: Tally) {
         match self {
-            Self::Own(seat) => seat.counts[tally as usize].add_owned(1),
+            Self::Own(seat) => seat.count(tally),
             Self::Shared(seat) => {
                 seat.counts[tally as usize].add_shared(1);
             }

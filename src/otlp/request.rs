@@ -106,26 +106,26 @@ pub fn write_request<'a>(resource: &Resource, runs: impl Iterator<Item = Run<'a>
 /// How many spans a request of [`write_request`] has.
 #[must_use]
 pub fn span_count(request: &[u8]) -> usize {
-    let Some(taken) = Taken::apart(request) else {
+    let Some(parts) = Parts::of(request) else {
         return 0;
     };
-    taken.pieces.iter().map(|piece| spans(piece.spans).count()).sum()
+    parts.pieces.iter().map(|piece| spans(piece.spans).count()).sum()
 }
 
 /// Two requests with about half of the spans' bytes each, in order and in the same envelopes; `None` for a request of one
 /// span, or for bytes that [`write_request`] did not write.
 ///
-/// This is what to do when a collector finds a request too large: it is rare, so the request is taken apart again rather
+/// This is what to do when a collector finds a request too large: it is rare, so the request is parts apart again rather
 /// than its seams kept.
 #[must_use]
 pub fn split(request: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let taken = Taken::apart(request)?;
-    let total: usize = taken.pieces.iter().map(|piece| piece.spans.len()).sum();
+    let parts = Parts::of(request)?;
+    let total: usize = parts.pieces.iter().map(|piece| piece.spans.len()).sum();
     // Where each span ends, counted over all runs, and the end that makes the larger half smallest. The last span's end is
     // the request's, and no seam.
     let mut ends = Vec::new();
     let mut before = 0;
-    for piece in &taken.pieces {
+    for piece in &parts.pieces {
         ends.extend(spans(piece.spans).map(|span| before + span.end));
         before += piece.spans.len();
     }
@@ -135,7 +135,7 @@ pub fn split(request: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let mut first = Vec::new();
     let mut second = Vec::new();
     let mut left = seam;
-    for piece in taken.pieces {
+    for piece in parts.pieces {
         let (early, late) = piece.spans.split_at(left.min(piece.spans.len()));
         left -= early.len();
         first.push(Piece { spans: early, ..piece });
@@ -143,7 +143,7 @@ pub fn split(request: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     }
     let written = |pieces: Vec<Piece<'_>>| {
         let mut out = Vec::new();
-        write(taken.resource, pieces.into_iter(), &mut out);
+        write(parts.resource, pieces.into_iter(), &mut out);
         out
     };
     Some((written(first), written(second)))
@@ -209,32 +209,32 @@ fn write<'a>(resource: Envelope<'_>, pieces: impl Iterator<Item = Piece<'a>> + C
 
 /// A request of ours, read back.
 #[derive(Debug, Default)]
-struct Taken<'a> {
+struct Parts<'a> {
     resource: Envelope<'a>,
     pieces: Vec<Piece<'a>>,
 }
 
-impl<'a> Taken<'a> {
+impl<'a> Parts<'a> {
     /// `None` where the bytes are not as [`write_request`] leaves them.
-    fn apart(request: &'a [u8]) -> Option<Self> {
+    fn of(request: &'a [u8]) -> Option<Self> {
         let outer = field_at(request, 0).filter(|field| field.tag == RESOURCE_SPANS)?;
         if outer.whole.end != request.len() {
             return None;
         }
         let message = &request[outer.content];
-        let mut taken = Self::default();
+        let mut parts = Self::default();
         let mut at = 0;
         while at < message.len() {
             let field = field_at(message, at)?;
             match field.tag {
-                FIRST => taken.resource.head = &message[field.whole.clone()],
-                SCHEMA_URL => taken.resource.tail = &message[field.whole.clone()],
-                SCOPE_SPANS => taken.pieces.push(piece(&message[field.content])?),
+                FIRST => parts.resource.head = &message[field.whole.clone()],
+                SCHEMA_URL => parts.resource.tail = &message[field.whole.clone()],
+                SCOPE_SPANS => parts.pieces.push(piece(&message[field.content])?),
                 _ => return None,
             }
             at = field.whole.end;
         }
-        Some(taken)
+        Some(parts)
     }
 }
 

@@ -1,9 +1,9 @@
 //! One collection of attributes, written as wire bytes at once: last value wins, count and length limits apply at the call.
 
 use super::{
-    limits::SpanLimits,
+    limits::{ShortLimits, SpanLimits},
     value::{self, Key, Value, key_value},
-    wire::{Full, Out, copy_short, field_at, varint_len},
+    wire::{COPY_MAX, Full, Out, SHORT, byte, copy_short, field_at, low_seven, varint_len},
 };
 
 /// What became of an attribute.
@@ -66,11 +66,12 @@ impl Attributes {
         key: Key<'_>,
         value: Value<'_>,
     ) -> Result<Landed, Full> {
+        let short = ShortLimits { count: place.count_max, ..ShortLimits::of(limits) };
         let is_added = match value {
-            Value::Str(text) => self.add_short(bytes, len, place, limits, key, text),
-            Value::Int(number) => self.add_short(bytes, len, place, limits, key, number),
-            Value::Bool(truth) => self.add_short(bytes, len, place, limits, key, truth),
-            Value::Double(number) => self.add_short(bytes, len, place, limits, key, number),
+            Value::Str(text) => self.add_short(bytes, len, place.tag, short, key, text),
+            Value::Int(number) => self.add_short(bytes, len, place.tag, short, key, number),
+            Value::Bool(truth) => self.add_short(bytes, len, place.tag, short, key, truth),
+            Value::Double(number) => self.add_short(bytes, len, place.tag, short, key, number),
             _ => false,
         };
         if is_added { Ok(Landed::Added) } else { self.set_any(bytes, len, place, limits, key, value) }
@@ -83,17 +84,17 @@ impl Attributes {
         &mut self,
         bytes: &mut [u8],
         len: &mut usize,
-        place: Place,
-        limits: &SpanLimits,
+        tag: u8,
+        limits: ShortLimits,
         key: Key<'_>,
         value: impl Short,
     ) -> bool {
         let (word, bit) = key.filter();
         let may_be_known = self.filter[word] & bit != 0;
-        if may_be_known || self.count >= place.count_max {
+        if may_be_known || self.count >= limits.count {
             return false;
         }
-        let Some(written) = append_short(bytes, *len, place.tag, key, value, limits) else {
+        let Some(written) = append_short(bytes, *len, tag, key.name(), value, limits) else {
             return false;
         };
         *len = written;
@@ -145,14 +146,15 @@ impl Attributes {
         key: Key<'_>,
         append: impl FnOnce(&mut [u8], usize) -> Result<usize, Full>,
     ) -> Result<Landed, Full> {
-        let old = find(&bytes[..*len], place, key.name().as_bytes());
+        let (word, bit) = key.filter();
+        let may_be_known = self.filter[word] & bit != 0;
+        let old = if may_be_known { find(&bytes[..*len], place, key.name().as_bytes()) } else { None };
         if old.is_none() && self.count >= place.count_max {
             self.dropped = self.dropped.saturating_add(1);
             return Ok(Landed::Dropped);
         }
         let end = append(bytes, *len)?;
         let Some(old) = old else {
-            let (word, bit) = key.filter();
             self.filter[word] |= bit;
             self.count += 1;
             *len = end;
@@ -185,80 +187,103 @@ fn append(
 
 /// A value of a few bytes, whose kind the compiler knows: the common case, without a look at what kind it is.
 pub trait Short: Copy {
-    /// Bytes of the `AnyValue`, or more than [`SHORT`] where the limits have a say.
-    fn len(self, limits: &SpanLimits) -> usize;
+    /// Whether the value is certainly short, and within the limits.
+    fn fits(self, limits: ShortLimits) -> bool;
 
-    /// Writes the `AnyValue` into exactly those bytes.
-    fn write(self, value: &mut [u8]);
+    /// Bytes of the `AnyValue`.
+    fn len(self) -> usize;
+
+    /// Writes the `AnyValue` into the first `len` bytes of `value`, which has room for it.
+    fn write(self, value: &mut [u8], len: usize);
 }
 
 impl Short for &str {
     #[inline(always)]
-    fn len(self, limits: &SpanLimits) -> usize {
-        let len = str::len(self);
-        if len <= limits.value_len_max() { 2 + len } else { SHORT + 1 }
+    fn fits(self, limits: ShortLimits) -> bool {
+        str::len(self) <= usize::from(limits.text_len)
     }
 
     #[inline(always)]
-    fn write(self, value: &mut [u8]) {
-        let Some((head, target)) = value.split_first_chunk_mut::<2>() else {
-            return;
-        };
-        *head = [value::STRING, byte(str::len(self))];
-        copy_short(target, self.as_bytes());
+    fn len(self) -> usize {
+        2 + str::len(self)
+    }
+
+    #[inline(always)]
+    fn write(self, value: &mut [u8], _: usize) {
+        let len = str::len(self);
+        value[..2].copy_from_slice(&[value::STRING, byte(len)]);
+        copy_short(&mut value[2..2 + len], self.as_bytes());
     }
 }
 
 impl Short for i64 {
     #[inline(always)]
-    fn len(self, _: &SpanLimits) -> usize {
+    fn fits(self, _: ShortLimits) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn len(self) -> usize {
         1 + varint_len(self.cast_unsigned())
     }
 
     #[inline(always)]
-    fn write(self, value: &mut [u8]) {
-        let Some((tag, mut places)) = value.split_first_mut() else {
-            return;
-        };
-        *tag = value::INT;
-        let mut left = self.cast_unsigned();
-        while let Some((place, rest)) = places.split_first_mut() {
-            let more = if rest.is_empty() { 0 } else { 0x80 };
-            *place = byte((left & 0x7F) as usize) | more;
-            left >>= 7;
-            places = rest;
+    fn write(self, value: &mut [u8], len: usize) {
+        value[0] = value::INT;
+        let number = self.cast_unsigned();
+        match len {
+            2 => value[1] = low_seven(number),
+            3 => value[1..3].copy_from_slice(&[low_seven(number) | 0x80, low_seven(number >> 7)]),
+            _ => write_varint(number, &mut value[1..len]),
         }
     }
 }
 
+/// Writes `number` into exactly `bytes`.
+#[inline(never)]
+fn write_varint(mut number: u64, bytes: &mut [u8]) {
+    let Some((last, places)) = bytes.split_last_mut() else {
+        return;
+    };
+    for place in places {
+        *place = low_seven(number) | 0x80;
+        number >>= 7;
+    }
+    *last = low_seven(number);
+}
+
 impl Short for bool {
     #[inline(always)]
-    fn len(self, _: &SpanLimits) -> usize {
+    fn fits(self, _: ShortLimits) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn len(self) -> usize {
         2
     }
 
     #[inline(always)]
-    fn write(self, value: &mut [u8]) {
-        if let Some(value) = value.first_chunk_mut() {
-            *value = [value::BOOL, u8::from(self)];
-        }
+    fn write(self, value: &mut [u8], _: usize) {
+        value[..2].copy_from_slice(&[value::BOOL, u8::from(self)]);
     }
 }
 
 impl Short for f64 {
     #[inline(always)]
-    fn len(self, _: &SpanLimits) -> usize {
+    fn fits(self, _: ShortLimits) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn len(self) -> usize {
         9
     }
 
     #[inline(always)]
-    fn write(self, value: &mut [u8]) {
-        if let Some((tag, number)) = value.split_first_mut()
-            && let Some(number) = number.first_chunk_mut()
-        {
-            *tag = value::DOUBLE;
-            *number = self.to_le_bytes();
-        }
+    fn write(self, value: &mut [u8], _: usize) {
+        value[0] = value::DOUBLE;
+        value[1..9].copy_from_slice(&self.to_le_bytes());
     }
 }
 
@@ -268,36 +293,27 @@ fn append_short(
     bytes: &mut [u8],
     len: usize,
     tag: u8,
-    key: Key<'_>,
+    key: &str,
     value: impl Short,
-    limits: &SpanLimits,
+    limits: ShortLimits,
 ) -> Option<usize> {
-    let value_len = value.len(limits);
-    let key_len = key.name().len();
-    let content = (4 + key_len).saturating_add(value_len);
-    if content > SHORT || key_len == 0 {
+    let key = key.as_bytes();
+    // Zero wraps around, and is no length of a key.
+    if key.len().wrapping_sub(1) >= COPY_MAX || !value.fits(limits) {
         return None;
     }
-    let end = len + 2 + content;
-    let field = bytes.get_mut(len..end)?;
-    let (head, rest) = field.split_first_chunk_mut::<4>()?;
-    *head = [tag, byte(content), value::KEY, byte(key_len)];
-    let (target, rest) = rest.split_at_mut_checked(key_len)?;
-    copy_short(target, key.name().as_bytes());
-    let (head, rest) = rest.split_first_chunk_mut::<2>()?;
-    *head = [value::VALUE, byte(value_len)];
-    value.write(rest);
-    Some(end)
-}
-
-/// Contents up to here have lengths of one byte.
-const SHORT: usize = 127;
-
-#[expect(clippy::cast_possible_truncation, reason = "callers pass what fits seven bits")]
-#[inline]
-fn byte(value: usize) -> u8 {
-    debug_assert!(value <= SHORT);
-    value as u8
+    let value_len = value.len();
+    let content = 4 + key.len() + value_len;
+    if content > SHORT {
+        return None;
+    }
+    let field = bytes.get_mut(len..len + 2 + content)?;
+    field[..4].copy_from_slice(&[tag, byte(content), value::KEY, byte(key.len())]);
+    copy_short(&mut field[4..4 + key.len()], key);
+    let value_at = 4 + key.len();
+    field[value_at..value_at + 2].copy_from_slice(&[value::VALUE, byte(value_len)]);
+    value.write(&mut field[value_at + 2..], value_len);
+    Some(len + 2 + content)
 }
 
 /// The whole field of the attribute `key`, if the collection has it.

@@ -7,10 +7,10 @@ use super::{
     attributes::{Attributes, Landed, Place, Short},
     finish::count_field,
     flags,
-    limits::SpanLimits,
+    limits::{ShortLimits, SpanLimits},
     value::{Key, Value},
     view::{EVENTS, FAILED, ROOT, TRIMMED},
-    wire::{Full, Out, copy_short, field_at},
+    wire::{COPY_MAX, Full, Out, byte, copy_short, field_at},
 };
 
 /// What an open span knows besides the bytes in its block. All methods leave it unchanged when they report [`Full`].
@@ -124,12 +124,12 @@ impl Draft {
         self.links_dropped = 0;
     }
 
-    /// Writes a name of ordinary length; false leaves a longer one to [`Draft::rename`].
+    /// Writes a name of ordinary length; false leaves an empty or longer one to [`Draft::rename`].
     #[inline]
     #[must_use]
     pub fn name_short(&mut self, image: &mut [u8], name: &str) -> bool {
         // trace/v1/trace.proto: Span.name = 5
-        short_name(room(image), self.len, name).map(|len| self.len = len).is_some()
+        short_name(image, self.len, name).map(|len| self.len = len).is_some()
     }
 
     /// Writes the trace state. trace/v1/trace.proto: Span.trace_state = 3
@@ -162,9 +162,11 @@ impl Draft {
 
     /// Sets an attribute that is certainly new and short; false leaves every other case to [`Draft::attribute`].
     #[inline(always)]
-    pub fn short_attribute(&mut self, image: &mut [u8], limits: &SpanLimits, key: Key<'_>, value: impl Short) -> bool {
-        let place = Self::attribute_place(limits);
-        self.attributes.add_short(room(image), &mut self.len, place, limits, key, value)
+    pub fn short_attribute(&mut self, image: &mut [u8], limits: ShortLimits, key: Key<'_>, value: impl Short) -> bool {
+        let Some((room, _)) = image.split_last_chunk_mut::<RESERVE>() else {
+            return false;
+        };
+        self.attributes.add_short(room, &mut self.len, ATTRIBUTES, limits, key, value)
     }
 
     /// Counts an attribute that no block is large enough for.
@@ -403,14 +405,18 @@ where
     Ok(collection.dropped)
 }
 
-/// Writes a name with a length of one byte; `None` leaves it to the general case.
-#[inline]
-fn short_name(room: &mut [u8], len: usize, name: &str) -> Option<usize> {
-    let length = u8::try_from(name.len()).ok().filter(|&length| length < 0x80)?;
-    let (head, target) = room.get_mut(len..len + 2 + name.len())?.split_first_chunk_mut::<2>()?;
-    *head = [NAME, length];
-    copy_short(target, name.as_bytes());
-    Some(len + 2 + name.len())
+/// Writes a name with a length of one byte, and leaves the reserve; `None` leaves it to the general case.
+#[inline(always)]
+fn short_name(image: &mut [u8], len: usize, name: &str) -> Option<usize> {
+    // Zero wraps around, and is no length of a name.
+    if name.len().wrapping_sub(1) >= COPY_MAX {
+        return None;
+    }
+    let end = len + 2 + name.len();
+    let (head, rest) = image.get_mut(len..end + RESERVE)?.split_first_chunk_mut::<2>()?;
+    *head = [NAME, byte(name.len())];
+    copy_short(&mut rest[..name.len()], name.as_bytes());
+    Some(end)
 }
 
 /// As much of a name or a text as a record keeps, cut at a character.
@@ -445,7 +451,5 @@ pub(super) const fn mark(flag: u8) -> u64 {
 
 /// Not a flag of the record: the draft has something to write at the end.
 pub(super) const TAIL: u8 = 0x80;
-/// Bytes of a status without a text.
-pub(super) const STATUS_ALONE_LEN: usize = 4;
 pub(super) const STATUS_OK: u8 = 1; // STATUS_CODE_OK
 pub(super) const STATUS_ERROR: u8 = 2; // STATUS_CODE_ERROR

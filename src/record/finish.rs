@@ -3,11 +3,10 @@
 use super::{
     Stamp,
     draft::{
-        ATTRIBUTES_DROPPED, Draft, EVENTS_DROPPED, FIXED_LEN, HEAD_LEN, LINKS_DROPPED, RESERVE, STATUS,
-        STATUS_ALONE_LEN, STATUS_ERROR, STATUS_OK, Said, TAIL, mark,
+        ATTRIBUTES_DROPPED, Draft, EVENTS_DROPPED, FIXED_LEN, HEAD_LEN, LINKS_DROPPED, RESERVE, STATUS, STATUS_ERROR,
+        STATUS_OK, Said, TAIL, mark,
     },
-    view::TRIMMED,
-    wire::{Full, Out, varint_len},
+    wire::{Full, Out, copy_ends, copy_last},
 };
 
 /// What is known only when a span ends.
@@ -19,56 +18,46 @@ pub struct Finish {
     pub span: u64,
     /// The end time.
     pub end: Stamp,
-    /// The draft's [`Draft::record_len`].
-    pub len: usize,
 }
 
 impl Draft {
-    /// Length of the finished record.
-    #[inline]
-    #[must_use]
-    pub fn record_len(&self) -> usize {
-        if self.has_tail() { self.len + self.tail_len() } else { self.len }
+    /// Completes the image but for its fixed bytes, from the reserve that is kept for this; the length of the record.
+    #[inline(always)]
+    pub fn seal(&mut self, image: &mut [u8]) -> usize {
+        if self.head & mark(TAIL) != 0 {
+            self.write_tail(image);
+        }
+        self.len
     }
 
-    #[cold]
-    fn tail_len(&self) -> usize {
-        let status = if self.status_alone().is_some() { STATUS_ALONE_LEN } else { 0 };
-        status + self.counts().iter().map(|&(_, count)| count_len(count)).sum::<usize>()
-    }
-
-    /// Writes the finished record into `record`, which has [`Draft::record_len`] bytes, rounded up to a multiple of eight.
+    /// Writes the finished record into `record`, which has [`Draft::seal`] bytes, rounded up to a multiple of eight.
     ///
     /// # Panics
     ///
     /// When `record` is shorter.
     #[inline(always)]
     pub fn finish(&self, image: &[u8], finish: Finish, record: &mut [u8]) {
-        let (fixed, rest) = record.split_first_chunk_mut::<FIXED_LEN>().expect("a record has at least its fixed bytes");
+        // The fixed bytes come last: the copy may cover some of them.
+        copy_behind_fixed(record, &image[..record.len()]);
+        let fixed = record.first_chunk_mut::<FIXED_LEN>().expect("a record has at least its fixed bytes");
         self.write_fixed(finish, fixed);
-        // Whole words: the room is rounded up to them, and what lies behind the image's used bytes is written over below, or
-        // is padding.
-        copy_words(rest, &image[FIXED_LEN..FIXED_LEN + rest.len()]);
-        if self.has_tail() {
-            self.write_tail(&mut rest[self.len - FIXED_LEN..]);
-        }
     }
 
-    /// Finishes the record in place, for a block that leaves as it is.
+    /// Finishes a sealed record in place, for a block that leaves as it is.
     ///
     /// # Panics
     ///
     /// When `image` is not the block of this draft: it would be too short.
     pub fn finish_in_place(&self, finish: Finish, image: &mut [u8]) {
-        let (fixed, rest) = image.split_first_chunk_mut::<FIXED_LEN>().expect("an image has at least its fixed bytes");
+        let fixed = image.first_chunk_mut::<FIXED_LEN>().expect("an image has at least its fixed bytes");
         self.write_fixed(finish, fixed);
-        self.write_tail(&mut rest[self.len - FIXED_LEN..]);
     }
 
     #[inline(always)]
     fn write_fixed(&self, finish: Finish, fixed: &mut [u8; FIXED_LEN]) {
-        let wire_len = (finish.len - HEAD_LEN) as u64;
-        put(fixed, 0, (self.head & !mark(TAIL) | wire_len << 32).to_le_bytes());
+        debug_assert!(self.head & mark(TAIL) == 0, "the draft is sealed");
+        let wire_len = (self.len - HEAD_LEN) as u64;
+        put(fixed, 0, (self.head | wire_len << 32).to_le_bytes());
         // The order of fields is free in protobuf: the one that a root lacks comes first, and is skipped for it.
         put(fixed, 8, [0x22, 8]); // trace.proto: Span.parent_span_id = 4
         put(fixed, 10, self.parent.0);
@@ -85,20 +74,22 @@ impl Draft {
     }
 
     #[cold]
-    fn write_tail(&self, tail: &mut [u8]) {
-        let mut at = 0;
+    #[inline(never)]
+    fn write_tail(&mut self, image: &mut [u8]) {
+        let mut out = Out::after(image, self.len);
+        let written = self.put_tail(&mut out);
+        debug_assert_eq!(written, Ok(()), "the reserve holds three counts and a bare status");
+        self.len = out.len();
+        self.head &= !mark(TAIL);
+    }
+
+    fn put_tail(&self, out: &mut Out<'_>) -> Result<(), Full> {
         if let Some(code) = self.status_alone() {
-            // trace.proto: Status.code = 3
-            tail[..STATUS_ALONE_LEN].copy_from_slice(&[STATUS, 2, 0x18, code]);
-            at = STATUS_ALONE_LEN;
+            out.put(&[STATUS, 2, 0x18, code])?; // trace.proto: Status.code = 3
         }
-        if self.head & mark(TRIMMED) != 0 {
-            let mut out = Out::after(tail, at);
-            for (tag, count) in self.counts() {
-                let written = count_field(&mut out, tag, count);
-                debug_assert_eq!(written, Ok(()), "the reserve holds three counts");
-            }
-        }
+        count_field(out, ATTRIBUTES_DROPPED, self.attributes.dropped)?;
+        count_field(out, EVENTS_DROPPED, self.events_dropped)?;
+        count_field(out, LINKS_DROPPED, self.links_dropped)
     }
 
     /// The status code to write at the end: a status with a text is among the bytes already.
@@ -110,19 +101,6 @@ impl Draft {
             Said::Ok => Some(STATUS_OK),
         }
     }
-
-    /// Whether the end writes more than the fixed bytes.
-    #[inline]
-    fn has_tail(&self) -> bool {
-        self.head & mark(TAIL) != 0
-    }
-    fn counts(&self) -> [(u8, u32); 3] {
-        [
-            (ATTRIBUTES_DROPPED, self.attributes.dropped),
-            (EVENTS_DROPPED, self.events_dropped),
-            (LINKS_DROPPED, self.links_dropped),
-        ]
-    }
 }
 
 /// Writes a count, unless it is zero.
@@ -133,26 +111,65 @@ pub(super) fn count_field(out: &mut Out<'_>, tag: u8, count: u32) -> Result<(), 
     out.byte(tag)?;
     out.varint(u64::from(count))
 }
-fn count_len(count: u32) -> usize {
-    if count == 0 { 0 } else { 1 + varint_len(u64::from(count)) }
-}
-/// Copies whole words, thirty-two bytes at a time: for the lengths of records faster than a call.
+
+/// Copies `source` over the equally long `target`, but for the fixed bytes: for the lengths of most records in a few moves,
+/// without a loop, which the compiler would make a call. Where little lies behind the fixed bytes, some of them are copied too.
 #[inline(always)]
-fn copy_words(target: &mut [u8], source: &[u8]) {
-    debug_assert!(source.len().is_multiple_of(8) && target.len() == source.len());
-    let mut targets = target.chunks_exact_mut(32);
-    let mut sources = source.chunks_exact(32);
-    for (target, source) in targets.by_ref().zip(sources.by_ref()) {
-        target.copy_from_slice(source);
-    }
-    let words = targets.into_remainder().chunks_exact_mut(8).zip(sources.remainder().chunks_exact(8));
-    for (target, source) in words {
-        target.copy_from_slice(source);
+fn copy_behind_fixed(target: &mut [u8], source: &[u8]) {
+    debug_assert_eq!(target.len(), source.len());
+    match target.len() - FIXED_LEN {
+        0..=32 => copy_last::<32>(target, source),
+        33..=64 => copy_last::<64>(target, source),
+        65..=128 => copy_ends::<64>(&mut target[FIXED_LEN..], &source[FIXED_LEN..]),
+        129..=256 => copy_ends::<128>(&mut target[FIXED_LEN..], &source[FIXED_LEN..]),
+        _ => target[FIXED_LEN..].copy_from_slice(&source[FIXED_LEN..]),
     }
 }
+
 #[inline]
 fn put<const N: usize>(fixed: &mut [u8; FIXED_LEN], at: usize, bytes: [u8; N]) {
     fixed[at..at + N].copy_from_slice(&bytes);
 }
 
-const _: () = assert!(RESERVE >= 3 * (1 + 5) + STATUS_ALONE_LEN, "the reserve holds three counts and a bare status");
+const _: () = assert!(RESERVE >= 3 * (1 + 5) + 4, "the reserve holds three counts and a bare status");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Kind, Status};
+
+    #[test]
+    fn reserve_takes_all_that_an_end_can_add() {
+        let mut image = [0; 512];
+        let mut draft = Draft::new(0, Kind::Internal, Stamp::wall(1));
+        draft.status(&mut image, Status::Ok).unwrap();
+        draft.drop_attribute();
+        draft.drop_event();
+        draft.drop_link();
+        draft.attributes.dropped = u32::MAX;
+        draft.events_dropped = u32::MAX;
+        draft.links_dropped = u32::MAX;
+        draft.len = image.len() - RESERVE;
+        let len = draft.seal(&mut image);
+        assert_eq!(len, image.len() - RESERVE + 22);
+        assert_eq!(draft.seal(&mut image), len, "sealed is sealed");
+        let mut record = [0; 512];
+        draft.finish(&image, Finish { trace: (1, 2), span: 3, end: Stamp::wall(2) }, &mut record);
+        assert_eq!(record[FIXED_LEN..len], image[FIXED_LEN..len]);
+    }
+
+    #[test]
+    fn record_of_every_length_has_the_bytes_of_its_image() {
+        let image: Vec<u8> = (0..640).map(|index| (index % 251) as u8).collect();
+        let finish = Finish { trace: (1, 2), span: 3, end: Stamp::wall(2) };
+        for len in (FIXED_LEN..=image.len()).step_by(8) {
+            let mut draft = Draft::new(0, Kind::Internal, Stamp::wall(1));
+            draft.len = len;
+            let mut in_place = image.clone();
+            draft.finish_in_place(finish, &mut in_place);
+            let mut record = vec![0; len];
+            draft.finish(&image, finish, &mut record);
+            assert_eq!(record, in_place[..len], "{len}");
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! How much a span may hold: the limits of the specification, applied when a call is made.
 
+use super::wire::{COPY_MAX, byte};
+
 /// Limits of one span, with the specification's defaults. Names as in its `SpanLimits`.
 ///
 /// Counts bound what a reader of the trace has to look at; bytes are bounded by the span's block (64 KiB) in any case.
@@ -28,6 +30,25 @@ impl SpanLimits {
 
     pub(super) fn value_len_max(&self) -> usize {
         self.attribute_value_length.map_or(usize::MAX, |len| len as usize)
+    }
+}
+
+/// What a short attribute asks of the limits, looked up once.
+#[derive(Clone, Copy, Debug)]
+pub struct ShortLimits {
+    /// Attributes of a span.
+    pub(super) count: u32,
+    /// Longest string in bytes that is certainly within the limit, and short enough to be copied in a few moves. One byte
+    /// wide, so that the compiler knows that sums with it do not overflow.
+    pub(super) text_len: u8,
+}
+
+impl ShortLimits {
+    /// Those of these limits.
+    #[inline]
+    #[must_use]
+    pub fn of(limits: &SpanLimits) -> Self {
+        Self { count: limits.attribute_count, text_len: byte(limits.value_len_max().min(COPY_MAX)) }
     }
 }
 

@@ -16,7 +16,7 @@ pub use attributes::{Landed, Short};
 pub use draft::{Draft, Ids, LinkTarget, RESERVE, TEXT_LEN_MAX, wire_flags};
 pub use fields::write_attributes;
 pub use finish::Finish;
-pub use limits::SpanLimits;
+pub use limits::{ShortLimits, SpanLimits};
 pub use value::{Key, NO_ATTRIBUTES, Value};
 pub use view::{Record, Timeline};
 pub use wire::{Field, Full, field_at, read_varint, varint_len};

@@ -101,15 +101,15 @@ impl<'a> Out<'a> {
 }
 
 #[inline]
-fn low_seven(value: u64) -> u8 {
+pub(super) fn low_seven(value: u64) -> u8 {
     (value & 0x7F) as u8
 }
 
 /// Bytes of `value` as a varint.
 #[inline]
 pub fn varint_len(value: u64) -> usize {
-    // Seven bits a byte: ceil(bits / 7), and one byte for zero.
-    ((70 - (value | 1).leading_zeros()) / 7) as usize
+    // Seven bits a byte: ceil(bits / 7), and one byte for zero. Nine sixty-fourths are as good as a seventh up to 64 bits.
+    (((value | 1).ilog2() * 9 + 73) / 64) as usize
 }
 
 /// Reads a varint; `None` when it is cut off or longer than ten bytes.
@@ -151,30 +151,55 @@ pub fn field_at(bytes: &[u8], at: usize) -> Option<Field> {
 /// Wire type of length-delimited fields.
 const LEN: u8 = 2;
 
-/// Copies `source` over the equally long `target`: for the short lengths of keys and values a few moves, no call.
+/// Contents up to here have lengths of one byte.
+pub(super) const SHORT: usize = 127;
+
+#[expect(clippy::cast_possible_truncation, reason = "callers pass what fits seven bits")]
+#[inline]
+pub(super) fn byte(value: usize) -> u8 {
+    debug_assert!(value <= SHORT);
+    value as u8
+}
+
+/// Longest source of [`copy_short`].
+pub(super) const COPY_MAX: usize = 64;
+
+/// Copies `source`, of at most [`COPY_MAX`] bytes, over the equally long `target`: a few moves, and never a call, before which
+/// the caller would have to put its registers away.
 #[inline(always)]
 pub(super) fn copy_short(target: &mut [u8], source: &[u8]) {
-    debug_assert_eq!(target.len(), source.len());
-    match source.len() {
-        16..=32 => copy_ends::<16>(target, source),
-        8..=15 => copy_ends::<8>(target, source),
-        4..=7 => copy_ends::<4>(target, source),
-        0 => {}
-        1..=3 => copy_ends::<1>(target, source),
-        _ => target.copy_from_slice(source),
+    let len = source.len();
+    debug_assert!(len <= COPY_MAX, "the middle would be left out");
+    debug_assert_eq!(target.len(), len);
+    if len >= 8 {
+        if len <= 16 {
+            copy_ends::<8>(target, source);
+        } else if len <= 32 {
+            copy_ends::<16>(target, source);
+        } else {
+            copy_ends::<32>(target, source);
+        }
+    } else if len >= 4 {
+        copy_ends::<4>(target, source);
+    } else if len > 0 {
+        // Three at most, so the one in the middle is all that may be left.
+        target[len / 2] = source[len / 2];
+        copy_ends::<1>(target, source);
     }
 }
 
-/// Copies the first and the last `N` bytes, which overlap where the length is below twice `N`; for lengths of up to three
-/// with `N` = 1 the middle byte comes as well.
+/// Copies the first and the last `N` bytes, which overlap where the length is below twice `N`.
 #[inline(always)]
-fn copy_ends<const N: usize>(target: &mut [u8], source: &[u8]) {
-    if N == 1 && source.len() == 3 {
-        target[1] = source[1];
-    }
+pub(super) fn copy_ends<const N: usize>(target: &mut [u8], source: &[u8]) {
     if let (Some(from), Some(to)) = (source.first_chunk::<N>(), target.first_chunk_mut::<N>()) {
         *to = *from;
     }
+    copy_last::<N>(target, source);
+}
+
+/// Copies the last `N` bytes.
+#[inline(always)]
+pub(super) fn copy_last<const N: usize>(target: &mut [u8], source: &[u8]) {
     if let (Some(from), Some(to)) = (source.last_chunk::<N>(), target.last_chunk_mut::<N>()) {
         *to = *from;
     }
@@ -227,7 +252,8 @@ mod tests {
 
     #[test]
     fn short_copies_equal_the_plain_copy() {
-        let source: Vec<u8> = (1..=80).collect();
+        let source: Vec<u8> = (1..=64).collect();
+        assert_eq!(source.len(), COPY_MAX);
         for len in 0..=source.len() {
             let mut target = vec![0; len];
             copy_short(&mut target, &source[..len]);

@@ -6,6 +6,7 @@ pub mod fork;
 pub mod memory;
 pub mod once;
 pub mod region;
+pub mod signal;
 pub mod thread;
 pub mod ticks;
 

@@ -88,6 +88,12 @@ struct Version<T> {
 }
 
 impl<T> Latest<T> {
+    /// A place where nothing was set.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { first: SetOnce::new() }
+    }
+
     /// The value that was set last.
     pub fn get(&self) -> Option<&T> {
         let mut version = self.first.get()?;
@@ -115,7 +121,7 @@ impl<T> Latest<T> {
 
 impl<T> Default for Latest<T> {
     fn default() -> Self {
-        Self { first: SetOnce::new() }
+        Self::new()
     }
 }
 

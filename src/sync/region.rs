@@ -52,11 +52,12 @@ impl Region {
         unsafe { self.bytes.read(at, len, read) }
     }
 
-    /// Asks for the line at `at` for writing, so that a later store there does not wait for another core's cache.
-    #[inline]
-    pub fn prefetch(&self, at: usize) {
+    /// Asks for the lines of `at..at + len` for writing, so that later stores there do not wait for another core's cache. What
+    /// lies behind the region is asked for in vain: at most `len` bytes a round, and cheaper than a look for its end.
+    #[inline(always)]
+    pub fn prefetch(&self, at: usize, len: usize) {
         debug_assert!(at < self.len());
-        self.bytes.prefetch(at);
+        self.bytes.prefetch(at, len);
     }
 }
 
@@ -98,15 +99,22 @@ mod imp {
             read(unsafe { slice::from_raw_parts(self.0.at(at).as_ptr(), len) })
         }
 
-        #[inline]
-        pub(super) fn prefetch(&self, at: usize) {
+        #[inline(always)]
+        pub(super) fn prefetch(&self, at: usize, len: usize) {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            // SAFETY: a prefetch changes no memory and cannot fault; processors without it run it as a no-op.
-            unsafe {
-                core::arch::asm!("prefetchw [{}]", in(reg) self.0.at(at).as_ptr(), options(readonly, nostack, preserves_flags));
+            {
+                const LINE: usize = 64;
+                let start = self.0.at(at).as_ptr();
+                for offset in (0..len).step_by(LINE) {
+                    let line = start.wrapping_add(offset);
+                    // SAFETY: a prefetch changes no memory and cannot fault; processors without it run it as a no-op.
+                    unsafe {
+                        core::arch::asm!("prefetchw [{}]", in(reg) line, options(readonly, nostack, preserves_flags));
+                    }
+                }
             }
             #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-            let _ = at;
+            let _ = (at, len);
         }
     }
 }
@@ -162,6 +170,6 @@ mod imp {
             read(&copy)
         }
 
-        pub(super) fn prefetch(&self, _at: usize) {}
+        pub(super) fn prefetch(&self, _at: usize, _len: usize) {}
     }
 }

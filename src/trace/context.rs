@@ -25,20 +25,15 @@ impl SpanContext {
     }
 
     #[inline]
-    pub(super) fn local(
-        trace_high: u64,
-        trace_low: u64,
-        span_id: u64,
-        trace_flags: u8,
-        trace_state: TraceState,
-    ) -> Self {
+    pub(super) fn local(ids: (u64, u64, u64), trace_flags: u8, trace_state: TraceState) -> Self {
+        let (trace_high, trace_low, span_id) = ids;
         Self { trace_high, trace_low, span_id, trace_flags, is_remote: false, trace_state }
     }
 
     /// What a record gets at the span's end.
     #[inline(always)]
-    pub(super) fn finish(&self, end: Stamp, len: usize) -> Finish {
-        Finish { trace: (self.trace_high, self.trace_low), span: self.span_id, end, len }
+    pub(super) fn finish(&self, end: Stamp) -> Finish {
+        Finish { trace: (self.trace_high, self.trace_low), span: self.span_id, end }
     }
 
     #[inline]

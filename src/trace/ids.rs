@@ -46,29 +46,27 @@ impl RandomIds {
         Self(Some(Xoshiro256PlusPlus::from_seed(seed)))
     }
 
-    /// The trace id's halves and the span id of a new span: its trace as given, or a new one.
+    /// The trace id's halves and the span id of a new span: its trace as given, or a new one. `None` without a seed.
     #[inline(always)]
-    pub(super) fn draw(&mut self, trace: Option<(u64, u64)>, source: Option<&dyn IdSource>) -> (u64, u64, u64) {
-        let (None, Some(generator)) = (source, &mut self.0) else {
-            return self.draw_slowly(trace, source);
-        };
+    pub(super) fn draw(&mut self, trace: Option<(u64, u64)>) -> Option<(u64, u64, u64)> {
+        let generator = self.0.as_mut()?;
         let (high, low) = match trace {
             Some(trace) => trace,
             None => (not_zero(generator.next_u64()), generator.next_u64()),
         };
-        (high, low, not_zero(generator.next_u64()))
+        Some((high, low, not_zero(generator.next_u64())))
     }
 
-    /// Draws for a thread that has no seed yet, or from the source that is plugged in.
-    #[cold]
-    fn draw_slowly(&mut self, trace: Option<(u64, u64)>, source: Option<&dyn IdSource>) -> (u64, u64, u64) {
+    /// The same for a thread that may have no seed yet, or from the source that is plugged in.
+    pub(super) fn draw_from(&mut self, trace: Option<(u64, u64)>, source: Option<&dyn IdSource>) -> (u64, u64, u64) {
         if self.0.is_none() {
             *self = Self::from_system();
         }
+        // With a seed there is always a draw.
+        let random = self.draw(trace).unwrap_or_default();
         let Some(source) = source else {
-            return self.draw(trace, None);
+            return random;
         };
-        let random = self.draw(trace, None);
         let (high, low) = trace.unwrap_or_else(|| {
             let id = source.trace_id();
             if id.is_valid() { id.halves() } else { refused((random.0, random.1)) }

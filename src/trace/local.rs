@@ -22,7 +22,7 @@ pub(super) struct Local {
     /// Unseeded in a new thread, and again in a child process.
     pub(super) random: RandomIds,
     /// The process that this state belongs to.
-    generation: u32,
+    pub(super) generation: u32,
 }
 
 thread_local! {
@@ -34,12 +34,21 @@ thread_local! {
 
 /// Gives `work` the thread's state, ready for `core`. `None` when the thread is in the middle of using it already (a signal
 /// handler, an allocator that traces), or when another thread is settling a child process: then there is none to use.
-#[inline(always)]
 pub(super) fn ready<R>(core: &Arc<Core>, work: impl FnOnce(&mut Local) -> R) -> Option<R> {
     with(|local| {
         let local = local?;
         let is_ready = local.generation == core.generation() && local.lane.serves(core);
         if is_ready || local.turn_to(core) { Some(work(local)) } else { None }
+    })
+}
+
+/// Gives `work` the thread's state where it is ready for `core` already, with a seat of its own: the common case of [`ready`].
+#[inline(always)]
+pub(super) fn at_home<R>(core: &Core, work: impl FnOnce(&mut Local) -> Option<R>) -> Option<R> {
+    with(|local| {
+        let local = local?;
+        let is_home = local.generation == core.generation() && local.lane.at_home(core).is_some();
+        if is_home { work(local) } else { None }
     })
 }
 

@@ -1,11 +1,11 @@
 //! What the recording threads share: limits, clock, ids, scopes, and the switch that ends it all.
 
-use super::{ids::IdSource, scope::ScopeTable};
+use super::{context::SpanContext, ids::IdSource, scope::ScopeTable};
 use crate::{
     clock::Clock,
     lane::{Block, Lanes},
-    record::{Draft, SpanLimits},
-    sync::{AtomicBool, Ordering::Relaxed},
+    record::{Draft, ShortLimits, SpanLimits},
+    sync::{AtomicU32, Ordering::Relaxed},
 };
 
 /// The lanes of an engine with its recorder: what tracers and spans hold on to.
@@ -32,18 +32,54 @@ pub enum Sampling {
 pub struct Recorder {
     pub(super) clock: Clock,
     pub(super) limits: SpanLimits,
+    pub(super) short_limits: ShortLimits,
     pub(super) sampling: Sampling,
     pub(super) ids: Option<Box<dyn IdSource>>,
     pub(super) scopes: ScopeTable,
-    /// Written by the shutdown, read by every start.
-    closed: AtomicBool,
+    /// [`ALL_RECORD`], [`AS_PARENT`], [`OTHERWISE`] or [`CLOSED`]: the settings and the switch, in one look. Written at start
+    /// and by the shutdown, read by every start.
+    starts: AtomicU32,
 }
+
+/// What a start leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Start {
+    /// A span that records, with random ids.
+    Plain,
+    /// A span that does not record, with random ids, under a parent that is not sampled.
+    NotSampled,
+    /// The settings, or the shutdown, say what.
+    Other,
+}
+
+/// Every span records, with random ids.
+const ALL_RECORD: u32 = 0;
+/// Roots and children of sampled parents record, with random ids.
+const AS_PARENT: u32 = 1;
+/// Look at the settings.
+const OTHERWISE: u32 = 2;
+/// The engine has shut down.
+const CLOSED: u32 = 3;
 
 impl Recorder {
     /// A recorder that accepts spans.
     #[must_use]
     pub fn new(clock: Clock, limits: SpanLimits, sampling: Sampling, ids: Option<Box<dyn IdSource>>) -> Self {
-        Self { clock, limits, sampling, ids, scopes: ScopeTable::default(), closed: AtomicBool::new(false) }
+        let starts = match (&ids, sampling) {
+            (None, Sampling::AlwaysOn) => ALL_RECORD,
+            (None, Sampling::ParentBased) => AS_PARENT,
+            _ => OTHERWISE,
+        };
+        let short_limits = ShortLimits::of(&limits);
+        Self {
+            clock,
+            limits,
+            short_limits,
+            sampling,
+            ids,
+            scopes: ScopeTable::default(),
+            starts: AtomicU32::new(starts),
+        }
     }
 
     /// The scopes that tracers were made for.
@@ -61,7 +97,7 @@ impl Recorder {
     /// Makes every later start give a span that does not record.
     pub fn close(&self) {
         // ORDERING: Relaxed. A start that misses it ends in a closed lane, and is counted there.
-        self.closed.store(true, Relaxed);
+        self.starts.store(CLOSED, Relaxed);
     }
 
     /// Whether [`Recorder::close`] was called.
@@ -69,6 +105,18 @@ impl Recorder {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         // ORDERING: Relaxed. As in `close`.
-        self.closed.load(Relaxed)
+        self.starts.load(Relaxed) == CLOSED
+    }
+
+    /// What a start under `parent` leads to, in one look.
+    #[inline(always)]
+    pub(super) fn start(&self, parent: Option<&SpanContext>) -> Start {
+        // ORDERING: Relaxed. As in `close`.
+        match self.starts.load(Relaxed) {
+            ALL_RECORD => Start::Plain,
+            AS_PARENT if parent.is_none_or(SpanContext::is_sampled) => Start::Plain,
+            AS_PARENT => Start::NotSampled,
+            _ => Start::Other,
+        }
     }
 }

@@ -94,16 +94,24 @@ impl Span {
     fn set_short<'a, V: Short + Into<Value<'a>>>(&mut self, name: &str, hash: u32, value: V) {
         if let Some(block) = &mut self.block {
             let (draft, image, owner) = block.open();
-            if draft.short_attribute(image, &owner.limits, Key::from_parts(name, hash), value) {
+            if draft.short_attribute(image, owner.short_limits, Key::from_parts(name, hash), value) {
                 return;
             }
-        } else if self.generation == 0 {
-            return;
         }
-        self.set_any(name, hash, value.into());
+        self.set_long(name, hash, value);
+    }
+
+    /// Hands on in registers what came in registers, so that the common case above saves none of them.
+    #[cold]
+    #[inline(never)]
+    fn set_long<'a, V: Short + Into<Value<'a>>>(&mut self, name: &str, hash: u32, value: V) {
+        if self.generation != 0 {
+            self.set_any(name, hash, value.into());
+        }
     }
 
     #[cold]
+    #[inline(never)]
     fn set_any(&mut self, name: &str, hash: u32, value: Value<'_>) {
         let key = Key::from_parts(name, hash);
         match self.write(|draft, image, limits| draft.attribute(image, limits, key, value)) {
@@ -272,6 +280,14 @@ impl Span {
         SharedSpan::new(self)
     }
 
+    /// Ends a span that is open when it is dropped. Not inlined, so that the drop of one that has ended is a look at two fields.
+    #[inline(never)]
+    fn end_open(&mut self) {
+        if let Some(block) = &self.block {
+            self.finish(block.owner().clock.now());
+        }
+    }
+
     #[cold]
     fn end_again(&self) {
         if self.generation != 0 {
@@ -315,8 +331,8 @@ impl Span {
     pub(super) fn into_note(mut self, end: Stamp) -> Option<(SpanBlock, usize)> {
         let mut block = self.block.take()?;
         let (draft, image, _) = block.open();
-        let len = draft.record_len();
-        draft.finish_in_place(Finish { trace: (0, 0), span: 0, end, len }, image);
+        let len = draft.seal(image);
+        draft.finish_in_place(Finish { trace: (0, 0), span: 0, end }, image);
         Some((block, len))
     }
 
@@ -342,12 +358,10 @@ impl Span {
         }
         let context = &self.context;
         local::with(|local| match local {
-            Some(local) if local.lane.serves(block.lanes()) => {
-                if let Some(block) = deliver::<true>(block, context, end, &local.lane) {
-                    local.lane.put_own(block);
-                }
-            }
-            Some(local) => deliver_foreign(block, context, end, &local.lane),
+            Some(local) => match deliver(block, context, end, &local.lane) {
+                Ok(block) => local.lane.put_own(block),
+                Err(block) => deliver_slowly(block, context, end, &mut local.lane),
+            },
             // In a signal handler that interrupted this thread in here: the way that needs no state of its own.
             None => spill(block, context, end, None),
         });
@@ -373,55 +387,52 @@ fn change<R>(
     }
 }
 
-/// Moves a finished span into a lane and counts what became of it; the block comes back unless it left with the span.
-///
-/// `IS_SERVED` says that the thread counts for this engine at its own seat, and keeps the two cases apart for the compiler.
+/// Moves a finished span into the thread's own ring and counts it. The block comes back, as an error if it still has the span.
 #[inline(always)]
-fn deliver<const IS_SERVED: bool>(
-    block: SpanBlock,
+fn deliver(
+    mut block: SpanBlock,
     context: &SpanContext,
     end: Stamp,
     local: &Local<Recorder, Draft>,
-) -> Option<SpanBlock> {
-    let core = block.lanes();
-    let teller = if IS_SERVED { local.own_teller(core) } else { core.seats().shared() };
-    let (draft, image) = (block.draft(), block.image());
-    let len = draft.record_len();
-    let offer = core.offer(local.hint(), len, |record| {
-        draft.finish(image, context.finish(end, len), record);
+) -> Result<SpanBlock, SpanBlock> {
+    let (draft, image, _) = block.open();
+    let len = draft.seal(image);
+    let Some(home) = local.at_home(block.lanes()) else {
+        return Err(block);
+    };
+    let Some(claim) = home.ring().enter().ok().and_then(|lease| lease.claim_at_once(len)) else {
+        return Err(block);
+    };
+    claim.publish(|record| {
+        block.draft().finish(block.image(), context.finish(end), record);
         // Counted before the record is published: who reads the record finds it counted.
+        home.seat().count(Tally::Queued);
+    });
+    Ok(block)
+}
+
+/// Delivers a span that did not get into the thread's own ring, or is of another engine than the one that the thread turned
+/// to last.
+#[cold]
+#[inline(never)]
+fn deliver_slowly(mut block: SpanBlock, context: &SpanContext, end: Stamp, local: &mut Local<Recorder, Draft>) {
+    let (draft, image, _) = block.open();
+    let len = draft.seal(image);
+    let core = block.lanes();
+    let teller = local.teller(core);
+    let offer = local.offer(core, len, |record| {
+        block.draft().finish(block.image(), context.finish(end), record);
+        // As in `deliver`.
         teller.count(Tally::Queued);
     });
-    if offer == (Offer::Queued { tries: 1 }) { Some(block) } else { deliver_slowly(block, context, end, local, offer) }
-}
-
-/// Delivers a span of another engine than the one that the thread turned to last.
-#[inline(never)]
-fn deliver_foreign(block: SpanBlock, context: &SpanContext, end: Stamp, local: &Local<Recorder, Draft>) {
-    drop(deliver::<false>(block, context, end, local));
-}
-
-/// The rest of [`deliver`], for spans that did not get into the first ring.
-#[cold]
-fn deliver_slowly(
-    block: SpanBlock,
-    context: &SpanContext,
-    end: Stamp,
-    local: &Local<Recorder, Draft>,
-    offer: Offer,
-) -> Option<SpanBlock> {
-    local.doubt_hint();
-    let teller = local.teller(block.lanes());
     match offer {
+        Offer::Queued { tries: 1 } => {}
         Offer::Queued { .. } => teller.count(Tally::Sibling),
         Offer::Full => teller.count(Tally::LaneFull),
         Offer::Closed => teller.count(Tally::EndedClosed),
-        Offer::Busy => {
-            spill(block, context, end, Some(local));
-            return None;
-        }
+        Offer::Busy => return spill(block, context, end, Some(local)),
     }
-    Some(block)
+    local.put(block);
 }
 
 /// Sends a span off with its block, because no ring could be entered.
@@ -429,8 +440,8 @@ fn deliver_slowly(
 #[inline(never)]
 fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, local: Option<&Local<Recorder, Draft>>) {
     let (draft, image, _) = block.open();
-    let len = draft.record_len();
-    draft.finish_in_place(context.finish(end, len), image);
+    let len = draft.seal(image);
+    draft.finish_in_place(context.finish(end), image);
     // The reader may free the block, and with it the engine, before the span is counted.
     let Some(core) = block.lanes().hold() else {
         return;
@@ -453,10 +464,10 @@ fn give_back(block: SpanBlock) {
 }
 
 impl Drop for Span {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(block) = &self.block {
-            self.finish(block.owner().clock.now());
+        if self.block.is_some() {
+            self.end_open();
         }
     }
 }

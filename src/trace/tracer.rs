@@ -7,7 +7,7 @@ use super::{
     ids::{IdSource, RandomIds},
     local::{self, Local},
     misuse::Misuse,
-    recorder::{Core, Sampling, SpanBlock},
+    recorder::{Core, Sampling, SpanBlock, Start},
     span::{self, Link, Span},
 };
 use crate::{
@@ -138,46 +138,86 @@ impl Tracer {
     /// `IS_ROOT` only tells the compiler apart what it would else keep in one piece, uninlined.
     #[inline(always)]
     fn begin_either<const IS_ROOT: bool>(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
-        let core = &self.core;
-        let wanted = self.is_wanted(parent);
+        let core = &*self.core;
+        match (core.owner().start(parent), parent) {
+            (Start::Plain, _) => {}
+            (Start::NotSampled, Some(parent)) => return self.begin_unsampled(name, kind, parent),
+            _ => return self.begin_otherwise(name, kind, parent),
+        }
         // Plain numbers and one address come out of the thread's state, to be kept in registers; the span is put together at
         // the very end, where it will live. Moved around half-built it would cost more than everything else together.
-        match local::ready(core, |local| self.seed(local, parent, wanted)) {
-            Some(seed) => self.grow(seed, name, kind, parent),
-            None => self.begin_aside(name, kind, parent, wanted),
+        let seed = local::at_home(core, |local| {
+            let ids = local.random.draw(parent.map(SpanContext::trace_halves))?;
+            let block = local.lane.pop()?;
+            local.lane.teller(core).count(Tally::Recording);
+            Some((ids, block, local.generation))
+        });
+        let Some((ids, block, generation)) = seed else {
+            return self.begin_otherwise(name, kind, parent);
+        };
+        let random = parent.map_or(flags::RANDOM, |parent| parent.trace_flags() & flags::RANDOM);
+        self.grow(ids, flags::SAMPLED | random, block, generation, name, kind, parent)
+    }
+
+    /// Begins a child of a parent that is not sampled.
+    #[inline(never)]
+    fn begin_unsampled(&self, name: &str, kind: Kind, parent: &SpanContext) -> Span {
+        let ids = local::at_home(&self.core, |local| {
+            let ids = local.random.draw(Some(parent.trace_halves()))?;
+            local.lane.teller(&self.core).count(Tally::NotSampled);
+            Some(ids)
+        });
+        match ids {
+            Some(ids) => {
+                let trace_flags = parent.trace_flags() & flags::RANDOM;
+                Span::new(None, 0, SpanContext::local(ids, trace_flags, parent.trace_state().clone()))
+            }
+            None => self.begin_otherwise(name, kind, Some(parent)),
         }
     }
 
-    /// Begins without the thread's own state: in a signal handler that interrupted it, or while a child settles.
-    #[cold]
+    /// Begins a span that does not record, whose thread has something to fetch first, or whose ids are not random.
     #[inline(never)]
-    fn begin_aside(&self, name: &str, kind: Kind, parent: Option<&SpanContext>, wanted: bool) -> Span {
-        let seed = self.seed_aside(parent, wanted);
-        self.grow(seed, name, kind, parent)
-    }
-
-    /// Makes a span of its seed.
-    #[inline(always)]
-    fn grow(&self, seed: Seed, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
-        let (high, low, id, mut block) = seed;
-        let sampled = if block.is_some() { flags::SAMPLED } else { 0 };
-        let (trace_flags, trace_state) = match parent {
-            Some(parent) => (sampled | parent.trace_flags() & flags::RANDOM, parent.trace_state().clone()),
-            None => (sampled | self.random_flag(), TraceState::default()),
-        };
-        let mut generation = 0;
-        if let Some(block) = &mut block {
-            generation = self.core.generation();
-            let (draft, image, owner) = block.open();
-            let (parent, is_remote) =
-                parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
-            let flags = wire_flags(trace_flags, is_remote);
-            draft.begin_anew(self.scope, kind, owner.clock.now(), parent, flags);
-            if name.is_empty() || !draft.name_short(image, name) || !trace_state.is_empty() {
-                span::begin_slowly(block, name, &trace_state);
+    fn begin_otherwise(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
+        let wanted = self.is_wanted(parent);
+        let seed = local::ready(&self.core, |local| self.seed(local, parent, wanted));
+        // In a signal handler that interrupted the thread in its own state, or while a child settles: without it.
+        let (ids, block) = seed.unwrap_or_else(|| self.seed_aside(parent, wanted));
+        let random = parent.map_or_else(|| self.random_flag(), |parent| parent.trace_flags() & flags::RANDOM);
+        match block {
+            Some(block) => {
+                let generation = self.core.generation();
+                self.grow(ids, flags::SAMPLED | random, block, generation, name, kind, parent)
+            }
+            None => {
+                let trace_state = parent.map_or_else(TraceState::default, |parent| parent.trace_state().clone());
+                Span::new(None, 0, SpanContext::local(ids, random, trace_state))
             }
         }
-        Span::new(block, generation, SpanContext::local(high, low, id, trace_flags, trace_state))
+    }
+
+    /// Makes a span that records of what it got.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "all of them stay in registers")]
+    fn grow(
+        &self,
+        ids: (u64, u64, u64),
+        trace_flags: u8,
+        mut block: SpanBlock,
+        generation: u32,
+        name: &str,
+        kind: Kind,
+        parent: Option<&SpanContext>,
+    ) -> Span {
+        let trace_state = parent.map_or_else(TraceState::default, |parent| parent.trace_state().clone());
+        let now = self.core.owner().clock.now();
+        let (draft, image, _) = block.open();
+        let (parent, is_remote) = parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
+        draft.begin_anew(self.scope, kind, now, parent, wire_flags(trace_flags, is_remote));
+        if !draft.name_short(image, name) || !trace_state.is_empty() {
+            span::begin_slowly(&mut block, name, &trace_state);
+        }
+        Span::new(Some(block), generation, SpanContext::local(ids, trace_flags, trace_state))
     }
 
     /// The sampler's decision.
@@ -192,33 +232,33 @@ impl Tracer {
         wanted && !recorder.is_closed()
     }
 
-    /// Ids and a block from the thread's own state: the halves of the trace id, the span id, and the block if it records.
-    #[inline(always)]
+    /// Ids and a block from the thread's own state.
     fn seed(&self, local: &mut Local, parent: Option<&SpanContext>, wanted: bool) -> Seed {
-        let (high, low, id) = self.ids(&mut local.random, parent);
+        let ids = self.ids(&mut local.random, parent);
         let block = if wanted { local.lane.take() } else { None };
-        local.lane.own_teller(&self.core).count(self.tally(wanted, block.is_some()));
-        (high, low, id, block)
+        local.lane.teller(&self.core).count(self.tally(wanted, block.is_some()));
+        (ids, block)
     }
 
-    /// Ids and a block without the thread's own state: in a signal handler that interrupted it, or while a child settles.
+    /// Ids and a block without the thread's own state.
     #[cold]
+    #[inline(never)]
     fn seed_aside(&self, parent: Option<&SpanContext>, wanted: bool) -> Seed {
         let core = &self.core;
-        let (high, low, id) = self.ids(&mut RandomIds::from_system(), parent);
+        let ids = self.ids(&mut RandomIds::from_system(), parent);
         if core.needs_settling() {
             core.add_unsettled();
-            return (high, low, id, None);
+            return (ids, None);
         }
         let block = if wanted { core.take(Class::First) } else { None };
         core.seats().shared().count(self.tally(wanted, block.is_some()));
-        (high, low, id, block)
+        (ids, block)
     }
 
     /// The parent's trace or a new one, and an id of its own; also for spans that do not record (CRE-01).
     #[inline(always)]
     fn ids(&self, random: &mut RandomIds, parent: Option<&SpanContext>) -> (u64, u64, u64) {
-        random.draw(parent.map(SpanContext::trace_halves), self.core.owner().ids.as_deref())
+        random.draw_from(parent.map(SpanContext::trace_halves), self.core.owner().ids.as_deref())
     }
 
     /// What is counted for this start.
@@ -239,8 +279,8 @@ impl Tracer {
     }
 }
 
-/// What a new span gets from its thread.
-type Seed = (u64, u64, u64, Option<SpanBlock>);
+/// What a new span gets from its thread: the halves of the trace id and the span id, and the block if it records.
+type Seed = ((u64, u64, u64), Option<SpanBlock>);
 
 /// The name as it is recorded. An empty one would be refused by strict receivers (PB-03).
 #[inline]

@@ -25,6 +25,9 @@ enum Place {
 }
 
 impl Endpoint {
+    /// Where a collector listens unless it was told otherwise: a base, for [`Endpoint::traces`] (HTTP-02).
+    pub const BASE_DEFAULT: &'static str = "http://localhost:4318";
+
     /// The endpoint of this URL, as it is: without a path it is `/` (CFG-21), without a port 80 or 443 (CFG-23).
     ///
     /// # Errors
@@ -296,7 +299,8 @@ impl Host {
 
     fn is_loopback(&self) -> bool {
         match self.ip() {
-            Some(address) => address.is_loopback(),
+            // The address that a collector listens at, copied into the endpoint, reaches this machine as well.
+            Some(address) => address.is_loopback() || address.is_unspecified(),
             // RFC 6761: names below `localhost` are loopback as well.
             None => {
                 let name = self.text().trim_end_matches('.');
@@ -336,13 +340,10 @@ fn read(url: &str) -> Result<(Place, Option<String>), EndpointFault> {
         _ => return Err(EndpointFault::Scheme),
     };
     let authority = authority_of(rest);
-    if authority.contains('@') {
-        return Err(EndpointFault::UserInfo);
-    }
-    if rest.contains('#') {
+    if rest.contains('#') && !authority.contains('@') {
         return Err(EndpointFault::Fragment);
     }
-    // A password with a slash or question mark of its own moves the end of the authority in front of the `@`.
+    // No host or port has an `@`. It may stand behind the authority too: a password may have a slash of its own.
     let explained = |fault| if rest.contains('@') { EndpointFault::UserInfo } else { fault };
     let (host, port) = Host::with_port(authority).map_err(explained)?;
     let uri: Uri = url.parse().map_err(|_| EndpointFault::Path)?;
@@ -463,7 +464,13 @@ mod tests {
         }
     }
 
-    /// HTTP-02: the path of traces below a base.
+    #[test]
+    fn http_02_default_is_the_collector_on_this_machine() {
+        let endpoint = Endpoint::traces(Endpoint::BASE_DEFAULT).unwrap();
+        assert_eq!(endpoint.to_string(), "http://localhost:4318/v1/traces");
+        assert!(endpoint.is_local() && !endpoint.is_tls());
+    }
+
     #[test]
     fn cfg_22_base_gets_the_path_of_traces_behind_its_own() {
         let cases = [
@@ -611,7 +618,7 @@ mod tests {
         {
             assert!(Endpoint::parse(url).unwrap().is_local(), "{url}");
         }
-        for url in ["http://a.localhost", "http://localhost.", "unix:///x"] {
+        for url in ["http://a.localhost", "http://localhost.", "http://0.0.0.0:4318", "unix:///x"] {
             assert!(Endpoint::parse(url).unwrap().is_local(), "{url}");
         }
         for url in ["http://10.0.0.1", "http://localhost.example", "http://notlocalhost", "http://[::2]"] {

@@ -72,12 +72,13 @@ impl Gzip {
         loop {
             // A guess: what does not shrink to a quarter comes round again.
             out.reserve(rest.len() / 4 + STEP_BYTES);
-            let before = self.state.total_in();
+            let (before, len_before) = (self.state.total_in(), out.len());
             let status = self.state.compress_vec(rest, out, FlushCompress::Finish);
             if status.expect("a state that was reset takes any bytes") == Status::StreamEnd {
                 return;
             }
             let taken = usize::try_from(self.state.total_in() - before).unwrap_or(rest.len());
+            assert!(taken > 0 || out.len() > len_before, "there is room, so every step gets on");
             rest = &rest[taken..];
         }
     }

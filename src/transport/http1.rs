@@ -29,7 +29,7 @@ impl Reply {
 
 /// What some bytes led to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Fed {
+pub struct Progress {
     /// How many of the bytes belong to this reply. Bytes behind it belong to nobody, for requests are not pipelined: a
     /// connection that brought some must not be used again.
     pub used: usize,
@@ -101,14 +101,14 @@ impl ReplyReader {
     /// # Errors
     ///
     /// When the bytes are no reply that we can trust; the connection is of no use any more.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Fed, ReplyError> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, ReplyError> {
         self.has_begun |= !bytes.is_empty();
         let mut rest = bytes;
         let outcome = self.advance(&mut rest);
         if outcome.is_err() {
             self.stage = Stage::Over;
         }
-        Ok(Fed { used: bytes.len() - rest.len(), reply: outcome? })
+        Ok(Progress { used: bytes.len() - rest.len(), reply: outcome? })
     }
 
     /// The peer closed the connection: the end of a body that has no other end.
@@ -792,7 +792,77 @@ mod tests {
         })
     }
 
+    /// How a body is framed: by its length, in chunks of these lengths, or by the end of the connection.
+    #[derive(Clone, Debug)]
+    enum Framing {
+        Length,
+        Chunks(Vec<usize>),
+        End,
+    }
+
+    fn framings() -> impl Strategy<Value = Framing> {
+        let chunks = prop::collection::vec(1..3000usize, 1..8).prop_map(Framing::Chunks);
+        prop_oneof![Just(Framing::Length), chunks, Just(Framing::End)]
+    }
+
+    /// The bytes of a reply, with as much beside the point as HTTP allows.
+    fn rendered(status: u16, body: &[u8], framing: &Framing, interim_count: usize) -> Vec<u8> {
+        let mut bytes = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 7\r\n\r\n".repeat(interim_count);
+        bytes.extend(format!("HTTP/1.1 {status} Some Reason\r\nServer: x\r\nX-Empty:\r\n").bytes());
+        match framing {
+            Framing::Length => bytes.extend(format!("Content-Length:  {}\t\r\n\r\n", body.len()).bytes()),
+            Framing::End => bytes.extend(b"\r\n"),
+            Framing::Chunks(_) => bytes.extend(b"TRANSFER-ENCODING: chunked\r\n\r\n"),
+        }
+        let Framing::Chunks(lengths) = framing else {
+            bytes.extend(body);
+            return bytes;
+        };
+        let mut rest = body;
+        for &length in lengths.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (chunk, behind) = rest.split_at(length.min(rest.len()));
+            rest = behind;
+            bytes.extend(format!("{:02X} ;name=\"value\"\r\n", chunk.len()).bytes());
+            bytes.extend(chunk);
+            bytes.extend(b"\r\n");
+        }
+        bytes.extend(b"0\r\nX-Trailer: 1\r\n\r\n");
+        bytes
+    }
+
     proptest! {
+        #[test]
+        fn replies_are_read_as_they_were_meant(
+            status in 200..600u16,
+            body in prop::collection::vec(any::<u8>(), 0..5000),
+            framing in framings(),
+            interim_count in 0..=INTERIM_MAX,
+            cuts in prop::collection::vec(1..2000usize, 1..10),
+        ) {
+            let has_body = !matches!(status, 204 | 304);
+            let body = if has_body { body } else { vec![] };
+            let bytes = rendered(status, &body, &framing, interim_count);
+            let is_closed = has_body && matches!(framing, Framing::End);
+            let expected = Reply {
+                status,
+                retry_after: None,
+                body_len: body.len(),
+                body,
+                keeps_alive: !is_closed,
+            };
+            let (reply, used) = match read_pieces(ReplyReader::new(), pieces(&bytes, &cuts)) {
+                End::Reply { reply, used } if !is_closed => (reply, used),
+                End::Closed(reply) if is_closed => (reply, bytes.len()),
+                other => return Err(TestCaseError::fail(format!("{other:?}"))),
+            };
+            // The framing of a body that cannot be there is behind the reply.
+            prop_assert!(used == bytes.len() || !has_body);
+            prop_assert_eq!(reply, expected);
+        }
+
         #[test]
         fn any_cut_gives_the_same_result(
             sample in prop::sample::select(samples()),

@@ -5,7 +5,7 @@ use std::{io, mem, ops::Range, time::Duration};
 use super::{
     dial::{Dial, Dialled, Net},
     driver::{Address, Conn, Event, Moment},
-    http1::{Fed, Reply, ReplyError, ReplyReader},
+    http1::{Progress, Reply, ReplyError, ReplyReader},
     request::Request,
     tls::Session,
 };
@@ -425,12 +425,12 @@ impl Link {
     fn received(&mut self, net: &mut Net<'_>, bytes: &[u8]) -> LinkStep {
         let bytes = match &mut self.stage {
             Stage::Tunnel(reader, until) => match reader.feed(bytes) {
-                Ok(Fed { reply: None, .. }) => return LinkStep::Stay,
-                Ok(Fed { reply: Some(reply), used }) if (200..300).contains(&reply.status) => {
+                Ok(Progress { reply: None, .. }) => return LinkStep::Stay,
+                Ok(Progress { reply: Some(reply), used }) if (200..300).contains(&reply.status) => {
                     self.stage = Stage::Handshake(*until);
                     &bytes[used..]
                 }
-                Ok(Fed { reply: Some(reply), .. }) => {
+                Ok(Progress { reply: Some(reply), .. }) => {
                     let why = format!("the proxy makes no tunnel: it answers with status {}", reply.status);
                     return LinkStep::Leave(Some(News::Unreachable(why)));
                 }
@@ -468,12 +468,12 @@ impl Link {
         exchange.progress_by = Some(net.now.after(exchange.stall_max));
         let is_sent = exchange.unsent.is_empty() && self.sending.is_none() && exchange.refusal.is_none();
         let ending = match exchange.reply.feed(bytes) {
-            Ok(Fed { reply: None, .. }) => return LinkStep::Stay,
-            Ok(Fed { reply: Some(reply), .. }) if !is_sent && (200..300).contains(&reply.status) => {
+            Ok(Progress { reply: None, .. }) => return LinkStep::Stay,
+            Ok(Progress { reply: Some(reply), .. }) if !is_sent && (200..300).contains(&reply.status) => {
                 // A refusal may come early, but nobody can have taken what was not sent.
                 Ending::Broken { why: "the peer said yes before it had the request".into(), is_stale: false }
             }
-            Ok(Fed { reply: Some(mut reply), used }) => {
+            Ok(Progress { reply: Some(mut reply), used }) => {
                 // What follows the reply answers no question of ours.
                 reply.keeps_alive &= used == bytes.len();
                 Ending::Replied(reply)

@@ -28,7 +28,7 @@ pub enum Behaviour {
     Silent,
     /// Says three bytes and ends.
     Farewell,
-    /// Resets.
+    /// Resets when it hears something.
     Reset,
     /// Nobody listens.
     Refuse,
@@ -128,6 +128,14 @@ impl World {
             None => unix_echo(),
         }
     }
+    /// A socket in the file system whose listener's queue is full.
+    pub fn full_unix_address(&mut self) -> Option<Address> {
+        match &self.sim {
+            Some(_) => Some(self.address(Behaviour::Blackhole)),
+            None => full_unix(),
+        }
+    }
+
     pub fn connect(&mut self, behaviour: Behaviour) -> Conn {
         let address = self.address(behaviour);
         let conn = self.driver.connect(&address);
@@ -273,6 +281,7 @@ fn serve(behaviour: Behaviour, mut stream: TcpStream) {
         Behaviour::Echo => echo(&mut stream.try_clone().unwrap(), &mut stream),
         Behaviour::Farewell => stream.write_all(b"bye").unwrap(),
         Behaviour::Reset => {
+            let _ = stream.read(&mut [0]);
             let socket = socket2::SockRef::from(&stream);
             socket.set_linger(Some(Duration::ZERO)).unwrap();
         }
@@ -294,11 +303,16 @@ fn echo(source: &mut impl Read, target: &mut impl Write) {
 }
 
 #[cfg(unix)]
-fn unix_echo() -> Option<Address> {
+fn unix_path() -> std::path::PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("spanring-driver-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-    let path = std::env::temp_dir().join(name);
+    std::env::temp_dir().join(name)
+}
+
+#[cfg(unix)]
+fn unix_echo() -> Option<Address> {
+    let path = unix_path();
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let file = path.clone();
     thread::spawn(move || {
@@ -310,8 +324,32 @@ fn unix_echo() -> Option<Address> {
     Some(Address::Unix(path))
 }
 
+/// It stays until the process ends; whoever asked for it removes the file.
+#[cfg(unix)]
+fn full_unix() -> Option<Address> {
+    let path = unix_path();
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let listener = socket();
+    let address = socket2::SockAddr::unix(&path).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    for _ in 0..4 {
+        let knocking = socket();
+        knocking.set_nonblocking(true).unwrap();
+        let _ = knocking.connect(&address);
+        std::mem::forget(knocking);
+    }
+    std::mem::forget(listener);
+    Some(Address::Unix(path))
+}
+
 #[cfg(not(unix))]
 fn unix_echo() -> Option<Address> {
+    None
+}
+
+#[cfg(not(unix))]
+fn full_unix() -> Option<Address> {
     None
 }
 
@@ -325,15 +363,16 @@ impl Peer for Simulated {
                 replies.send(*b"bye");
                 replies.end();
             }
-            Behaviour::Reset => replies.reset(),
             Behaviour::Silent => replies.stop_reading(),
             _ => {}
         }
     }
 
     fn received(&mut self, bytes: &[u8], _: Moment, replies: &mut Replies) {
-        if let Behaviour::Echo = self.0 {
-            replies.send(bytes);
+        match self.0 {
+            Behaviour::Echo => replies.send(bytes),
+            Behaviour::Reset => replies.reset(),
+            _ => {}
         }
     }
 }

@@ -49,6 +49,7 @@ const fn mutant(
     Mutant { name, model, file, nth, from, to }
 }
 
+const ALARM: &str = "lane/alarm.rs";
 const RING: &str = "lane/ring.rs";
 const SPILL: &str = "lane/spill.rs";
 const STACK: &str = "lane/stack.rs";
@@ -85,21 +86,33 @@ const MUTANTS: &[Mutant] = &[
     mutant("publish", "reader's load of the tail is Relaxed", RING, ONLY,
         ["let tail = self.tail.load(Acquire)", "let tail = self.tail.load(Relaxed)"]),
     mutant("publish", "tail moves before the record is filled", RING, ONLY,
-        ["let at = self.end + self.padding;", "let at = self.end + self.padding; ring.tail.store(at + self.need, Release);"]),
+        ["let ring = lease.ring;", "let ring = lease.ring; ring.tail.store(at + need, Release);"]),
     mutant("reclaim", "store of the head is Relaxed", RING, ONLY,
         ["head.store(self.at, Release)", "head.store(self.at, Relaxed)"]),
     mutant("reclaim", "writer's load of the head is Relaxed", RING, ONLY,
         ["reader.head.load(Acquire)", "reader.head.load(Relaxed)"]),
     mutant("reclaim", "room is released before it is read", RING, ONLY,
         ["let mut count = 0;", "let mut count = 0; self.reader.head.store(tail, Release);"]),
-    mutant("reclaim", "room is not checked", RING, 2,
-        ["> capacity {", "> u64::MAX {"]),
-    mutant("reclaim", "room is checked eight bytes short", RING, 2,
-        ["> capacity {", "> capacity + 8 {"]),
-    mutant("reclaim", "room for padding is not counted", RING, 2,
-        ["end + padding + need - cells.read_to.load() > capacity", "end + need - cells.read_to.load() > capacity"]),
+    mutant("reclaim", "room is not checked", RING, ONLY,
+        ["end + padding + need > free_to", "false"]),
+    mutant("reclaim", "room is checked eight bytes short", RING, ONLY,
+        ["end + padding + need > free_to", "end + padding + need > free_to + 8"]),
+    mutant("reclaim", "room for padding is not counted", RING, ONLY,
+        ["end + padding + need > free_to", "end + need > free_to"]),
+    mutant("reclaim", "limit is behind what is not read", RING, ONLY,
+        ["round_end.min(free_to)", "round_end"]),
+    mutant("reclaim", "padding is not stepped over", RING, ONLY,
+        ["Some(start)", "Some(end)"]),
     mutant("reclaim", "record runs over the end", RING, ONLY,
         ["if need > rest { rest } else { 0 }", "0"]),
+    mutant("alarm", "going to sleep is Relaxed", ALARM, ONLY,
+        ["self.asleep.swap(true, AcqRel)", "self.asleep.swap(true, Relaxed)"]),
+    mutant("alarm", "ringing is Relaxed", ALARM, ONLY,
+        ["if self.asleep.swap(false, AcqRel)", "if self.asleep.swap(false, Relaxed)"]),
+    mutant("alarm", "reader sleeps without a look", ALARM, ONLY,
+        ["if is_filled()", "if is_filled() && false"]),
+    mutant("alarm", "writer passes the mark without a look", RING, ONLY,
+        [".min(mark.unwrap_or(free_to))", ""]),
     mutant("flush", "flush reads past its marks", RING, ONLY,
         ["tail.min(mark)", "tail.max(mark.min(0))"]),
     mutant("flush", "flush leaves the spill stack", LANES, ONLY,

@@ -1,4 +1,4 @@
-//! The `spanring` command: for now its demo, which records, drains into memory and shows that the ledger closes.
+//! The `spanring` command: for now its demo, which runs the main job against a collector and shows that the ledger closes.
 
 #[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 mod collector;
@@ -6,19 +6,15 @@ mod demo;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: spanring demo [--seconds N] [--threads N] [--rate N]
+const USAGE: &str = "usage: spanring demo [options]
 
-  --seconds N   how long to record; 1 unless said otherwise
-  --threads N   recording threads; 2 unless said otherwise
-  --rate N      spans a second and thread; 20000 unless said otherwise, 0 is flat out";
+  demo    record a load, export it, and compare the ledger with what the collector counted;
+          `spanring demo --help` has its options";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
-        Some("demo") => match demo::Options::parse(words) {
-            Ok(options) => demo::run(options),
-            Err(error) => fail(&error),
-        },
+        Some("demo") => demo::main(words),
         Some("--help" | "-h" | "help") => {
             eprintln!("{USAGE}");
             ExitCode::SUCCESS
@@ -29,6 +25,6 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &str) -> ExitCode {
-    eprintln!("spanring: {error}\n\n{USAGE}");
+    eprintln!("spanring: {error}; `spanring --help` lists the commands");
     ExitCode::from(2)
 }

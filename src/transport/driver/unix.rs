@@ -6,7 +6,7 @@ use std::{
 };
 
 use mio::{Interest, Registry, Token, unix::SourceFd};
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 
 use super::{SEND_FLAGS, completion::Address, socket};
 
@@ -16,9 +16,12 @@ pub(super) struct Stream(Socket);
 impl Stream {
     /// A stream on its way to `address`, or there already.
     pub(super) fn connect(address: &Address) -> io::Result<Self> {
-        let (socket, address) = socket::open(address)?;
+        let (socket, target) = socket::open(address)?;
         socket.set_nonblocking(true)?;
-        match socket.connect(&address) {
+        if let Address::Unix(_) = address {
+            return connect_unix(&socket, &target).map(|()| Self(socket));
+        }
+        match socket.connect(&target) {
             // An interrupted connect goes on by itself, and another call would be refused.
             Err(error) if !matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => Err(error),
             _ => Ok(Self(socket)),
@@ -44,5 +47,15 @@ impl Stream {
     /// Whether the connection stands: `None` if it is still on its way.
     pub(super) fn outcome(&self) -> Option<io::Result<()>> {
         socket::outcome(&self.0)
+    }
+}
+
+/// Connects a non-blocking socket to one in the file system, which happens at once or not at all.
+pub(super) fn connect_unix(socket: &Socket, address: &SockAddr) -> io::Result<()> {
+    match socket.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::new(io::ErrorKind::ConnectionRefused, "the listener's queue is full"))
+        }
+        result => result,
     }
 }

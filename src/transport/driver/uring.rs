@@ -30,7 +30,7 @@ use super::{
     completion::{Address, Completion, Conn, Event, Operation, cancelled},
     moment::{Moment, Timer},
     poll::Ringer,
-    socket,
+    socket, unix,
     waker::{Bell, Waker},
 };
 
@@ -154,13 +154,18 @@ impl Uring {
     }
 
     pub(super) fn connect(&mut self, conn: Conn, address: &Address) {
-        let (socket, address) = match socket::open(address) {
+        let (socket, target) = match socket::open(address) {
             Ok(opened) => opened,
             Err(error) => return self.ready.push(Completion { conn, event: Event::Connected(Err(error)) }),
         };
+        if let Address::Unix(_) = address {
+            let result = connect_unix(&socket, &target);
+            self.insert(conn, socket);
+            return self.ready.push(Completion { conn, event: Event::Connected(result) });
+        }
         let link = self.insert(conn, socket);
-        let address = link.connect.insert(Box::new(address));
-        let entry = opcode::Connect::new(Fd(link.socket.as_raw_fd()), address.as_ptr().cast(), address.len());
+        let target = link.connect.insert(Box::new(target));
+        let entry = opcode::Connect::new(Fd(link.socket.as_raw_fd()), target.as_ptr().cast(), target.len());
         let entry = entry.build().user_data(tag(Operation::Connect as u8, conn));
         // SAFETY: the address is boxed in the link until `complete` or `leak` takes it.
         unsafe { self.push(entry) };
@@ -172,6 +177,7 @@ impl Uring {
             self.links.resize_with(at + 1, || None);
         }
         let link = Link { conn, socket, connect: None, send: None, recv: None, is_cancelled: false };
+        assert!(self.links[at].is_none(), "the kernel may still use the buffers of the connection before");
         self.links[at].insert(link)
     }
 
@@ -228,7 +234,7 @@ impl Uring {
     /// Closes the socket, by the drop of the link: nothing is in flight there.
     pub(super) fn close(&mut self, conn: Conn) {
         if let Some(link) = self.links.get_mut(conn.index()).and_then(Option::take) {
-            debug_assert!(link.in_flight() == [None; 3], "the contract looks after that");
+            assert!(link.in_flight() == [None; 3], "the kernel still uses the buffers");
         }
     }
 
@@ -503,6 +509,15 @@ impl Link {
             self.recv.is_some().then_some(Operation::Recv),
         ]
     }
+}
+
+/// Beside the ring, which would give it to a kernel's worker where the listener's queue is full: one thread more in the
+/// host's process, and it did not hear the cancel (6.18).
+fn connect_unix(socket: &Socket, target: &SockAddr) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    unix::connect_unix(socket, target)?;
+    // The ring waits only for sockets that block.
+    socket.set_nonblocking(false)
 }
 
 fn take(ring: &mut IoUring) -> Option<cqueue::Entry> {

@@ -1,74 +1,47 @@
-//! TLS for connections to an `https` endpoint. This build has none: such an endpoint is an error at start, never plain text.
+//! Encrypts the connections of https endpoints: bytes in, bytes out, and no I/O but for the files of its configuration.
+//!
+//! No way leads plain text out of here, whatever the server does. What fails says which check it was and what would do,
+//! and no text shows a key. Whom the system trusts is read once, at start; the files that the user names are looked at
+//! before each session, so that certificates of a short life may be replaced while the process runs.
 
-use std::path::Path;
+#[cfg(feature = "tls")]
+mod failure;
+#[cfg(feature = "tls")]
+mod files;
+#[cfg(feature = "tls")]
+mod session;
+#[cfg(feature = "tls")]
+pub use session::{Session, Tls};
 
-/// What the user configured. All are PEM files.
-#[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "nothing reads them without TLS")]
+#[cfg(not(feature = "tls"))]
+mod absent;
+#[cfg(not(feature = "tls"))]
+pub use absent::{Session, Tls};
+
+#[cfg(all(test, feature = "tls"))]
+mod fixture;
+
+use std::{fmt, path::Path};
+
+/// What the user configured. Each is a file in PEM.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct TlsFiles<'a> {
-    /// The certificates that a server's is checked against.
+    /// Whom to trust, instead of whom the system trusts.
     pub certificate: Option<&'a Path>,
-    /// The certificate that shows who we are.
+    /// Who we are, for servers that ask: our certificate, and those between it and its root. Needs the key.
     pub client_certificate: Option<&'a Path>,
-    /// Its key.
+    /// The key of the client certificate.
     pub client_key: Option<&'a Path>,
 }
 
-/// How sessions with one server are made.
-#[derive(Clone, Debug)]
-pub enum Tls {}
+/// What is wrong with the configuration, and what would do: text for the one who wrote it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsError(String);
 
-/// One connection's encryption.
-#[derive(Debug)]
-pub enum Session {}
-
-impl Tls {
-    /// Sessions with `host`.
-    ///
-    /// # Errors
-    ///
-    /// Always.
-    pub fn new(_host: &str, _files: TlsFiles<'_>) -> Result<Self, String> {
-        Err("an https endpoint needs TLS, which this build has not".into())
-    }
-
-    /// A session for a new connection.
-    ///
-    /// # Errors
-    ///
-    /// When its files cannot be read any more.
-    pub fn session(&self) -> Result<Session, String> {
-        match *self {}
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
-impl Session {
-    /// Takes bytes of the peer; appends what they say to `plain`.
-    ///
-    /// # Errors
-    ///
-    /// When they are not what they should be.
-    pub fn received(&mut self, _bytes: &[u8], _plain: &mut Vec<u8>) -> Result<(), String> {
-        match *self {}
-    }
-
-    /// Queues plain text.
-    pub fn write(&mut self, _plain: &[u8]) {
-        match *self {}
-    }
-
-    /// Bytes to send now.
-    pub fn output(&mut self) -> Option<Vec<u8>> {
-        match *self {}
-    }
-
-    /// Whether the handshake is done.
-    pub fn is_up(&self) -> bool {
-        match *self {}
-    }
-
-    /// Whether the peer has said that it sends no more.
-    pub fn has_ended(&self) -> bool {
-        match *self {}
-    }
-}
+impl std::error::Error for TlsError {}

@@ -9,7 +9,7 @@ use std::{
 use super::Uring;
 use crate::transport::driver::completion::{Conn, Event};
 
-/// Three operations that need nobody else take some 50 µs.
+/// Nobody else is needed for it: with opening the ring it took 0.2 to 0.3 ms (debug build, 6.18, two busy cores).
 const TIME: Duration = Duration::from_millis(50);
 
 /// Sends, receives and cancels on a pair of sockets: there are sandboxes that promise more than they do.

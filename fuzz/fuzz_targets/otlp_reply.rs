@@ -1,0 +1,55 @@
+//! Any bytes as what a collector says: what prost reads is read alike, and what is shown is short and printable.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use spanring::internals::otlp::{MESSAGE_BYTES_MAX, accepted, status_message};
+
+/// google/rpc/status.proto, without the details, which are skipped.
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+/// Texts that come out as they are: no white space to gather, nothing to replace, short enough.
+fn is_plain(text: &str) -> bool {
+    text.len() <= MESSAGE_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn check_shown(text: &str) {
+    assert!(text.len() <= MESSAGE_BYTES_MAX);
+    assert!(!text.chars().any(char::is_control), "{text:?}");
+    assert_eq!(text.trim(), text);
+}
+
+fuzz_target!(|body: &[u8]| {
+    let read = accepted(body);
+    if let Ok(message) = ExportTraceServiceResponse::decode(body) {
+        let partial = message.partial_success.unwrap_or_default();
+        let read = read.as_ref().expect("prost reads it");
+        assert_eq!(read.rejected, u64::try_from(partial.rejected_spans).unwrap_or(0));
+        if is_plain(&partial.error_message) {
+            assert_eq!(read.message, partial.error_message);
+        }
+    }
+    if let Ok(read) = read {
+        check_shown(&read.message);
+    }
+
+    let message = status_message(body);
+    if let Ok(status) = Status::decode(body)
+        && is_plain(&status.message)
+        && !status.message.is_empty()
+    {
+        assert_eq!(message.as_ref(), Some(&status.message));
+    }
+    if let Some(message) = message {
+        assert!(!message.is_empty());
+        check_shown(&message);
+    }
+});

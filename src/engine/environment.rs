@@ -1,0 +1,402 @@
+//! The configuration from the environment: OpenTelemetry's variables, and two of our own. What cannot be read is a warning.
+
+use std::{
+    cell::RefCell,
+    env::{self, VarError},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
+
+use percent_encoding::percent_decode_str;
+
+use super::{
+    config::{BUDGET_MIN, COUNT_MAX, Config},
+    explain::Origins,
+    export::{Export, traces_url},
+    plan::BATCH_SPANS_MAX,
+    resource::Resource,
+    stats::QUEUE_SPAN_BYTES,
+};
+use crate::{
+    record::SpanLimits,
+    trace::Sampling,
+    transport::{driver::DriverChoice, endpoint::Endpoint, gzip::Compression, headers::Headers},
+};
+
+impl Config {
+    /// The configuration that the environment of this process asks for. Unlike [`Config::default`] it exports, to this
+    /// machine, unless told otherwise.
+    ///
+    /// Nothing here fails: a value that cannot work is ignored, and is one of the [`warnings`](Self::warnings). An empty
+    /// variable is an unset one. What the program sets in the struct wins over the environment, and
+    /// [`explain`](Self::explain) says where each value comes from:
+    ///
+    /// ```
+    /// let config = spanring::Config { memory_budget: 64 << 20, ..spanring::Config::from_env() };
+    /// println!("{}", config.explain());
+    /// ```
+    ///
+    /// | variable | field | |
+    /// |---|---|---|
+    /// | `OTEL_SDK_DISABLED` | `sampling`, `export` | `true`: nothing is recorded or sent, in as little memory as can be |
+    /// | `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME` | `resource` | `key=value,key=value`, percent-encoded; the name wins |
+    /// | `OTEL_TRACES_SAMPLER` | `sampling` | `always_on`, `always_off`, `parentbased_always_on` |
+    /// | `OTEL_TRACES_EXPORTER` | `export` | `otlp`, `none` |
+    /// | `OTEL_BSP_SCHEDULE_DELAY` | `export.schedule_delay` | milliseconds |
+    /// | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | `export.batch_spans_max` | no more than the queue's size |
+    /// | `OTEL_BSP_MAX_QUEUE_SIZE` | `memory_budget` | so many spans of 512 bytes fit the rings, which are half of the budget; 4 MiB at least |
+    /// | `OTEL_BSP_EXPORT_TIMEOUT` | `export.timeout` | milliseconds; the smaller of the two bounds all attempts, 0 is no bound |
+    /// | `OTEL_EXPORTER_OTLP_TIMEOUT` | `export.timeout` | |
+    /// | `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`, `OTEL_ATTRIBUTE_COUNT_LIMIT` | `limits.attribute_count` | the first wins |
+    /// | `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` | `limits.attribute_value_length` | the first wins |
+    /// | `OTEL_SPAN_EVENT_COUNT_LIMIT`, `OTEL_SPAN_LINK_COUNT_LIMIT` | `limits` | |
+    /// | `OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT`, `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT` | `limits` | |
+    /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | `export.endpoint` | a base: `v1/traces` is appended; `…_TRACES_ENDPOINT` is taken as it is |
+    /// | `OTEL_EXPORTER_OTLP_HEADERS` | `export.headers` | `name=value,name=value`, percent-encoded |
+    /// | `OTEL_EXPORTER_OTLP_COMPRESSION` | `export.compression` | `none`, `gzip` |
+    /// | `OTEL_EXPORTER_OTLP_PROTOCOL` | | `http/protobuf` |
+    /// | `OTEL_EXPORTER_OTLP_CERTIFICATE`, `…_CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | `export` | files |
+    /// | `SPANRING_MEMORY_BUDGET` | `memory_budget` | bytes; wins over the queue's size |
+    /// | `SPANRING_DRIVER` | `export.driver` | `auto`, `uring`, `poll` |
+    ///
+    /// `OTEL_EXPORTER_OTLP_TRACES_…` wins over `OTEL_EXPORTER_OTLP_…`. `OTEL_CONFIG_FILE` is not supported: a warning says so,
+    /// and the variables are read all the same.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let garbled = RefCell::new(vec![]);
+        let mut config = Self::from_vars(|name| match env::var(name) {
+            Ok(text) => Some(text),
+            Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(_)) => {
+                garbled.borrow_mut().push(format!("{name} is ignored: it is not UTF-8"));
+                None
+            }
+        });
+        garbled.into_inner().into_iter().for_each(|warning| config.origins.warn(warning));
+        config
+    }
+
+    /// As [`Config::from_env`], with variables from elsewhere: `read` is given a name.
+    #[must_use]
+    pub fn from_vars(read: impl Fn(&str) -> Option<String>) -> Self {
+        let mut variables = Variables { read: &read, origins: Origins::of_environment() };
+        let mut config = Self { resource: variables.resource(), ..Self::default() };
+        variables.limits(&mut config.limits);
+        variables.sampling(&mut config.sampling);
+        let mut export = Export::default();
+        variables.sizes(&mut config.memory_budget, &mut export.batch_spans_max);
+        variables.times(&mut export);
+        variables.otlp(&mut export);
+        config.export = variables.exports().then_some(export);
+        if variables.text("OTEL_CONFIG_FILE").is_some() {
+            let why = "configuration files are not supported; the other variables are read instead";
+            variables.origins.warn(format!("OTEL_CONFIG_FILE is ignored: {why}"));
+        }
+        if variables.is_disabled() {
+            config = Self { memory_budget: BUDGET_MIN, lanes: Some(1), sampling: Sampling::AlwaysOff, ..config };
+            config.export = None;
+        }
+        config.origins = variables.origins;
+        config.remember();
+        config
+    }
+}
+
+/// The variables while they are read, and what there is to say of them.
+struct Variables<'a> {
+    read: &'a dyn Fn(&str) -> Option<String>,
+    origins: Origins,
+}
+
+impl Variables<'_> {
+    fn is_disabled(&mut self) -> bool {
+        let disabled = self.first(&["OTEL_SDK_DISABLED"], |text| {
+            // CFG-03: what is not true is false.
+            word(text, &[("true", true), ("false", false)])
+        });
+        let Some((true, name)) = disabled else {
+            return false;
+        };
+        ["memory_budget", "lanes", "sampling", "export"]
+            .into_iter()
+            .for_each(|setting| self.origins.note(setting, name));
+        true
+    }
+
+    /// RES-06: the service's own variable wins over the list.
+    fn resource(&mut self) -> Resource {
+        let list = self.first(&["OTEL_RESOURCE_ATTRIBUTES"], attributes);
+        let service = self.first(&["OTEL_SERVICE_NAME"], |text| Ok(vec![("service.name".to_owned(), text.to_owned())]));
+        let pairs =
+            list.into_iter().chain(service).flat_map(|(pairs, name)| pairs.into_iter().map(move |pair| (pair, name)));
+        pairs.fold(Resource::default(), |resource, ((key, value), name)| {
+            self.origins.note(&format!("resource.{key}"), name);
+            resource.with(&key, value)
+        })
+    }
+
+    /// LIM-07: a span's own limit wins over the general one.
+    fn limits(&mut self, limits: &mut SpanLimits) {
+        let count = |text: &str| number(text, 0..=COUNT_MAX);
+        let counts = [
+            (
+                &mut limits.attribute_count,
+                "limits.attribute_count",
+                &["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"][..],
+            ),
+            (&mut limits.event_count, "limits.event_count", &["OTEL_SPAN_EVENT_COUNT_LIMIT"]),
+            (&mut limits.link_count, "limits.link_count", &["OTEL_SPAN_LINK_COUNT_LIMIT"]),
+            (
+                &mut limits.attribute_per_event_count,
+                "limits.attribute_per_event_count",
+                &["OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT"],
+            ),
+            (
+                &mut limits.attribute_per_link_count,
+                "limits.attribute_per_link_count",
+                &["OTEL_LINK_ATTRIBUTE_COUNT_LIMIT"],
+            ),
+        ];
+        for (place, setting, names) in counts {
+            self.set(place, setting, names, count);
+        }
+        let names = ["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"];
+        let length = |text: &str| number(text, 0..=u32::MAX).map(Some);
+        self.set(&mut limits.attribute_value_length, "limits.attribute_value_length", &names, length);
+    }
+
+    fn sampling(&mut self, sampling: &mut Sampling) {
+        let samplers = [
+            ("parentbased_always_on", Sampling::ParentBased),
+            ("always_on", Sampling::AlwaysOn),
+            ("always_off", Sampling::AlwaysOff),
+        ];
+        self.set(sampling, "sampling", &["OTEL_TRACES_SAMPLER"], |text| word(text, &samplers));
+        if self.text("OTEL_TRACES_SAMPLER_ARG").is_some() {
+            let why = "no sampler that takes an argument is supported";
+            self.origins.warn(format!("OTEL_TRACES_SAMPLER_ARG is ignored: {why}"));
+        }
+    }
+
+    /// Whether spans are exported. Of several exporters those that are known count.
+    fn exports(&mut self) -> bool {
+        let exporters = [("otlp", true), ("none", false)];
+        let Some(text) = self.text(EXPORTER) else {
+            return true;
+        };
+        let mut exports = None;
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            match word(name, &exporters) {
+                Ok(is_otlp) => exports = Some(is_otlp || exports == Some(true)),
+                Err(why) => self.origins.warn(format!("{EXPORTER} is ignored: {why}")),
+            }
+        }
+        if exports.is_some() {
+            self.origins.note("export", EXPORTER);
+        }
+        exports.unwrap_or(true)
+    }
+
+    fn sizes(&mut self, memory_budget: &mut usize, batch_spans_max: &mut usize) {
+        let queue = self.first(&["OTEL_BSP_MAX_QUEUE_SIZE"], |text| {
+            let spans = number(text, 1..=usize::MAX)?;
+            Ok((spans, queue_budget(spans).ok_or_else(|| format!("{spans} spans need more memory than 16 GiB"))?))
+        });
+        if let Some(((_, budget), name)) = queue {
+            *memory_budget = budget;
+            self.origins.note("memory_budget", name);
+        }
+        self.set(memory_budget, "memory_budget", &["SPANRING_MEMORY_BUDGET"], |text| {
+            let memory_budget = number(text, 1..=usize::MAX)?;
+            let shape = Config { memory_budget, ..Config::default() }.shape();
+            shape.map(|_| memory_budget).map_err(|error| error.to_string())
+        });
+        let most = queue.map_or(BATCH_SPANS_MAX, |((spans, _), _)| spans.min(BATCH_SPANS_MAX));
+        let batch = |text: &str| number(text, 1..=most);
+        self.set(batch_spans_max, "export.batch_spans_max", &["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], batch);
+        if let Some((_, name)) = queue.filter(|_| *batch_spans_max > most) {
+            *batch_spans_max = most;
+            self.origins.note("export.batch_spans_max", name);
+        }
+    }
+
+    fn times(&mut self, export: &mut Export) {
+        self.set(&mut export.schedule_delay, "export.schedule_delay", &["OTEL_BSP_SCHEDULE_DELAY"], millis);
+        // Two clocks for one thing, the end of all attempts: the one that rings first counts. An unset one never rings first,
+        // because the default of the batch's (30 s) is longer than that of the exporter (10 s).
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+        self.set(&mut export.timeout, "export.timeout", &names, millis);
+        let bound = |timeout: Duration| if timeout.is_zero() { Duration::MAX } else { timeout };
+        if let Some((timeout, name)) = self.first(&["OTEL_BSP_EXPORT_TIMEOUT"], millis)
+            && bound(timeout) < bound(export.timeout)
+        {
+            export.timeout = timeout;
+            self.origins.note("export.timeout", name);
+        }
+    }
+
+    fn otlp(&mut self, export: &mut Export) {
+        let _ = self.first(&["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"], |text| {
+            word(text, &[("http/protobuf", ())])
+        });
+        // CFG-21: as it is. CFG-22: a base.
+        let endpoint = self
+            .first(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"], |url| {
+                Endpoint::parse(url).map(|_| url.to_owned()).map_err(|error| error.to_string())
+            })
+            .or_else(|| {
+                self.first(&["OTEL_EXPORTER_OTLP_ENDPOINT"], |base| {
+                    Endpoint::traces(base).map(|_| traces_url(base)).map_err(|error| error.to_string())
+                })
+            });
+        if let Some((endpoint, name)) = endpoint {
+            export.endpoint = endpoint;
+            self.origins.note("export.endpoint", name);
+        }
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
+        self.set(&mut export.headers, "export.headers", &names, headers);
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
+        let compressions = [("none", Compression::None), ("gzip", Compression::Gzip)];
+        self.set(&mut export.compression, "export.compression", &names, |text| word(text, &compressions));
+        let drivers = [("auto", DriverChoice::Auto), ("uring", DriverChoice::Uring), ("poll", DriverChoice::Poll)];
+        self.set(&mut export.driver, "export.driver", &["SPANRING_DRIVER"], |text| word(text, &drivers));
+        let files = [
+            (
+                &mut export.certificate,
+                "export.certificate",
+                ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
+            ),
+            (
+                &mut export.client_certificate,
+                "export.client_certificate",
+                ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"],
+            ),
+            (
+                &mut export.client_key,
+                "export.client_key",
+                ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"],
+            ),
+        ];
+        for (place, setting, names) in files {
+            self.set(place, setting, &names, |text| Ok(Some(PathBuf::from(text))));
+        }
+    }
+
+    /// Sets a field to what the first of these variables says that can be read.
+    fn set<T>(
+        &mut self,
+        place: &mut T,
+        setting: &str,
+        names: &[&'static str],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) {
+        if let Some((value, name)) = self.first(names, parse) {
+            *place = value;
+            self.origins.note(setting, name);
+        }
+    }
+
+    /// What the first of these variables says that can be read, and its name.
+    fn first<T>(
+        &mut self,
+        names: &[&'static str],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<(T, &'static str)> {
+        names.iter().find_map(|&name| match parse(&self.text(name)?) {
+            Ok(value) => Some((value, name)),
+            Err(why) => {
+                self.origins.warn(format!("{name} is ignored: {why}"));
+                None
+            }
+        })
+    }
+
+    /// The text of a variable. An empty one is as good as none (CFG-02).
+    fn text(&mut self, name: &str) -> Option<String> {
+        let text = (self.read)(name)?;
+        let text = text.trim();
+        if text.len() > TEXT_BYTES_MAX {
+            self.origins.warn(format!("{name} is ignored: it has more than {TEXT_BYTES_MAX} bytes"));
+            return None;
+        }
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+}
+
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+/// Most bytes of a value. The resource is a part of every request, and headers have this limit of their own.
+const TEXT_BYTES_MAX: usize = 16 << 10;
+/// Most of a bad value that a warning shows.
+const SHOWN_CHARS_MAX: usize = 64;
+/// Longest time that is believed, which is the largest number that OpenTelemetry demands: 24 days.
+const MILLIS_MAX: u32 = i32::MAX as u32;
+/// Least memory for a queue: enough for an engine of any number of lanes, as for [`size`](crate::size).
+const QUEUE_BUDGET_MIN: usize = 4 << 20;
+
+/// One of these words, in any case (CFG-06).
+fn word<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
+    let found = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|&(_, value)| value).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|&(name, _)| name).collect();
+        format!("{} is not supported, only {}", shown(text), names.join(", "))
+    })
+}
+
+/// A whole number; a sign has no meaning of its own (CFG-04).
+fn number<N>(text: &str, range: RangeInclusive<N>) -> Result<N, String>
+where
+    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("{} is no whole number from {} to {}", shown(text), range.start(), range.end()))
+}
+
+/// A time in whole milliseconds (CFG-05).
+fn millis(text: &str) -> Result<Duration, String> {
+    number(text, 0..=MILLIS_MAX).map(|millis| Duration::from_millis(u64::from(millis)))
+}
+
+/// The memory with rings for so many spans; `None` if no engine has so much.
+fn queue_budget(spans: usize) -> Option<usize> {
+    // Rings have sizes that are powers of two, and half of the budget.
+    let rings = spans.checked_mul(usize::try_from(QUEUE_SPAN_BYTES).ok()?)?.checked_next_power_of_two()?;
+    let memory_budget = rings.checked_mul(2)?.max(QUEUE_BUDGET_MIN);
+    Config { memory_budget, ..Config::default() }.shape().ok().map(|_| memory_budget)
+}
+
+fn headers(text: &str) -> Result<Vec<(String, String)>, String> {
+    let headers = Headers::from_env_text(text).map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(headers.iter().map(|(name, value)| (name.to_owned(), text(value))).collect())
+}
+
+/// The pairs of `key=value,key=value`, percent-decoded. One fault is the end of them all (RES-05).
+fn attributes(text: &str) -> Result<Vec<(String, String)>, String> {
+    let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
+    let pairs = members.enumerate().map(|(index, member)| {
+        let pair = member.split_once('=').and_then(|(key, value)| {
+            let key = decoded(key.trim()).filter(|key| !key.is_empty())?;
+            Some((key, decoded(value.trim())?))
+        });
+        pair.ok_or_else(|| {
+            format!("member {} ({}) is not key=value, percent-encoded in UTF-8", index + 1, shown(member))
+        })
+    });
+    pairs.collect()
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let is_hex =
+        |digits: Option<&str>| digits.is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let is_encoded = text.match_indices('%').all(|(at, _)| is_hex(text.get(at + 1..at + 3)));
+    let decoded = is_encoded.then(|| percent_decode_str(text).decode_utf8().ok()).flatten();
+    decoded.map(|text| text.into_owned())
+}
+
+/// A text for a warning: on one line, and not too long.
+fn shown(text: &str) -> String {
+    let start: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    let rest = if start.len() < text.len() { "…" } else { "" };
+    format!("{start:?}{rest}")
+}

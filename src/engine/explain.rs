@@ -1,0 +1,228 @@
+//! What is configured and why: every setting with its value and where it came from, without what is secret.
+
+use std::fmt;
+
+use super::{
+    config::Config,
+    export::{Export, ProxyChoice},
+    resource::{Resource, ResourceValue},
+};
+use crate::{
+    record::SpanLimits,
+    transport::{endpoint::Endpoint, proxy::Proxy},
+};
+
+/// Which settings of a [`Config`] were read from which variables, and what was wrong with others. Only
+/// [`Config::from_env`] fills it in; leave it as it is.
+#[derive(Clone, Default)]
+pub struct Origins {
+    is_of_environment: bool,
+    notes: Vec<Note>,
+    warnings: Vec<String>,
+}
+
+/// A setting that was read.
+#[derive(Clone)]
+struct Note {
+    setting: String,
+    variable: &'static str,
+    /// The value as it was then, so that a later change by the program shows.
+    value: String,
+}
+
+/// One line of the explanation.
+struct Setting {
+    name: String,
+    shown: String,
+    /// The whole value, also where it is secret: to compare, never to show.
+    value: String,
+}
+
+impl Config {
+    /// One line for each setting: its name, its value, and whether that is the default, comes from a variable of the
+    /// environment, or was set by the program (`code`). What may be secret is shown as `***`.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let export = self.export.as_ref().map(|_| Export::default());
+        let mut defaults = settings(&Self { export, ..Self::default() });
+        if let Some(export) = defaults.iter_mut().find(|default| default.name == "export") {
+            // A plain `Config::default()` sends nothing; one from the environment does.
+            export.value = exporter(self.origins.is_of_environment).to_owned();
+        }
+        let lines = settings(self).into_iter().map(|setting| {
+            let note = self.origins.notes.iter().find(|note| note.setting == setting.name);
+            let default = defaults.iter().find(|default| default.name == setting.name);
+            let origin = match (note, default) {
+                (Some(note), _) if note.value == setting.value => note.variable,
+                (None, Some(default)) if default.value == setting.value => "default",
+                _ => "code",
+            };
+            format!("{} = {} ({origin})\n", setting.name, setting.shown)
+        });
+        lines.collect()
+    }
+
+    /// What was wrong with the environment, a line for each variable that is ignored. The engine says it at start.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.origins.warnings
+    }
+
+    /// Notes the values that were read, once all are in place.
+    pub(super) fn remember(&mut self) {
+        let settings = settings(self);
+        for note in &mut self.origins.notes {
+            if let Some(setting) = settings.iter().find(|setting| setting.name == note.setting) {
+                note.value.clone_from(&setting.value);
+            }
+        }
+    }
+}
+
+impl Origins {
+    pub(super) fn of_environment() -> Self {
+        Self { is_of_environment: true, ..Self::default() }
+    }
+
+    /// Notes which variable a setting comes from, in place of an earlier one.
+    pub(super) fn note(&mut self, setting: &str, variable: &'static str) {
+        let setting = name_of(setting);
+        self.notes.retain(|note| note.setting != setting);
+        self.notes.push(Note { setting, variable, value: String::new() });
+    }
+
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+}
+
+impl fmt::Debug for Origins {
+    /// Without the values, some of which are secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let notes = self.notes.iter().map(|note| (&note.setting, note.variable));
+        f.debug_struct("Origins").field("notes", &notes.collect::<Vec<_>>()).field("warnings", &self.warnings).finish()
+    }
+}
+
+const SECRET: &str = "***";
+const NONE: &str = "none";
+
+/// Every setting there is. Structs are taken apart, so that none can be forgotten.
+fn settings(config: &Config) -> Vec<Setting> {
+    let Config { memory_budget, lanes, limits, sampling, ids, clock, resource, export, worker, origins: _ } = config;
+    let mut settings = vec![
+        plain("memory_budget", format!("{memory_budget} bytes")),
+        plain("lanes", lanes.map_or("by the number of cores".to_owned(), |lanes| lanes.to_string())),
+        plain("sampling", format!("{sampling:?}")),
+        plain("ids", if ids.is_some() { "a source of the program" } else { "random" }),
+        plain("clock", if clock.is_some() { "a clock of the program" } else { "the machine's" }),
+        plain("worker", format!("{worker:?}")),
+    ];
+    settings.extend(of_limits(limits));
+    settings.extend(of_resource(resource));
+    settings.push(plain("export", exporter(export.is_some())));
+    settings.extend(export.iter().flat_map(of_export));
+    settings
+}
+
+fn of_limits(limits: &SpanLimits) -> [Setting; 7] {
+    let SpanLimits {
+        attribute_count,
+        attribute_value_length,
+        attribute_value_depth,
+        event_count,
+        link_count,
+        attribute_per_event_count,
+        attribute_per_link_count,
+    } = limits;
+    [
+        plain("limits.attribute_count", attribute_count.to_string()),
+        plain("limits.attribute_value_length", attribute_value_length.map_or(NONE.to_owned(), |len| len.to_string())),
+        plain("limits.attribute_value_depth", attribute_value_depth.to_string()),
+        plain("limits.event_count", event_count.to_string()),
+        plain("limits.link_count", link_count.to_string()),
+        plain("limits.attribute_per_event_count", attribute_per_event_count.to_string()),
+        plain("limits.attribute_per_link_count", attribute_per_link_count.to_string()),
+    ]
+}
+
+fn of_resource(resource: &Resource) -> impl Iterator<Item = Setting> {
+    let attributes = resource.attributes().map(|(key, value)| {
+        let shown = match value {
+            ResourceValue::Str(text) => format!("{text:?}"),
+            ResourceValue::Int(number) => number.to_string(),
+            ResourceValue::Double(number) => format!("{number:?}"),
+            ResourceValue::Bool(is_true) => is_true.to_string(),
+        };
+        plain(&format!("resource.{key}"), shown)
+    });
+    let schema = Some(resource.schema()).filter(|schema| !schema.is_empty());
+    attributes.chain(schema.map(|schema| plain("resource_schema_url", format!("{schema:?}"))))
+}
+
+fn of_export(export: &Export) -> [Setting; 15] {
+    let Export {
+        endpoint,
+        headers,
+        timeout,
+        compression,
+        connections_max,
+        batch_spans_max,
+        request_bytes_max,
+        schedule_delay,
+        shutdown_timeout,
+        driver,
+        proxy,
+        certificate,
+        client_certificate,
+        client_key,
+        diagnostics,
+    } = export;
+    let url = Endpoint::parse(endpoint).map_or_else(|error| error.to_string(), |endpoint| endpoint.to_string());
+    let names = headers.iter().map(|(name, _)| format!("{}={SECRET}", name.escape_debug()));
+    let names = if headers.is_empty() { NONE.to_owned() } else { names.collect::<Vec<_>>().join(", ") };
+    let file = |file: &Option<_>| file.as_ref().map_or(NONE.to_owned(), |file| format!("{file:?}"));
+    [
+        masked("export.endpoint", url, endpoint.clone()),
+        masked("export.headers", names, format!("{headers:?}")),
+        plain("export.timeout", if timeout.is_zero() { "no limit".to_owned() } else { format!("{timeout:?}") }),
+        plain("export.compression", format!("{compression:?}")),
+        plain("export.connections_max", connections_max.to_string()),
+        plain("export.batch_spans_max", batch_spans_max.to_string()),
+        plain("export.request_bytes_max", request_bytes_max.to_string()),
+        plain("export.schedule_delay", format!("{schedule_delay:?}")),
+        plain("export.shutdown_timeout", format!("{shutdown_timeout:?}")),
+        plain("export.driver", format!("{driver:?}")),
+        masked("export.proxy", shown_proxy(proxy), format!("{proxy:?}")),
+        plain("export.certificate", file(certificate)),
+        plain("export.client_certificate", file(client_certificate)),
+        masked("export.client_key", client_key.as_ref().map_or(NONE, |_| SECRET), file(client_key)),
+        plain("export.diagnostics", if diagnostics.is_some() { "a sink of the program" } else { "standard error" }),
+    ]
+}
+
+fn shown_proxy(proxy: &ProxyChoice) -> String {
+    match proxy {
+        ProxyChoice::Environment => "as the environment says".to_owned(),
+        ProxyChoice::Direct => NONE.to_owned(),
+        ProxyChoice::Url(url) => Proxy::parse(url).map_or_else(|error| error.to_string(), |proxy| proxy.to_string()),
+    }
+}
+
+fn exporter(is_on: bool) -> &'static str {
+    if is_on { "otlp" } else { NONE }
+}
+
+fn plain(name: &str, value: impl Into<String>) -> Setting {
+    let value = value.into();
+    Setting { name: name_of(name), shown: value.clone(), value }
+}
+
+fn masked(name: &str, shown: impl Into<String>, value: String) -> Setting {
+    Setting { name: name_of(name), shown: shown.into(), value }
+}
+
+/// A setting's name on one line: the keys of a resource are anybody's text.
+fn name_of(setting: &str) -> String {
+    setting.escape_debug().to_string()
+}

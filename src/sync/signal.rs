@@ -1,0 +1,260 @@
+//! Signals that end a process: the handler wakes a thread, which does its work and then lets the signal have its way.
+
+use std::io;
+
+/// A signal by which a process is asked to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Signal {
+    /// `SIGTERM`: what service managers and containers send.
+    Terminate,
+    /// `SIGINT`: control and C.
+    Interrupt,
+    /// `SIGHUP`: the terminal is gone.
+    Hangup,
+}
+
+/// Does `work` at the first of these signals, on a thread of its own; after that the signal is sent again, with the
+/// disposition that it had before. A second signal meanwhile ends the process at once. A signal that is ignored stays so.
+///
+/// # Errors
+///
+/// When there is such a watch in this process already, the system refuses a thread or a pipe, or has no signals.
+pub fn at_first(signals: &[Signal], work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    imp::at_first(signals, work)
+}
+
+#[cfg(all(unix, not(loom)))]
+mod imp {
+    use std::{
+        io::{self, PipeReader, PipeWriter, Read},
+        os::fd::AsRawFd,
+        panic::{AssertUnwindSafe, catch_unwind},
+        ptr,
+        sync::Mutex,
+    };
+
+    use libc::c_int;
+
+    use super::Signal;
+    use crate::sync::{
+        fork::ForkWord,
+        once::Latest,
+        statics::{AtomicBool, Ordering::Relaxed},
+        thread,
+    };
+
+    /// What the handler needs. It is never freed: a handler may look at it at any time.
+    struct Watch {
+        /// The signals that are watched, and what they did before.
+        before: Vec<(c_int, libc::sigaction)>,
+        /// Whose process this is. A child process has the handler too, but not the thread.
+        word: ForkWord,
+        generation: u32,
+        bell: PipeWriter,
+        /// Whether a signal has come. Written and read by the handler.
+        has_rung: AtomicBool,
+        /// Whether the work is done and the signals are as before. Written by the thread, read by the handler.
+        is_over: AtomicBool,
+    }
+
+    static WATCH: Latest<Watch> = Latest::new();
+    static SET_UP: Mutex<()> = Mutex::new(());
+
+    pub(super) fn at_first(signals: &[Signal], work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        // Nobody waits: a child process may have inherited the lock from a thread that it does not have.
+        let Ok(_alone) = SET_UP.try_lock() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let word = ForkWord::of_process();
+        let generation = word.settle();
+        if WATCH.get().is_some_and(|watch| watch.is_of(generation) && !watch.is_over()) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let before = before(signals)?;
+        let (rope, bell) = io::pipe()?;
+        let (has_rung, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        WATCH.set(Watch { before, word, generation, bell, has_rung, is_over });
+        let watch = WATCH.get().expect("it was set above, and is never unset");
+        watch.take_over()?;
+        let stand_by = move || {
+            let signal = hear(rope);
+            // A panic has said what it has to say, and must not keep the process from its end.
+            let _ = catch_unwind(AssertUnwindSafe(work));
+            watch.give_back(signal);
+        };
+        match thread::start("spanring-signal", stand_by) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                watch.give_back(None);
+                Err(error)
+            }
+        }
+    }
+
+    impl Watch {
+        /// Sets the handler.
+        fn take_over(&self) -> io::Result<()> {
+            for (number, _) in &self.before {
+                // SAFETY: an action is plain data, of which all zeros is a value: the default, without flags.
+                let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
+                action.sa_sigaction = OURS as usize;
+                // Calls of the program that wait go on, and a thread with a stack for handlers uses it.
+                action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+                if let Err(error) = set(*number, &action) {
+                    self.give_back(None);
+                    return Err(error);
+                }
+            }
+            Ok(())
+        }
+
+        /// In the handler: nothing here but loads, stores and calls that are safe in a handler. None of those fails, so
+        /// `errno` stays as it was.
+        fn heed(&self, number: c_int) {
+            if !self.is_of(self.word.raw()) {
+                // A child process, which shares the pipe: the parent must not hear of this. The child ends as it would.
+                // Unless it has a handler of its own by now, which called this one.
+                if self.put_back(number) {
+                    again(number);
+                }
+                return;
+            }
+            // ORDERING: Relaxed. The flag alone is shared; the byte in the pipe carries what follows.
+            if !self.has_rung.swap(true, Relaxed) {
+                let byte = number.to_ne_bytes();
+                // SAFETY: the bytes are valid for reads, and the pipe is open for ever. It is empty, so this does not wait.
+                unsafe { libc::write(self.bell.as_raw_fd(), byte.as_ptr().cast(), byte.len()) };
+            } else if !self.is_over() {
+                // Somebody is out of patience.
+                // SAFETY: an action is plain data, of which all zeros is a value: the default, without flags.
+                let _ = set(number, &unsafe { std::mem::zeroed() });
+                again(number);
+            }
+        }
+
+        /// Makes the signals do what they did before, and sends the one that came once more.
+        fn give_back(&self, signal: Option<c_int>) {
+            let is_ours = self.before.iter().filter(|(number, _)| self.put_back(*number));
+            let is_ours: Vec<_> = is_ours.map(|(number, _)| *number).collect();
+            // ORDERING: Relaxed. A handler that does not see it yet ends the process, as it was asked to.
+            self.is_over.store(true, Relaxed);
+            // Who took the signal over from us, and passed it on to us, has had it already.
+            let Some(number) = signal.filter(|number| is_ours.contains(number)) else {
+                return;
+            };
+            if self.before.iter().any(|(known, before)| *known == number && before.sa_sigaction == libc::SIG_DFL) {
+                // No code of the program runs on this thread, and the others may all have blocked it since.
+                unblock(number);
+            }
+            // SAFETY: the call takes nothing.
+            let process = unsafe { libc::getpid() };
+            // SAFETY: the call takes two numbers. The whole process gets the signal, as it did the first time.
+            unsafe { libc::kill(process, number) };
+        }
+
+        /// Restores one disposition; false where the program has set another since.
+        fn put_back(&self, number: c_int) -> bool {
+            let before = self.before.iter().find(|(known, _)| *known == number);
+            let is_ours = now(number).is_ok_and(|action| is_ours(&action));
+            is_ours && before.is_some_and(|(_, before)| set(number, before).is_ok())
+        }
+
+        fn is_of(&self, generation: u32) -> bool {
+            self.generation == generation
+        }
+
+        fn is_over(&self) -> bool {
+            // ORDERING: Relaxed. Nothing but the flag is concluded from it.
+            self.is_over.load(Relaxed)
+        }
+    }
+
+    extern "C" fn note(number: c_int) {
+        if let Some(watch) = WATCH.get() {
+            watch.heed(number);
+        }
+    }
+
+    const OURS: extern "C" fn(c_int) = note;
+
+    /// What the signals do now, of those that are not ignored.
+    fn before(signals: &[Signal]) -> io::Result<Vec<(c_int, libc::sigaction)>> {
+        let mut all: Vec<(c_int, libc::sigaction)> = vec![];
+        for signal in signals {
+            let number = match signal {
+                Signal::Terminate => libc::SIGTERM,
+                Signal::Interrupt => libc::SIGINT,
+                Signal::Hangup => libc::SIGHUP,
+            };
+            let mut action = now(number)?;
+            if is_ours(&action)
+                && let Some(inherited) =
+                    WATCH.get().and_then(|watch| watch.before.iter().find(|(known, _)| *known == number))
+            {
+                // A child process, with the handler of its parent.
+                action = inherited.1;
+            }
+            if action.sa_sigaction != libc::SIG_IGN && !all.iter().any(|(known, _)| *known == number) {
+                all.push((number, action));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Waits for the handler; `None` if there is nobody left to ring.
+    fn hear(mut rope: PipeReader) -> Option<c_int> {
+        let mut bytes = [0; size_of::<c_int>()];
+        rope.read_exact(&mut bytes).ok().map(|()| c_int::from_ne_bytes(bytes))
+    }
+
+    fn is_ours(action: &libc::sigaction) -> bool {
+        action.sa_sigaction == OURS as usize
+    }
+
+    fn now(number: c_int) -> io::Result<libc::sigaction> {
+        // SAFETY: an action is plain data, of which all zeros is a value; the next call fills it.
+        let mut action = unsafe { std::mem::zeroed() };
+        // SAFETY: nothing is set, and the action is a valid place.
+        match unsafe { libc::sigaction(number, ptr::null(), &raw mut action) } {
+            0 => Ok(action),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn set(number: c_int, action: &libc::sigaction) -> io::Result<()> {
+        // SAFETY: the action is one that was there before, the default, or `note`, which is safe in a handler.
+        match unsafe { libc::sigaction(number, action, ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Sends the signal to this thread once more. In its handler it is blocked, and comes when that returns.
+    fn again(number: c_int) {
+        // SAFETY: the call takes a number.
+        unsafe { libc::raise(number) };
+    }
+
+    fn unblock(number: c_int) {
+        // SAFETY: a set of signals is plain bits, and is emptied by the next call.
+        let mut set = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+        // SAFETY: the set is a valid place.
+        unsafe { libc::sigemptyset(&raw mut set) };
+        // SAFETY: the set is a valid place, and the number is a signal's.
+        unsafe { libc::sigaddset(&raw mut set, number) };
+        // SAFETY: the set is filled, and nobody wants to know the old one.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) };
+    }
+}
+
+#[cfg(not(all(unix, not(loom))))]
+mod imp {
+    use std::io;
+
+    use super::Signal;
+
+    pub(super) fn at_first(_signals: &[Signal], _work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

@@ -1,0 +1,621 @@
+//! One connection's encryption over rustls, and what all sessions with one server share.
+
+use std::{
+    fmt,
+    io::{BufRead, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arrayvec::ArrayVec;
+use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
+
+use super::{
+    TlsError, TlsFiles,
+    failure::{Server, meaning},
+    files::{Files, Stamps},
+};
+
+/// How sessions with one server are made. Checked at start; a clone is the same.
+#[derive(Clone)]
+pub struct Tls(Arc<Shared>);
+
+struct Shared {
+    host: String,
+    name: ServerName<'static>,
+    files: Files,
+    loaded: Mutex<Loaded>,
+}
+
+/// What was read from the files, and the state of the files then.
+struct Loaded {
+    stamps: Stamps,
+    config: Arc<ClientConfig>,
+    failure: Option<TlsError>,
+}
+
+impl Tls {
+    /// Reads the files, or whom the system trusts. The host is a DNS name or an IP address: the server has to prove that
+    /// it is this one.
+    ///
+    /// # Errors
+    ///
+    /// When a file, or the host, will not do.
+    pub fn new(host: &str, files: TlsFiles<'_>) -> Result<Self, TlsError> {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            let remedy = "name a host like collector.example or 192.0.2.1 in the endpoint";
+            let host = host.escape_debug();
+            TlsError(format!("`{host}` is no DNS name and no IP address, so no certificate can be for it: {remedy}"))
+        })?;
+        let files = Files::new(files)?;
+        // Before the files are read: what changes meanwhile is seen as a change later.
+        let stamps = files.stamps();
+        let config = Arc::new(files.load()?);
+        let loaded = Mutex::new(Loaded { stamps, config, failure: None });
+        Ok(Self(Arc::new(Shared { host: host.to_owned(), name, files, loaded })))
+    }
+
+    /// Begins a session. Its first bytes are ready in [`Session::output`].
+    ///
+    /// # Errors
+    ///
+    /// When the cryptography fails, for want of random numbers.
+    pub fn session(&self) -> Result<Session, String> {
+        let connection = ClientConnection::new(self.config(), self.0.name.clone());
+        let mut connection = connection.map_err(|error| meaning(&error, &self.server(&[])))?;
+        // Who writes has bounded it already: a limit here would take a part of a request and leave the rest.
+        connection.set_buffer_limit(None);
+        Ok(Session { connection, tls: self.clone(), opening: ArrayVec::new(), has_ended: false })
+    }
+
+    /// Why the newest files are not in use, if they were changed after the start to something that will not do. Sessions go
+    /// on with what was read before.
+    #[must_use]
+    pub fn reload_failure(&self) -> Option<TlsError> {
+        let loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.failure.clone()
+    }
+
+    /// The configuration, from the files as they are now if they can be used. Three looks at a file are nothing beside a
+    /// handshake, so there is no clock here.
+    fn config(&self) -> Arc<ClientConfig> {
+        let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = self.0.files.stamps();
+        if stamps != loaded.stamps {
+            // Kept in both cases, so that a bad file is read once and not again before each session.
+            loaded.stamps = stamps;
+            match self.0.files.load() {
+                Ok(config) => (loaded.config, loaded.failure) = (Arc::new(config), None),
+                Err(failure) => loaded.failure = Some(failure),
+            }
+        }
+        Arc::clone(&loaded.config)
+    }
+
+    fn server<'a>(&'a self, opening: &'a [u8]) -> Server<'a> {
+        Server { host: &self.0.host, files: &self.0.files, opening }
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("host", &self.0.host).field("files", &self.0.files).finish_non_exhaustive()
+    }
+}
+
+/// One connection's encryption.
+pub struct Session {
+    connection: ClientConnection,
+    tls: Tls,
+    /// The first bytes of the server, as many as the head of a record: they tell who speaks no TLS at all.
+    opening: ArrayVec<u8, 5>,
+    has_ended: bool,
+}
+
+impl Session {
+    /// Takes bytes of the server, and appends what they say in plain text. There may then be something to send, also after
+    /// an error: the alert that tells the server.
+    ///
+    /// # Errors
+    ///
+    /// When the server is not the one it should be, refuses us, or breaks the protocol. The session is then at its end.
+    pub fn received(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<(), String> {
+        let first = self.opening.remaining_capacity().min(bytes.len());
+        self.opening.extend(bytes[..first].iter().copied());
+        while !bytes.is_empty() {
+            let taken = self.connection.read_tls(&mut bytes).map_err(|error| {
+                let host = &self.tls.0.host;
+                format!(
+                    "the server at {host} sends what no TLS message is long enough for ({error}): look at its version"
+                )
+            })?;
+            if taken == 0 {
+                break; // What follows the server's farewell may come from anybody.
+            }
+            let state = self.connection.process_new_packets();
+            // Also after a failure: what came before it was good. At the end of the text the reader says `WouldBlock`.
+            let mut reader = self.connection.reader();
+            while let Ok(piece @ [_, ..]) = reader.fill_buf() {
+                plain.extend_from_slice(piece);
+                let len = piece.len();
+                reader.consume(len);
+            }
+            let state = state.map_err(|error| meaning(&error, &self.tls.server(&self.opening)))?;
+            self.has_ended = state.peer_has_closed();
+        }
+        Ok(())
+    }
+
+    /// Queues plain text. It leaves when the handshake is done, so queue it early or late; the caller bounds how much.
+    pub fn write(&mut self, plain: &[u8]) {
+        // Without a limit all of it is taken. A session that has used up its keys says farewell to the server instead, who
+        // then closes the connection.
+        let _ = self.connection.writer().write_all(plain);
+    }
+
+    /// What is to be sent now, if anything: the handshake, text in records, an alert.
+    pub fn output(&mut self) -> Option<Vec<u8>> {
+        let mut bytes = vec![];
+        // A vector takes all that it is given, so that each turn makes the queue shorter.
+        while self.connection.wants_write() && self.connection.write_tls(&mut bytes).is_ok() {}
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
+    /// The handshake is done. A server that asks for a client certificate may still refuse ours.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !self.connection.is_handshaking()
+    }
+
+    /// The server has said that no more will come. A connection that ends without it may have been cut short.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Session");
+        fields.field("host", &self.tls.0.host).field("is_up", &self.is_up()).field("has_ended", &self.has_ended);
+        fields.finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use rcgen::{BasicConstraints, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
+    use rustls::{HandshakeKind, ServerConfig, SupportedProtocolVersion};
+
+    use super::{
+        super::fixture::{
+            Authority, Folder, HOST, Leaf, Peer, VERSIONS, assert_names, authority, server, talk, tls, tls_of_client,
+            write_chain, write_key,
+        },
+        *,
+    };
+
+    const WHOLE: &[usize] = &[];
+
+    /// One authority, a server of it in each version, and a client that trusts it: keys take long to make.
+    struct Stage {
+        authority: Authority,
+        servers: [Arc<ServerConfig>; 2],
+        tls: Tls,
+    }
+
+    static STAGE: LazyLock<Stage> = LazyLock::new(|| {
+        let (authority, folder) = (authority("the CA"), Folder::new());
+        let leaf = Leaf::new(&authority, &[HOST]);
+        let servers = VERSIONS.map(|version| Arc::new(server(&leaf, version, None)));
+        // The folder goes here: what was read from it has to do.
+        Stage { servers, tls: tls(&folder, &authority, HOST), authority }
+    });
+
+    fn stage(version: usize) -> (Session, Peer) {
+        let session = STAGE.tls.session().expect("random numbers");
+        (session, Peer::new(Arc::clone(&STAGE.servers[version])))
+    }
+
+    fn up(version: usize) -> (Session, Peer) {
+        let (mut session, mut peer) = stage(version);
+        talk(&mut session, &mut peer, WHOLE).expect("a handshake");
+        assert!(session.is_up());
+        (session, peer)
+    }
+
+    /// What a client says that trusts the stage's authority, to a server with this certificate.
+    fn refusal(host: &str, leaf: &Leaf) -> String {
+        let folder = Folder::new();
+        let tls = tls(&folder, &STAGE.authority, host);
+        let refusals = VERSIONS.map(|version| {
+            let mut peer = Peer::new(server(leaf, version, None));
+            let mut session = tls.session().expect("random numbers");
+            session.write(b"secret");
+            let error = talk(&mut session, &mut peer, WHOLE).expect_err("a bad certificate");
+            assert!(!session.is_up());
+            assert_eq!(peer.heard, b"", "nothing is said to the wrong server");
+            assert!(matches!(peer.failure, Some(rustls::Error::AlertReceived(_))), "{:?}", peer.failure);
+            error
+        });
+        // The clock may move on between the two.
+        assert_eq!(refusals[0].split(':').next_back(), refusals[1].split(':').next_back());
+        refusals.into_iter().next_back().expect("two of them")
+    }
+
+    #[test]
+    fn handshake_in_single_bytes_carries_text_both_ways() {
+        for version in [0, 1] {
+            let (mut session, mut peer) = stage(version);
+            assert!(!session.is_up());
+            session.write(b"early ");
+            talk(&mut session, &mut peer, &[1]).expect("a handshake");
+            assert!(session.is_up());
+            session.write(b"late");
+            peer.say(b"answer");
+            assert_eq!(talk(&mut session, &mut peer, &[1]), Ok(b"answer".to_vec()));
+            assert_eq!(peer.heard, b"early late");
+            assert!(!session.has_ended());
+            assert_eq!(session.output(), None);
+        }
+    }
+
+    #[test]
+    fn large_writes_arrive_whole_whether_early_or_late() {
+        let text: Vec<u8> = (0..251).cycle().take(3 << 20).collect();
+        for version in [0, 1] {
+            let (mut session, mut peer) = stage(version);
+            session.write(&text);
+            talk(&mut session, &mut peer, WHOLE).expect("a handshake");
+            session.write(&text);
+            peer.say(&text);
+            assert!(talk(&mut session, &mut peer, WHOLE) == Ok(text.clone()), "the answer differs");
+            assert!(peer.heard == [text.as_slice(), &text].concat(), "what the server heard differs");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_chunking_gives_the_same_text(
+            pieces in prop::collection::vec(1..3000_usize, 1..8),
+            texts in prop::collection::vec(0..40_000_usize, 1..4),
+            version in 0..2_usize,
+        ) {
+            let (mut session, mut peer) = stage(version);
+            let mut plain = talk(&mut session, &mut peer, &pieces).expect("a handshake");
+            let mut all = vec![];
+            for (at, len) in texts.into_iter().enumerate() {
+                let text: Vec<u8> = (0..=u8::MAX).cycle().skip(at).take(len).collect();
+                peer.say(&text);
+                all.extend(text);
+                plain.extend(talk(&mut session, &mut peer, &pieces).expect("good records"));
+            }
+            prop_assert!(plain == all);
+        }
+
+        /// Whatever a server answers in place of a handshake, what was written stays here.
+        #[test]
+        fn garbage_ends_the_session_and_no_text_leaves(
+            head in prop::sample::select(vec![&b""[..], b"HTTP/1.1 ", b"\x16\x03\x03", b"\x16\x03\x03\x00\x04\x02\x00\x00\x00", b"\x15\x03\x03\x00\x02"]),
+            rest in prop::collection::vec(any::<u8>(), 64..200),
+            piece in 1..64_usize,
+        ) {
+            let (mut session, _) = stage(1);
+            session.write(b"secret text");
+            let mut sent = session.output().expect("a client hello");
+            let (mut plain, mut is_refused) = (vec![], false);
+            for bytes in [head, &rest].concat().chunks(piece) {
+                is_refused |= session.received(bytes, &mut plain).is_err();
+                sent.extend(session.output().unwrap_or_default());
+            }
+            prop_assert!(!session.is_up());
+            prop_assert!(plain.is_empty());
+            prop_assert!(!sent.windows(6).any(|window| window == b"secret"));
+            // A record may be as long as 16 KiB, so that 200 bytes may be the start of one.
+            prop_assert!(is_refused || (20..24).contains(&[head, &rest].concat()[0]));
+        }
+    }
+
+    #[test]
+    fn server_of_another_authority_is_refused() {
+        let other = authority("another CA");
+        let text = refusal(HOST, &Leaf::new(&other, &[HOST]));
+        assert_names(&text, &[HOST, "no issuer that is trusted", "ca.pem", "`certificate`", "put the CA"]);
+        // A CA that was made anew under its old name.
+        let namesake = refusal(HOST, &Leaf::new(&authority("the CA"), &[HOST]));
+        assert_names(&namesake, &[HOST, "ca.pem", "OTEL_EXPORTER_OTLP_CERTIFICATE", "put the CA"]);
+    }
+
+    /// Where the system trusts nobody, the start is refused instead.
+    #[test]
+    fn system_does_not_trust_a_stranger() {
+        match Tls::new(HOST, TlsFiles::default()) {
+            Ok(tls) => {
+                let mut session = tls.session().expect("random numbers");
+                let mut peer = Peer::new(Arc::clone(&STAGE.servers[1]));
+                let error = talk(&mut session, &mut peer, WHOLE).expect_err("a stranger");
+                assert_names(&error, &[HOST, "by this system", "`certificate`", "OTEL_EXPORTER_OTLP_CERTIFICATE"]);
+            }
+            Err(error) => assert_names(&error.to_string(), &["trusts no certificates", "`certificate`"]),
+        }
+    }
+
+    #[test]
+    fn certificate_out_of_its_time_is_refused() {
+        let expired = Leaf::with(&STAGE.authority, &[HOST], |params| params.not_after = date_time_ymd(2020, 1, 1));
+        assert_names(&refusal(HOST, &expired), &[HOST, "has expired", "days ago", "renew it", "clock"]);
+        let early = Leaf::with(&STAGE.authority, &[HOST], |params| params.not_before = date_time_ymd(3000, 1, 1));
+        assert_names(&refusal(HOST, &early), &[HOST, "is not valid yet", "days", "clock"]);
+    }
+
+    #[test]
+    fn certificate_for_another_name_is_refused() {
+        let other = Leaf::new(&STAGE.authority, &["other.example", "*.another.example"]);
+        let parts = [HOST, "another name", "other.example", "*.another.example", "in the endpoint", "subjectAltName"];
+        assert_names(&refusal(HOST, &other), &parts);
+        let nameless =
+            Leaf::with(&STAGE.authority, &[], |params| params.distinguished_name.push(DnType::CommonName, HOST));
+        assert_names(&refusal(HOST, &nameless), &["names no host", "issue one", HOST]);
+    }
+
+    #[test]
+    fn certificate_for_another_use_is_refused() {
+        let client = Leaf::with(&STAGE.authority, &[HOST], |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        assert_names(&refusal(HOST, &client), &[HOST, "not meant for servers", "serverAuth"]);
+        let ca =
+            Leaf::with(&STAGE.authority, &[HOST], |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+        assert_names(&refusal(HOST, &ca), &[HOST, "that of a CA", "CA:FALSE"]);
+    }
+
+    #[test]
+    fn addresses_are_names_too() {
+        let leaf = Leaf::new(&STAGE.authority, &["192.0.2.7", "2001:db8::7"]);
+        let folder = Folder::new();
+        for host in ["192.0.2.7", "2001:db8::7", "[2001:db8::7]"] {
+            let mut session = tls(&folder, &STAGE.authority, host).session().expect("random numbers");
+            let mut peer = Peer::new(server(&leaf, VERSIONS[1], None));
+            assert_eq!(talk(&mut session, &mut peer, WHOLE), Ok(vec![]), "{host}");
+            assert!(session.is_up());
+        }
+        assert_names(&refusal("192.0.2.8", &leaf), &["192.0.2.8", "another name", "192.0.2.7"]);
+        for host in ["", "two words", "a\nb", "fe80::1%eth0", "[::1"] {
+            let error = Tls::new(host, TlsFiles::default()).expect_err("no name").to_string();
+            assert_names(&error, &["no DNS name and no IP address", "endpoint"]);
+        }
+    }
+
+    #[test]
+    fn self_signed_server_is_trusted_by_its_own_certificate() {
+        let mut params = rcgen::CertificateParams::new(vec![HOST.to_owned()]).expect("a name");
+        params.is_ca = IsCa::NoCa;
+        let key = KeyPair::generate().expect("a key");
+        let leaf = Leaf { certificate: params.self_signed(&key).expect("a certificate"), key };
+        let folder = Folder::new();
+        let own = folder.write("own.pem", leaf.certificate.pem(), 0);
+        let tls = Tls::new(HOST, TlsFiles { certificate: Some(&own), ..TlsFiles::default() }).expect("good files");
+        let mut session = tls.session().expect("random numbers");
+        assert_eq!(talk(&mut session, &mut Peer::new(server(&leaf, VERSIONS[1], None)), WHOLE), Ok(vec![]));
+    }
+
+    /// What becomes of a session with a server that asks for a client certificate of the stage's authority.
+    fn asked(tls: &Tls, version: &'static SupportedProtocolVersion) -> (Result<Vec<u8>, String>, Vec<u8>) {
+        let leaf = Leaf::new(&STAGE.authority, &[HOST]);
+        let mut peer = Peer::new(server(&leaf, version, Some(&STAGE.authority)));
+        let mut session = tls.session().expect("random numbers");
+        session.write(b"hello");
+        (talk(&mut session, &mut peer, WHOLE), peer.heard)
+    }
+
+    #[test]
+    fn client_certificate_is_shown_to_servers_that_ask() {
+        let folder = Folder::new();
+        let client = Leaf::of_client(&STAGE.authority);
+        let tls = tls_of_client(&folder, &STAGE.authority, &client);
+        for version in VERSIONS {
+            assert_eq!(asked(&tls, version), (Ok(vec![]), b"hello".to_vec()));
+        }
+    }
+
+    #[test]
+    fn missing_and_foreign_client_certificates_are_told_apart() {
+        let folder = Folder::new();
+        let foreign = tls_of_client(&folder, &STAGE.authority, &Leaf::of_client(&authority("a foreign CA")));
+        for version in VERSIONS {
+            let (missing, heard) = asked(&STAGE.tls, version);
+            assert_eq!(heard, b"");
+            let fields = ["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
+            let parts = [HOST, "asks for a client certificate", fields[0], fields[1]];
+            assert_names(&missing.expect_err("no certificate"), &parts);
+            let (foreign, heard) = asked(&foreign, version);
+            assert_eq!(heard, b"");
+            let parts =
+                [HOST, "refuses the client certificate", "client.pem", "UnknownCA", "CA that the server trusts"];
+            assert_names(&foreign.expect_err("a foreign certificate"), &parts);
+        }
+    }
+
+    #[test]
+    fn replaced_client_certificate_serves_the_next_session() {
+        let folder = Folder::new();
+        let foreign = Leaf::of_client(&authority("a foreign CA"));
+        let tls = tls_of_client(&folder, &STAGE.authority, &foreign);
+        assert!(asked(&tls, VERSIONS[1]).0.is_err());
+
+        // Half replaced: the key is still the old one.
+        let client = Leaf::of_client(&STAGE.authority);
+        write_chain(&folder, &client, 1);
+        let (result, _) = asked(&tls, VERSIONS[1]);
+        assert_names(&result.expect_err("the old pair"), &["refuses the client certificate"]);
+        let failure = tls.reload_failure().expect("the pair does not match").to_string();
+        assert_names(&failure, &["`client_key`", "client.key", "is not the key of"]);
+
+        write_key(&folder, &client, 1);
+        assert_eq!(asked(&tls, VERSIONS[1]), (Ok(vec![]), b"hello".to_vec()));
+        assert_eq!(tls.reload_failure(), None);
+
+        // Gone: what was read goes on.
+        folder.write("client.pem", "", 2);
+        assert_eq!(asked(&tls, VERSIONS[1]).0, Ok(vec![]));
+        assert!(tls.reload_failure().is_some());
+    }
+
+    #[test]
+    fn later_sessions_resume_the_first() {
+        for version in [0, 1] {
+            let config = Arc::new(ServerConfig::clone(&STAGE.servers[version]));
+            let folder = Folder::new();
+            let tls = tls(&folder, &STAGE.authority, HOST);
+            let kinds = [(); 2].map(|()| {
+                let mut session = tls.session().expect("random numbers");
+                let mut peer = Peer::new(Arc::clone(&config));
+                talk(&mut session, &mut peer, WHOLE).expect("a handshake");
+                peer.connection.handshake_kind()
+            });
+            assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
+        }
+    }
+
+    #[test]
+    fn server_must_speak_http_1_if_it_says_what_it_speaks() {
+        let folder = Folder::new();
+        let tls = tls(&folder, &STAGE.authority, HOST);
+        let spoken = |protocols: &[&[u8]]| {
+            let mut config = ServerConfig::clone(&STAGE.servers[1]);
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            let mut peer = Peer::new(config);
+            let result = talk(&mut tls.session().expect("random numbers"), &mut peer, WHOLE);
+            result.map(|_| peer.connection.alpn_protocol().map(<[u8]>::to_vec))
+        };
+        assert_eq!(spoken(&[b"h2", b"http/1.1"]), Ok(Some(b"http/1.1".to_vec())));
+        let refusal = spoken(&[b"h2"]).expect_err("gRPC alone");
+        assert_names(&refusal, &[HOST, "does not speak HTTP/1.1", "4318"]);
+    }
+
+    #[test]
+    fn server_without_tls_is_named_as_such() {
+        let answers: [(&[u8], &[&str]); 4] = [
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", &["speaks plain HTTP", "http://"]),
+            (b"HTTP/1.0 400 Bad Request\r\n\r\n", &["speaks plain HTTP", "http://"]),
+            (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64", &["does not speak TLS", "http://"]),
+            (b"SSH-2.0-server\r\n", &["does not speak TLS", "port"]),
+        ];
+        for (answer, parts) in answers {
+            for piece in [1, answer.len()] {
+                let (mut session, _) = stage(1);
+                session.write(b"POST");
+                let mut plain = vec![];
+                let errors = answer.chunks(piece).filter_map(|bytes| session.received(bytes, &mut plain).err());
+                assert_names(&errors.last().expect("no TLS"), parts);
+                assert_eq!(plain, b"");
+            }
+        }
+    }
+
+    #[test]
+    fn every_alert_in_place_of_a_handshake_ends_the_session() {
+        for code in 1..=u8::MAX {
+            let (mut session, _) = stage(1);
+            // RFC 8446, section 6: a fatal alert, in the clear because there are no keys yet.
+            let error = session.received(&[21, 3, 3, 0, 2, 2, code], &mut vec![]).expect_err("an alert");
+            assert_names(&error, &[HOST, ": "]);
+            assert!(!session.is_up());
+        }
+        // A farewell before there are keys may come from anybody, and means nothing.
+        let (mut session, _) = stage(1);
+        assert_eq!(session.received(&[21, 3, 3, 0, 2, 1, 0], &mut vec![]), Ok(()));
+        assert!(!session.has_ended());
+        assert!(!session.is_up());
+    }
+
+    #[test]
+    fn farewell_is_told_from_a_cut() {
+        for version in [0, 1] {
+            let (mut session, mut peer) = up(version);
+            peer.say(b"all of it");
+            assert_eq!(talk(&mut session, &mut peer, &[3]), Ok(b"all of it".to_vec()));
+            assert!(!session.has_ended(), "a connection that ends here may have been cut");
+            peer.say(b" and more");
+            peer.connection.send_close_notify();
+            let mut bytes = peer.output();
+            bytes.extend(b"what somebody else puts behind it");
+            let mut plain = vec![];
+            assert_eq!(session.received(&bytes, &mut plain), Ok(()));
+            assert!(session.has_ended());
+            assert_eq!(session.received(b"and again", &mut plain), Ok(()));
+            assert_eq!(plain, b" and more");
+        }
+    }
+
+    #[test]
+    fn text_before_a_failure_is_kept() {
+        for piece in [1, 7, usize::MAX] {
+            let (mut session, mut peer) = up(1);
+            peer.say(b"answer");
+            // A record that no key opens: the server takes offence, and says so behind its answer.
+            peer.received(&[&b"\x17\x03\x03\x00\x20"[..], &[7; 32]].concat());
+            let bytes = peer.output();
+            let mut plain = vec![];
+            let mut pieces = bytes.chunks(piece.min(bytes.len()));
+            let error = pieces.find_map(|piece| session.received(piece, &mut plain).err());
+            assert_names(&error.expect("an alert"), &[HOST, "alert BadRecordMac", "log"]);
+            assert_eq!(plain, b"answer");
+        }
+    }
+
+    #[test]
+    fn record_changed_on_its_way_is_refused() {
+        for version in [0, 1] {
+            let (mut session, mut peer) = up(version);
+            peer.say(b"answer");
+            let mut bytes = peer.output();
+            *bytes.last_mut().expect("a record") ^= 1;
+            let mut plain = vec![];
+            let error = session.received(&bytes, &mut plain).expect_err("a changed record");
+            assert_names(&error, &[HOST, "changed on its way", "prox"]);
+            assert_eq!(plain, b"");
+            assert!(session.output().is_some(), "the server is told");
+            assert!(session.received(b"more", &mut plain).is_err(), "there is no way back");
+        }
+    }
+
+    #[test]
+    fn keys_may_change_on_the_way() {
+        let (mut session, mut peer) = up(1);
+        for turn in 0..3_u8 {
+            peer.connection.refresh_traffic_keys().expect("TLS 1.3");
+            peer.say(&[turn]);
+            session.write(&[turn]);
+            assert_eq!(talk(&mut session, &mut peer, &[2]), Ok(vec![turn]));
+        }
+        assert_eq!(peer.heard, [0, 1, 2]);
+    }
+
+    #[test]
+    fn nobody_sees_a_key() {
+        let folder = Folder::new();
+        let client = Leaf::of_client(&STAGE.authority);
+        let tls = tls_of_client(&folder, &STAGE.authority, &client);
+        let session = tls.session().expect("random numbers");
+        let shown = format!("{tls:?} {tls:#?} {session:?} {session:#?}");
+        assert!(shown.contains(HOST));
+        let pem = client.key.serialize_pem();
+        assert!(pem.lines().all(|line| !shown.contains(line)));
+        let der = format!("{:?}", &client.key.serialized_der()[8..]);
+        assert!(!shown.contains(der.trim_matches(['[', ']'])));
+    }
+
+    #[test]
+    fn sessions_may_move_between_threads() {
+        fn check<T: Send>() {}
+        fn check_shared<T: Clone + Send + Sync>() {}
+        check::<Session>();
+        check_shared::<Tls>();
+    }
+}

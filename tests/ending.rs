@@ -1,0 +1,32 @@
+//! The end of a process, by a signal, a panic or an exit: what had ended is at the collector, and a dead one holds nobody up.
+//!
+//! It has a `main` of its own, because it starts itself again as the process that ends: a signal, a panic on the main thread
+//! and `process::exit` are then what they are in a program.
+
+#![expect(clippy::print_stdout, reason = "it reports as the tests of the standard harness do")]
+
+#[cfg(unix)]
+#[path = "ending/actor.rs"]
+mod actor;
+#[cfg(unix)]
+#[path = "ending/cases.rs"]
+mod cases;
+#[cfg(unix)]
+#[path = "../src/bin/spanring/collector/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "this test uses a part of it")]
+mod collector;
+
+#[cfg(unix)]
+fn main() {
+    if let Ok(role) = std::env::var(actor::ROLE) {
+        return actor::act(&role);
+    }
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    for (name, case) in cases::CASES.iter().filter(|(name, _)| name.contains(&filter)) {
+        case();
+        println!("test {name} ... ok");
+    }
+}
+
+#[cfg(not(unix))]
+fn main() {}

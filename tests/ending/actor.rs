@@ -1,0 +1,239 @@
+//! The process that ends: records spans, gets ready for its end in one of several ways, and says on stdout how far it is.
+
+use std::{
+    env,
+    io::{self, BufRead, Write},
+    mem, panic, process,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use spanring::{Config, DiagnosticSink, Engine, Export, Signal};
+
+/// Names the part that the process plays.
+pub const ROLE: &str = "SPANRING_TEST_ENDING";
+/// Where its collector is, and how long its end may take, in milliseconds.
+pub const ENDPOINT: &str = "SPANRING_TEST_ENDING_ENDPOINT";
+pub const DEADLINE: &str = "SPANRING_TEST_ENDING_DEADLINE";
+
+/// Spans of one portion: less than a batch, so that none leaves before the end.
+pub const SPANS: usize = 400;
+/// What the handler of the program ends the process with, and the program itself.
+pub const HANDLED: i32 = 42;
+pub const EXIT: i32 = 7;
+
+const SIGNALS: [Signal; 3] = [Signal::Terminate, Signal::Interrupt, Signal::Hangup];
+
+pub fn act(role: &str) {
+    match role {
+        "wait" => {
+            let engine = ready();
+            say("ready");
+            wait_for_ever(&engine);
+        }
+        "handler" => {
+            set(libc::SIGTERM, end_in_handler as extern "C" fn(i32) as usize);
+            let engine = ready();
+            say("ready");
+            wait_for_ever(&engine);
+        }
+        "survivor" => survive(),
+        "ignored" => {
+            set(libc::SIGHUP, libc::SIG_IGN);
+            let engine = ready();
+            say("ready");
+            hear();
+            record(&engine);
+            say("recorded");
+            wait_for_ever(&engine);
+        }
+        "fork" => fork(),
+        "shut down in a child" => shut_down_in_a_child(),
+        "dropped" => {
+            let engine = ready();
+            assert_eq!(Arc::strong_count(&engine), 1, "the watch does not keep it alive");
+            drop(engine);
+            say("ready");
+            hear();
+        }
+        "panic on main" => {
+            let engine = panics();
+            // Unwinding must not deliver what the hook is there for.
+            mem::forget(Arc::clone(&engine));
+            panic!("the program's own");
+        }
+        "panic on a thread" => {
+            let engine = panics();
+            let panicking = Arc::clone(&engine);
+            let thread = thread::spawn(move || {
+                let _open = panicking.tracer("test").span("open").start();
+                panic!("the program's own");
+            });
+            assert!(thread.join().is_err());
+            say("caught");
+            hear();
+            record(&engine);
+            assert!(engine.shutdown(patience()).is_complete);
+        }
+        "exit" => {
+            assert!(ENGINE.set(engine()).is_ok());
+            record(ENGINE.get().expect("it was just set"));
+            // SAFETY: the handler may run in any thread that exits, and the engine lives for ever.
+            unsafe { libc::atexit(shut_down_at_exit) };
+            process::exit(EXIT);
+        }
+        _ => panic!("no such role: {role}"),
+    }
+}
+
+// ---- Parts.
+
+/// The program's handler returns: it gets each signal, after the last batch of the engine of that time.
+fn survive() {
+    set(libc::SIGTERM, count_in_handler as extern "C" fn(i32) as usize);
+    for times in 1..=2 {
+        let engine = ready();
+        say("ready");
+        while HANDLED_TIMES.load(SeqCst) < times {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        assert_eq!(engine.ledger().exported, SPANS as u64, "the engine is done when the handler runs");
+        assert!(!engine.tracer("test").span("late").start().is_recording());
+    }
+}
+
+/// A child process ends by its own signal, and the parent goes on.
+fn fork() {
+    let engine = ready();
+    // SAFETY: the child calls nothing that is not safe in a handler.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // A child that does not end by its signal ends by the alarm, and does not keep the case waiting for its parent.
+        // SAFETY: the call takes a number.
+        unsafe { libc::alarm(60) };
+        // SAFETY: nothing of the child's uses its stdout.
+        unsafe { libc::close(libc::STDOUT_FILENO) };
+        loop {
+            // SAFETY: the call takes nothing.
+            unsafe { libc::pause() };
+        }
+    }
+    // SAFETY: the child is this process's own, and has not been waited for.
+    unsafe { libc::kill(child, libc::SIGTERM) };
+    let mut status = 0;
+    // SAFETY: the status is a valid place.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM, "{status}");
+    record(&engine);
+    say("ready");
+    wait_for_ever(&engine);
+}
+
+/// A child process records and shuts down its own side of the engine, with its own worker.
+fn shut_down_in_a_child() {
+    let engine = engine();
+    record(&engine);
+    // SAFETY: this thread is the only one that uses stdout, and the engine is made for forks.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        record(&engine);
+        tell_shutdown(&engine);
+        // SAFETY: the call does not come back.
+        unsafe { libc::_exit(EXIT) };
+    }
+    let mut status = 0;
+    // SAFETY: the status is a valid place.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == EXIT, "{status}");
+    tell_shutdown(&engine);
+}
+
+fn panics() -> Arc<Engine> {
+    let engine = engine();
+    let seen = Arc::clone(&engine);
+    panic::set_hook(Box::new(move |_| say(&format!("exported {}", seen.ledger().exported))));
+    spanring::flush_on_panic(&engine, patience());
+    record(&engine);
+    engine
+}
+
+static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
+static HANDLED_TIMES: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn shut_down_at_exit() {
+    tell_shutdown(ENGINE.get().expect("it was set before the handler"));
+}
+
+/// Says how long a shutdown took, and whether every span of one portion is accounted for.
+fn tell_shutdown(engine: &Engine) {
+    let begun = Instant::now();
+    let receipt = engine.shutdown(patience());
+    let elapsed = begun.elapsed().as_millis();
+    let accounted = receipt.exported + receipt.lost.shutdown_deadline == SPANS as u64 && receipt.ledger.is_closed();
+    say(&format!("{elapsed} {accounted}"));
+}
+
+extern "C" fn end_in_handler(_: i32) {
+    // SAFETY: the call is safe in a handler, and does not come back.
+    unsafe { libc::_exit(HANDLED) };
+}
+
+extern "C" fn count_in_handler(_: i32) {
+    HANDLED_TIMES.fetch_add(1, SeqCst);
+}
+
+// ---- What they are made of.
+
+fn ready() -> Arc<Engine> {
+    let engine = engine();
+    record(&engine);
+    let watch = || spanring::shut_down_on_signals(&engine, &SIGNALS, patience());
+    watch().expect("no other watch is there");
+    assert_eq!(watch().map_err(|error| error.kind()), Err(io::ErrorKind::AlreadyExists));
+    engine
+}
+
+fn engine() -> Arc<Engine> {
+    let endpoint = env::var(ENDPOINT).expect("the case says where to");
+    // Nothing leaves before it has to.
+    let quiet = Some(DiagnosticSink::new(|_| ()));
+    let export = Export { schedule_delay: Duration::from_secs(3600), diagnostics: quiet, ..Export::to(&endpoint) };
+    Arc::new(Engine::start(Config { export: Some(export), ..Config::default() }).expect("the configuration works"))
+}
+
+fn record(engine: &Engine) {
+    let tracer = engine.tracer("test");
+    (0..SPANS).for_each(|_| tracer.span("work").start().end());
+}
+
+fn patience() -> Duration {
+    let millis = env::var(DEADLINE).expect("the case says how long");
+    Duration::from_millis(millis.parse().expect("it is a number"))
+}
+
+fn set(signal: i32, handler: usize) {
+    // SAFETY: the handler ignores, or is one of the functions above, which are safe in a handler.
+    unsafe { libc::signal(signal, handler) };
+}
+
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).expect("the case listens");
+}
+
+fn hear() {
+    let mut line = String::new();
+    let read = io::stdin().lock().read_line(&mut line);
+    assert!(read.is_ok_and(|bytes| bytes > 0), "the case is gone");
+}
+
+/// With a span that is open, as there are some in every process that ends.
+fn wait_for_ever(engine: &Engine) {
+    let open = engine.tracer("test").span("open").start();
+    hear();
+    drop(open);
+}

@@ -1,0 +1,93 @@
+//! Forks under load: each process delivers its own spans, all of them, once, under ids of its own.
+
+#![cfg(unix)]
+
+#[path = "../src/bin/spanring/collector/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "this test uses a part of it")]
+mod collector;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use collector::{Collector, Mode};
+use spanring::{Config, DriverChoice, Engine, Export};
+
+/// Children at a time, as a server that forks its workers has them.
+const CHILDREN: usize = 64;
+const SPANS_OF_CHILD: u64 = 50;
+/// Rounds: `SPANRING_FORK_ROUNDS=100` is the long run.
+fn rounds() -> usize {
+    std::env::var("SPANRING_FORK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2)
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn children_deliver_their_own_spans_once() {
+    for driver in [DriverChoice::Uring, DriverChoice::Poll] {
+        let collector = Collector::start(Mode::Ids).unwrap();
+        let export = Export { driver, ..Export::to(&collector.url()) };
+        let engine = Arc::new(
+            Engine::start(Config { export: Some(export), memory_budget: 8 << 20, ..Config::default() }).unwrap(),
+        );
+        let stop = Arc::new(AtomicBool::new(false));
+        let load = thread::spawn({
+            let (engine, stop) = (Arc::clone(&engine), Arc::clone(&stop));
+            move || {
+                let tracer = engine.tracer("parent");
+                while !stop.load(Relaxed) {
+                    (0..100).for_each(|_| tracer.span("load").start().end());
+                    thread::park_timeout(Duration::from_millis(1));
+                }
+            }
+        });
+        for _ in 0..rounds() {
+            let children: Vec<_> = (0..CHILDREN).map(|_| child(&engine)).collect();
+            children.into_iter().for_each(wait_for);
+        }
+        stop.store(true, Relaxed);
+        load.join().unwrap();
+        let receipt = engine.shutdown(PATIENCE);
+        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        let tally = collector.tally();
+        let of_children = (rounds() * CHILDREN) as u64 * SPANS_OF_CHILD;
+        assert_eq!(receipt.lost.total(), 0);
+        assert_eq!(tally.spans, receipt.ledger.exported + of_children);
+        assert_eq!(tally.ids_seen_twice, 0);
+    }
+}
+
+/// Forks a child that records, shuts its engine down and ends.
+fn child(engine: &Engine) -> libc::pid_t {
+    // SAFETY: the child uses the engine, whose promise this is, and ends without coming back.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid > 0 {
+        return pid;
+    }
+    let tracer = engine.tracer("child");
+    (0..SPANS_OF_CHILD).for_each(|_| tracer.span("child").start().end());
+    let receipt = engine.shutdown(PATIENCE);
+    let is_right = receipt.is_complete
+        && receipt.ledger.is_closed()
+        && receipt.ledger.exported == SPANS_OF_CHILD
+        && receipt.waiting == 0;
+    if !is_right {
+        eprintln!("child: {receipt:?}");
+    }
+    // SAFETY: ends the child at once, without the destructors of its parent's threads.
+    unsafe { libc::_exit(i32::from(!is_right)) }
+}
+
+fn wait_for(pid: libc::pid_t) {
+    let mut status = 0;
+    // SAFETY: the child is ours, and the place is valid.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0, "a child failed");
+}

@@ -1,0 +1,142 @@
+//! A flush is linearizable: whatever had ended when it was called is at the collector when it returns, whoever ended it, while
+//! others record, flush and shut down.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+#[path = "../src/bin/spanring/collector/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "this test uses a part of it")]
+mod collector;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use collector::{Collector, Mode};
+use spanring::{Config, DriverChoice, Engine, Export, WorkerChoice};
+
+/// Flushes in all: `SPANRING_FLUSHES=100000` is the long run, for a release build.
+fn flushes() -> u64 {
+    std::env::var("SPANRING_FLUSHES").ok().and_then(|flushes| flushes.parse().ok()).unwrap_or(2_000)
+}
+
+const FLUSHERS: u64 = 4;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn engine(collector: &Collector, driver: DriverChoice, worker: WorkerChoice) -> Arc<Engine> {
+    let export = Export { driver, ..Export::to(&collector.url()) };
+    Arc::new(Engine::start(Config { export: Some(export), worker, ..Config::default() }).unwrap())
+}
+
+#[test]
+fn flush_delivers_whatever_had_ended_when_it_was_called() {
+    for driver in [DriverChoice::Uring, DriverChoice::Poll] {
+        let collector = Arc::new(Collector::start(Mode::Count).unwrap());
+        let engine = engine(&collector, driver, WorkerChoice::OwnThread);
+        let ended = Arc::new(AtomicU64::new(0));
+        let threads: Vec<_> = (0..FLUSHERS)
+            .map(|_| {
+                let (engine, collector, ended) = (Arc::clone(&engine), Arc::clone(&collector), Arc::clone(&ended));
+                thread::spawn(move || {
+                    let tracer = engine.tracer("flush");
+                    for round in 0..flushes() / FLUSHERS {
+                        for _ in 0..round % 3 {
+                            tracer.span("work").start().end();
+                            // Behind the end, so that what is counted has ended.
+                            ended.fetch_add(1, SeqCst);
+                        }
+                        let before = ended.load(SeqCst);
+                        let receipt = engine.flush(PATIENCE);
+                        assert!(receipt.is_complete, "{receipt:?}");
+                        assert!(receipt.ledger.exported >= before, "{before} had ended: {receipt:?}");
+                        let there = collector.tally().spans;
+                        assert!(there >= before, "{before} had ended, {there} are there");
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let receipt = engine.shutdown(PATIENCE);
+        assert_eq!((receipt.ledger.exported, receipt.lost.total()), (ended.load(SeqCst), 0));
+    }
+}
+
+#[test]
+fn flush_during_a_shutdown_ends_and_loses_nothing() {
+    for _ in 0..20 {
+        let collector = Collector::start(Mode::Count).unwrap();
+        let engine = engine(&collector, DriverChoice::Auto, WorkerChoice::OwnThread);
+        let tracer = engine.tracer("flush");
+        (0..1000).for_each(|_| tracer.span("work").start().end());
+        let flusher = thread::spawn({
+            let engine = Arc::clone(&engine);
+            move || engine.flush(PATIENCE)
+        });
+        let receipt = engine.shutdown(PATIENCE);
+        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        let receipt = flusher.join().unwrap();
+        assert!(receipt.is_complete, "{receipt:?}");
+        assert_eq!((engine.ledger().exported, collector.tally().spans), (1000, 1000));
+        // Both are of no effect now, and say so at once.
+        assert!(engine.flush(PATIENCE).is_complete && engine.shutdown(PATIENCE).is_complete);
+        tracer.span("late").start().end();
+        assert_eq!(engine.ledger().lost.closed, 1);
+    }
+}
+
+#[test]
+fn flush_in_a_diagnostic_sink_does_not_wait() {
+    // Nobody listens there: the first failure is told to the sink, which flushes.
+    let collector = Collector::start(Mode::Count).unwrap();
+    let url = collector.url();
+    drop(collector);
+    let (sender, receiver) = mpsc::channel();
+    let place: Arc<std::sync::OnceLock<std::sync::Weak<Engine>>> = Arc::default();
+    let sink = spanring::DiagnosticSink::new({
+        let place = Arc::clone(&place);
+        move |_| {
+            if let Some(engine) = place.get().and_then(std::sync::Weak::upgrade) {
+                let _ = sender.send(engine.flush(PATIENCE));
+            }
+        }
+    });
+    let export = Export { diagnostics: Some(sink), shutdown_timeout: Duration::ZERO, ..Export::to(&url) };
+    let engine = Arc::new(Engine::start(Config { export: Some(export), ..Config::default() }).unwrap());
+    place.set(Arc::downgrade(&engine)).unwrap();
+    engine.tracer("flush").span("work").start().end();
+    let _ = engine.flush(Duration::from_millis(100));
+    let receipt = receiver.recv_timeout(PATIENCE).unwrap();
+    assert!(!receipt.is_complete && receipt.elapsed < PATIENCE / 2, "{receipt:?}");
+}
+
+#[test]
+fn host_that_polls_needs_no_thread_of_ours() {
+    let collector = Collector::start(Mode::Count).unwrap();
+    let engine = engine(&collector, DriverChoice::Auto, WorkerChoice::Polled);
+    let tracer = engine.tracer("poll");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..5000).for_each(|_| tracer.span("work").start().end());
+            // From another thread than the one that polls.
+            assert!(engine.flush(PATIENCE).is_complete);
+            stop.store(true, SeqCst);
+        });
+        while !stop.load(SeqCst) {
+            if !engine.poll_once(Duration::from_millis(1)) {
+                thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+    });
+    assert_eq!((engine.ledger().exported, collector.tally().spans), (5000, 5000));
+    tracer.span("last").start().end();
+    // And without anybody who polls: the shutdown does the work itself.
+    let receipt = engine.shutdown(PATIENCE);
+    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert_eq!(collector.tally().spans, 5001);
+}
