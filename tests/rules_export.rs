@@ -213,6 +213,20 @@ impl Crowd {
     }
 }
 
+/// The worker hears the answers also while the rings are so full that a writer would wake it.
+#[test]
+fn http_14_full_rings_behind_a_slow_collector_are_emptied() {
+    let crowd = Arc::new(Crowd::default());
+    let collector = crowd.collector(2, Duration::from_millis(5));
+    let engine = engine(Export { connections_max: 1, ..Export::to(&collector.url()) });
+    record(&engine, 50_000);
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    let ledger = receipt.ledger;
+    assert_eq!(collector.tally().spans, ledger.exported);
+    assert_eq!(ledger.exported + ledger.lost.lane_full, 50_000, "{ledger:?}");
+}
+
 /// EXI-03: whoever flushes, what runs side by side is the exporter's own business, and bounded.
 #[test]
 fn http_14_exi_03_requests_run_side_by_side_up_to_the_configured_number() {
