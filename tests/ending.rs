@@ -22,10 +22,12 @@ fn main() {
         return actor::act(&role);
     }
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    for (name, case) in cases::CASES.iter().filter(|(name, _)| name.contains(&filter)) {
+    let chosen: Vec<_> = cases::CASES.iter().filter(|(name, _)| name.contains(&filter)).collect();
+    for (name, case) in &chosen {
         case();
         println!("test {name} ... ok");
     }
+    println!("{} of {} cases passed, the others were not asked for", chosen.len(), cases::CASES.len());
 }
 
 #[cfg(not(unix))]

@@ -510,6 +510,24 @@ fn batch_is_no_larger_than_the_queue() {
     assert_eq!(export(&[(batch, "4000")]).batch_spans_max, 4000);
 }
 
+#[cfg(unix)]
+#[test]
+fn environment_of_the_process_is_read_and_need_not_be_text() {
+    use std::{env, ffi::OsStr, os::unix::ffi::OsStrExt, process::Command};
+
+    const CHILD: &str = "SPANRING_TEST_CONFIG";
+    if env::var_os(CHILD).is_some() {
+        let config = Config::from_env();
+        assert_eq!(str(&config, "service.name").as_deref(), Some("shop"));
+        assert_eq!(config.warnings(), ["OTEL_TRACES_SAMPLER is ignored: it is not UTF-8"]);
+        return;
+    }
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", "environment_of_the_process_is_read_and_need_not_be_text"]).env_clear().env(CHILD, "1");
+    child.env("OTEL_SERVICE_NAME", "shop").env("OTEL_TRACES_SAMPLER", OsStr::from_bytes(b"always_\xff"));
+    assert!(child.status().unwrap().success());
+}
+
 // ---- What is said of it all.
 
 #[test]

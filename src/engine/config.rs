@@ -143,9 +143,9 @@ impl Config {
         let seats = (budget / 16 / Seats::SEAT_BYTES).min(SEATS_MAX);
         let requests = self.export.as_ref().map_or(0, |export| export.requests_bytes(budget));
         let taken = ring_bytes * lanes + seats * (Seats::SEAT_BYTES + LINK_BYTES) + requests;
-        let Some(rest) = budget.checked_sub(taken).filter(|rest| *rest >= budget / 8) else {
+        let Some(rest) = budget.checked_sub(taken).filter(|rest| *rest >= budget / 16) else {
             let remedy = format!(
-                "requests on their way need {requests} bytes of it, and at most three eighths are for them: give more, or lower export.connections_max"
+                "requests on their way need {requests} bytes of it, and too little is left for open spans: give twice as much, or lower export.connections_max"
             );
             return Err(ConfigError::new("memory_budget", budget, remedy));
         };

@@ -199,9 +199,13 @@ fn ready() -> Arc<Engine> {
 
 fn engine() -> Arc<Engine> {
     let endpoint = env::var(ENDPOINT).expect("the case says where to");
-    // Nothing leaves before it has to.
-    let quiet = Some(DiagnosticSink::new(|_| ()));
-    let export = Export { schedule_delay: Duration::from_secs(3600), diagnostics: quiet, ..Export::to(&endpoint) };
+    // Nothing leaves before it has to, and no request comes to an end by itself.
+    let export = Export {
+        schedule_delay: Duration::from_secs(3600),
+        timeout: Duration::from_secs(60),
+        diagnostics: Some(DiagnosticSink::new(|_| ())),
+        ..Export::to(&endpoint)
+    };
     Arc::new(Engine::start(Config { export: Some(export), ..Config::default() }).expect("the configuration works"))
 }
 

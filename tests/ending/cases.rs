@@ -34,9 +34,9 @@ pub const CASES: &[(&str, fn())] = &[
 ];
 
 /// For what must happen.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What a process, its driver and a busy machine may take beyond a deadline. Far below what a hang would take.
-const NOISE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(50);
+/// What a process and a busy machine may take beyond a deadline: one was seen to stand still for 2.7 s.
+const NOISE: Duration = Duration::from_secs(20);
 
 fn signal_delivers_what_had_ended() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
