@@ -141,11 +141,14 @@ fn left_alone(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<
     let Some(expect) = row.expect_without_healing() else {
         return Ok(());
     };
-    let run = Run::start(row, driver, Plan::forever(), Duration::from_secs(1), words);
+    // Short where nothing but time ends it.
+    let seconds = if is_asked_to_stay_away(row) || expect.resend == Resend::Required { 1 } else { 6 };
+    let run = Run::start(row, driver, Plan::forever(), Duration::from_secs(seconds), words);
     run.record();
-    let receipt = run.engine.shutdown(Duration::from_secs(2));
+    let deadline = Duration::from_secs(seconds + 1);
+    let receipt = run.engine.shutdown(deadline);
     // EXI-02: a bound, and not the patience of whoever waits.
-    ensure(receipt.elapsed < Duration::from_secs(4), || format!("late: {receipt:?}"))?;
+    ensure(receipt.elapsed < deadline + Duration::from_secs(2), || format!("late: {receipt:?}"))?;
     // A worker that gets no processor at its deadline has its account ready a little later.
     let receipt = run.engine.shutdown(PATIENCE);
     ensure(receipt.is_complete && receipt.waiting == 0, || format!("not ended: {receipt:?}"))?;

@@ -20,9 +20,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use collector::{Collector, Connection, Mode, OK, Plan, Port, Row, Stand};
+use collector::{Collector, Connection, Mode, OK, Plan, Port, Row, Stand, answer};
 use prost::Message;
-use spanring::{Compression, Config, DiagnosticSink, Engine, Export, Health, Resource};
+use spanring::{Compression, Config, DiagnosticSink, Engine, Export, Health, Resource, WorkerChoice};
 
 /// More than anything here takes on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -146,6 +146,43 @@ fn http_12_flush_waits_for_the_parts_of_a_request_that_was_too_large() {
     assert_eq!(stand.collector.tally().requests, 799, "a tree with 400 leaves");
 }
 
+/// A collector's limit is learnt with care: a span is too large only where the collector has said so of that span.
+#[test]
+fn http_12_limit_that_was_learnt_loses_no_span_untried() {
+    let serve = |connection: &mut Connection| {
+        while connection.wait()? {
+            let Ok(request) = connection.read_request()? else {
+                break;
+            };
+            if request.body_bytes > 100 << 10 {
+                connection.write(&answer("413 Content Too Large", ""))?;
+            } else {
+                connection.take(request);
+                connection.write(OK)?;
+            }
+        }
+        Ok(())
+    };
+    let port = Port::claim((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let collector = Collector::start_with(Arc::new(port), Mode::Ids, Arc::new(serve)).unwrap();
+    let words = Words::default();
+    let export = Export { diagnostics: words.sink(), ..Export::to(&collector.url()) };
+    let resource = Resource::service("shop").with("ballast", "x".repeat(3 << 10).as_str());
+    let engine = Engine::start(Config { export: Some(export), resource, ..Config::default() }).unwrap();
+    let tracer = engine.tracer("test");
+    for (spans, fill) in [(40, 2_700), (2, 63_000)] {
+        for _ in 0..spans {
+            let mut span = tracer.span("work").start();
+            span.set("fill", "x".repeat(fill).as_str());
+            span.end();
+        }
+        let receipt = engine.flush(PATIENCE);
+        assert!(receipt.is_complete && receipt.lost.total() == 0, "{receipt:?}");
+    }
+    assert!(words.say("the collector takes no request of"));
+    assert_eq!(collector.tally().spans, 42);
+}
+
 #[test]
 fn http_10_many_requests_go_over_one_connection() {
     let collector = Collector::start(Mode::Ids).unwrap();
@@ -211,6 +248,20 @@ impl Crowd {
         let port = Port::claim((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         Collector::start_with(Arc::new(port), Mode::Ids, Arc::new(serve)).unwrap()
     }
+}
+
+/// The worker hears the answers also while the rings are so full that a writer would wake it.
+#[test]
+fn http_14_full_rings_behind_a_slow_collector_are_emptied() {
+    let crowd = Arc::new(Crowd::default());
+    let collector = crowd.collector(2, Duration::from_millis(5));
+    let engine = engine(Export { connections_max: 1, ..Export::to(&collector.url()) });
+    record(&engine, 50_000);
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    let ledger = receipt.ledger;
+    assert_eq!(collector.tally().spans, ledger.exported);
+    assert_eq!(ledger.exported + ledger.lost.lane_full, 50_000, "{ledger:?}");
 }
 
 /// EXI-03: whoever flushes, what runs side by side is the exporter's own business, and bounded.
@@ -291,6 +342,27 @@ fn http_09_flush_does_not_wait_for_the_back_off_of_another() {
     stand.collector.restart().unwrap();
     let receipt = engine.flush(PATIENCE);
     assert!(receipt.is_complete && receipt.elapsed < Duration::from_secs(1), "{receipt:?}");
+}
+
+/// EXI-02, for a program that runs the export itself: a poll ends when there is nothing to do but wait.
+#[test]
+fn exi_02_poll_gives_the_thread_back_while_an_answer_is_awaited() {
+    let stand = Row::named("black_hole_that_reads_all").start(Plan::forever(), Mode::Ids).unwrap();
+    let export =
+        Export { connections_max: 1, diagnostics: Words::default().sink(), ..Export::to(&stand.collector.url()) };
+    let config = Config { export: Some(export), worker: WorkerChoice::Polled, ..Config::default() };
+    let engine = Engine::start(config).unwrap();
+    record(&engine, 10_000);
+    // The first ones connect and send, until a request is under way and the next one is ready.
+    let late = Instant::now() + PATIENCE;
+    while stand.met() == 0 && Instant::now() < late {
+        engine.poll_once(Duration::from_millis(10));
+    }
+    let begun = Instant::now();
+    let has_more = engine.poll_once(PATIENCE);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(!has_more && engine.ledger().queued > 0);
+    let _ = engine.shutdown(Duration::ZERO);
 }
 
 #[test]

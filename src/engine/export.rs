@@ -13,6 +13,7 @@ pub struct Export {
     /// Headers of every request: names and values. Values are never shown.
     pub headers: Vec<(String, String)>,
     /// Time for all attempts of one request together, while the collector can be reached; zero is without limit. 10 s.
+    /// Half of it is what an answer may take, so that one that never comes leaves time for another attempt.
     pub timeout: Duration,
     /// Whether bodies are compressed. On its own the engine does so where bytes leave the machine.
     pub compression: Compression,

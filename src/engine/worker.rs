@@ -416,7 +416,8 @@ impl Worker {
 
     /// Waits; whether a writer rang, because a ring fills up.
     fn wait(&mut self, post: &Post, until: Option<Moment>) -> bool {
-        let is_asleep = until.is_none_or(|until| until > self.driver.now());
+        // Without room full rings are no news: the answer that makes room is what there is to wait for.
+        let is_asleep = self.exporter.has_room() && until.is_none_or(|until| until > self.driver.now());
         if is_asleep && !post.core.alarm().sleep(|| post.core.is_filled()) {
             return true;
         }

@@ -442,17 +442,21 @@ impl Link {
             return self.heard(net, bytes);
         };
         let mut plain = Vec::new();
-        if let Err(why) = session.received(bytes, &mut plain) {
-            return self.broken(net, why);
-        }
-        if matches!(self.stage, Stage::Handshake(_)) && session.is_up() {
+        let result = session.received(bytes, &mut plain);
+        if matches!(self.stage, Stage::Handshake(_)) && session.is_up() && result.is_ok() {
             self.stage = Stage::Idle(net.now);
             return LinkStep::Say(News::Up);
         }
-        if session.has_ended() {
-            return self.ended(net);
+        let is_over = result.is_err() || session.has_ended();
+        // What came before the end counts: an answer and the farewell behind it come in one piece.
+        let step = if plain.is_empty() { LinkStep::Stay } else { self.heard(net, &plain) };
+        match (step, result) {
+            (step, _) if !is_over => step,
+            (LinkStep::Stay, Ok(())) => self.ended(net),
+            (LinkStep::Stay, Err(why)) => self.broken(net, why),
+            (LinkStep::Say(news), _) => LinkStep::Leave(Some(news)),
+            (LinkStep::Leave(news), _) => LinkStep::Leave(news),
         }
-        if plain.is_empty() { LinkStep::Stay } else { self.heard(net, &plain) }
     }
 
     /// Takes bytes of the reply.

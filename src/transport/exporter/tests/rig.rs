@@ -15,7 +15,7 @@ use crate::transport::{
     },
     endpoint::Endpoint,
     exporter::{Condition, End, Exporter, Outcome, Settings},
-    gzip::Compression,
+    gzip::{Compression, decompress},
     head::{RequestHead, UserAgent},
     headers::Headers,
     route::Route,
@@ -110,15 +110,19 @@ impl Peer for Service {
             assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
             let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("it has a length");
             let end = head_len + len.parse::<usize>().expect("a length is a number");
+            let is_packed = head.lines().any(|line| line == "content-encoding: gzip");
             let mut seen = self.collector.seen();
             let is_whole = self.unread.len() >= end;
-            if !is_whole && !matches!(seen.script.front(), Some(Do::SayEarly(_))) {
+            let is_early = matches!(seen.script.front(), Some(Do::SayEarly(_))) && !is_packed;
+            let has_name = self.unread.len() >= head_len + 8;
+            if !is_whole && (!is_early || !has_name) {
                 return;
             }
-            if self.unread.len() < head_len + 8 {
-                return;
-            }
-            let name = name_of(&self.unread[head_len..end.min(self.unread.len())]);
+            let body = &self.unread[head_len..end.min(self.unread.len())];
+            let name = match is_packed {
+                true => name_of(&decompress(body, 1 << 20).expect("it is packed as it says")),
+                false => name_of(body),
+            };
             seen.arrivals.push((name, now));
             let action = seen.script.pop_front().unwrap_or(Do::Take(Duration::ZERO));
             match action {
@@ -234,7 +238,7 @@ impl Rig {
         let settings = Settings {
             connections_max,
             timeout: TIMEOUT,
-            compression: Compression::None,
+            compression: if seed % 7 == 3 { Compression::Gzip } else { Compression::None },
             unix_time: || Duration::from_secs(784_111_777),
             seed,
         };
