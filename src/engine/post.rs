@@ -6,7 +6,6 @@ use std::{
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, TryLockError},
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -19,7 +18,12 @@ use super::{
     worker::{Turn, Wait, Worker},
 };
 use crate::{
-    sync::{AtomicBool, Ordering::Relaxed, thread, ticks},
+    sync::{
+        AtomicBool,
+        Ordering::Relaxed,
+        spawn::{self, Thread},
+        ticks,
+    },
     trace::Core,
     transport::driver::DriverChoice,
 };
@@ -34,7 +38,7 @@ pub(super) struct Post {
     reporter: Mutex<Reporter>,
     /// Whether the thread was started. Set by the first who needs it.
     is_manned: AtomicBool,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread>>,
     /// The worker of a program that polls.
     guest: Mutex<Option<Worker>>,
     /// The process whose post this is.
@@ -74,7 +78,7 @@ impl Post {
             return Ok(());
         }
         let post = Arc::clone(self);
-        match thread::start("spanring", move || post.hold()) {
+        match spawn::start("spanring", move || post.hold()) {
             Ok(handle) => {
                 *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
                 Ok(())
@@ -113,7 +117,7 @@ impl Post {
             let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
             // A worker that drops the last engine in its own sink cannot wait for itself.
             if let Some(thread) = thread.filter(|_| !AT_WORK.get()) {
-                let _ = thread.join();
+                thread.join();
             }
         }
     }
@@ -243,11 +247,10 @@ impl Post {
 
 impl Drop for Post {
     fn drop(&mut self) {
-        if self.core.generation() != self.generation
-            && let Ok(guest) = self.guest.get_mut()
-        {
-            // A child process drops its parent's engine: the parent's driver is not there, and must not be closed.
-            mem::forget(guest.take());
+        if self.core.generation() != self.generation {
+            // A child process drops its parent's engine: the parent's driver and thread are not there, and are left alone.
+            mem::forget(self.guest.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+            mem::forget(self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 }

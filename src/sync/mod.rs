@@ -7,6 +7,7 @@ pub mod memory;
 pub mod once;
 pub mod region;
 pub mod signal;
+pub mod spawn;
 pub mod stderr;
 pub mod thread;
 pub mod ticks;

@@ -40,8 +40,8 @@ mod imp {
     use crate::sync::{
         fork::ForkWord,
         once::Latest,
+        spawn,
         statics::{AtomicBool, Ordering::Relaxed},
-        thread,
     };
 
     /// What the handler needs. It is never freed: a handler may look at it at any time.
@@ -83,7 +83,7 @@ mod imp {
             let _ = catch_unwind(AssertUnwindSafe(work));
             watch.give_back(signal);
         };
-        match thread::start("spanring-signal", stand_by) {
+        match spawn::start("spanring-signal", stand_by) {
             Ok(_) => Ok(()),
             Err(error) => {
                 watch.give_back(None);

@@ -1,18 +1,4 @@
-//! Threads: the engine's own, and a call at the end of anybody's, which works even where the allocator's own hooks run.
-
-use std::{io, thread::JoinHandle};
-
-/// Starts a thread on which no signal handler of the program ever runs.
-///
-/// # Errors
-///
-/// When the system refuses it.
-pub fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        imp::block_signals();
-        work();
-    })
-}
+//! A call at the end of a thread, which works even for threads that the allocator's own hooks run in.
 
 /// Makes `call` run when the current thread ends, after its thread-local destructors. Costs nothing when already asked for.
 ///
@@ -32,15 +18,6 @@ mod imp {
     use std::sync::OnceLock;
 
     static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
-
-    pub(super) fn block_signals() {
-        // SAFETY: a set of signals is plain bits, and is filled by the next call.
-        let mut all = unsafe { std::mem::zeroed::<libc::sigset_t>() };
-        // SAFETY: the set is a valid place.
-        unsafe { libc::sigfillset(&raw mut all) };
-        // SAFETY: the set is filled, and nobody wants to know the old one.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
-    }
 
     pub(super) fn prepare() {
         KEY.get_or_init(|| {
@@ -86,8 +63,6 @@ mod imp {
     }
 
     pub(super) fn prepare() {}
-
-    pub(super) fn block_signals() {}
 
     pub(super) fn at_exit(call: fn()) {
         // A thread that is past its destructors has no exit left to wait for.
