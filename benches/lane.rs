@@ -1,6 +1,8 @@
 //! Does a span cost more when other threads record too, when nobody drains, or when a thread is stopped inside a ring?
 //!
 //! `lane/threads_N` is the CPU time of the recording threads for one W1 span: wall time would count the drain's core as well.
+//! They record in bursts that the rings can hold, and let the drain catch up in between, untimed: on two cores it gets too
+//! little of them to follow two threads that never pause, and a dropped span costs something else.
 //! `lane/threads_2_apart` gives each of two threads an engine of its own: what it takes more than one thread, the machine takes.
 //! `lane/end_p999*` is the 99.9th percentile of `end()` alone, in wall time.
 
@@ -48,8 +50,14 @@ fn lane(c: &mut Criterion) {
     group.finish();
 }
 
+/// Spans of one burst: two MiB of the 32 that the rings have.
+const BURST: u64 = 10_000;
+/// Bytes that may still wait when the next burst begins.
+const WAITING_MAX: u64 = 1 << 20;
+
 /// Threads record into `engines`, one after the other in turn.
 fn threads_record(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: usize, engines: &[&Arc<Engine>]) {
+    let is_drained = !name.ends_with("undrained");
     group.bench_function(name, |b| {
         b.iter_custom(|spans| {
             let each = spans.div_ceil(threads as u64);
@@ -60,10 +68,20 @@ fn threads_record(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads:
                     thread::spawn(move || {
                         let (tracer, order) = (engine.tracer("bench"), order());
                         (0..100).for_each(|_| w1(&tracer, &order));
+                        let mut time = Duration::ZERO;
+                        let mut left = each;
                         barrier.wait();
-                        let start = thread_cpu_time();
-                        (0..each).for_each(|_| w1(&tracer, &order));
-                        thread_cpu_time() - start
+                        while left > 0 {
+                            let burst = left.min(BURST);
+                            let start = thread_cpu_time();
+                            (0..burst).for_each(|_| w1(&tracer, &order));
+                            time += thread_cpu_time() - start;
+                            left -= burst;
+                            while is_drained && engine.memory().rings_waiting > WAITING_MAX {
+                                thread::park_timeout(Duration::from_micros(50));
+                            }
+                        }
+                        time
                     })
                 })
                 .collect();
