@@ -36,3 +36,8 @@ pub mod transport {
         retry::{Backoff, DELAY_MAX, RetryAfter, Verdict, classify},
     };
 }
+
+/// Makes the worker of `engine` panic at its next turn.
+pub fn fail_worker(engine: &crate::Engine) {
+    engine.fail_worker();
+}

@@ -33,16 +33,14 @@ fn children_deliver_their_own_spans_once() {
     for driver in [DriverChoice::Uring, DriverChoice::Poll] {
         let collector = Collector::start(Mode::Ids).unwrap();
         let export = Export { driver, ..Export::to(&collector.url()) };
-        let engine = Arc::new(
-            Engine::start(Config { export: Some(export), memory_budget: 8 << 20, ..Config::default() }).unwrap(),
-        );
+        let engine = Arc::new(Engine::start(Config { export: Some(export), ..Config::default() }).unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let load = thread::spawn({
             let (engine, stop) = (Arc::clone(&engine), Arc::clone(&stop));
             move || {
                 let tracer = engine.tracer("parent");
                 while !stop.load(Relaxed) {
-                    (0..100).for_each(|_| tracer.span("load").start().end());
+                    (0..20).for_each(|_| tracer.span("load").start().end());
                     thread::park_timeout(Duration::from_millis(1));
                 }
             }
@@ -90,4 +88,27 @@ fn wait_for(pid: libc::pid_t) {
     // SAFETY: the child is ours, and the place is valid.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert_eq!(status, 0, "a child failed");
+}
+
+/// A child that only records exports all the same, from its first span on.
+#[test]
+fn child_that_only_records_exports() {
+    let collector = Collector::start(Mode::Ids).unwrap();
+    let export = Export { schedule_delay: Duration::from_millis(20), ..Export::to(&collector.url()) };
+    let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
+    // SAFETY: as in `child`.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        let tracer = engine.tracer("child");
+        (0..SPANS_OF_CHILD).for_each(|_| tracer.span("child").start().end());
+        let late = std::time::Instant::now() + PATIENCE;
+        while engine.ledger().exported < SPANS_OF_CHILD && std::time::Instant::now() < late {
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        // SAFETY: as in `child`.
+        unsafe { libc::_exit(i32::from(engine.ledger().exported != SPANS_OF_CHILD)) }
+    }
+    wait_for(pid);
+    assert_eq!(collector.tally().spans, SPANS_OF_CHILD);
 }

@@ -54,7 +54,8 @@ fn outage_that_the_memory_is_sized_for_loses_nothing() {
     let load = Load {
         peak_rps: RATE as f64,
         spans_per_request: 1.0,
-        record_bytes: Load::RECORD_BYTES,
+        // A root with a name of sixteen bytes and one attribute.
+        record_bytes: 128,
         schedule_delay: Duration::from_secs(1),
         outage: outage(),
         live_spans: 10,
@@ -63,7 +64,7 @@ fn outage_that_the_memory_is_sized_for_loses_nothing() {
     let default = Config::default().memory_budget;
     assert!(sized <= default, "the default memory is enough for the outage of this test");
     let mut collector = Collector::start(Mode::Ids).unwrap();
-    let engine = engine(&collector, sized);
+    let engine = engine(&collector, default);
     record(&engine, Duration::from_millis(500));
     collector.stop();
     record(&engine, outage());

@@ -1,6 +1,7 @@
 //! What callers and the worker say to each other: wishes, answers, and the counts of what was exported.
 
 use std::{
+    mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -73,6 +74,8 @@ struct Wishes {
     is_over: bool,
     health: Health,
     driver: Option<(&'static str, String)>,
+    /// Whether the worker shall fail, once: a test wants to see it.
+    failure: bool,
     /// How often any of this changed.
     changes: u64,
 }
@@ -85,9 +88,17 @@ pub(super) struct Wish {
     /// Whether one is waiting.
     pub(super) wants_flush: bool,
     pub(super) shutdown: Option<Deadline>,
+    /// Whether a test wants the worker to fail.
+    pub(super) wants_failure: bool,
 }
 
 impl Control {
+    /// Makes the worker fail at its next turn.
+    pub(super) fn ask_failure(&self) {
+        self.change(|wishes| wishes.failure = true);
+        self.wake();
+    }
+
     /// Asks for a flush; its number.
     pub(super) fn ask_flush(&self) -> u64 {
         let number = self.change(|wishes| {
@@ -142,8 +153,14 @@ impl Control {
 
     /// What is asked of the worker.
     pub(super) fn wish(&self) -> Wish {
-        let wishes = self.wishes();
-        Wish { flush: wishes.flushes, wants_flush: wishes.flushes > wishes.flushed, shutdown: wishes.shutdown }
+        let mut wishes = self.wishes();
+        let wants_failure = mem::take(&mut wishes.failure);
+        Wish {
+            wants_failure,
+            flush: wishes.flushes,
+            wants_flush: wishes.flushes > wishes.flushed,
+            shutdown: wishes.shutdown,
+        }
     }
 
     /// Says that the flushes up to `number` are done.

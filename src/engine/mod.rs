@@ -250,6 +250,13 @@ impl Engine {
         }
     }
 
+    /// Makes the worker fail at its next turn, for the test of what happens then.
+    pub(crate) fn fail_worker(&self) {
+        if let Taker::Export(exports) = &self.taker {
+            exports.fail(&self.core);
+        }
+    }
+
     /// The lanes, for the benches.
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core

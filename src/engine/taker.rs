@@ -162,6 +162,12 @@ impl Exports {
         }
     }
 
+    pub(super) fn fail(&self, core: &Core) {
+        if let Some(control) = self.control(core) {
+            control.ask_failure();
+        }
+    }
+
     pub(super) fn ledger(&self, core: &Core) -> Ledger {
         match self.control(core) {
             Some(control) => Ledger::of(core, Some(&control.counts)),

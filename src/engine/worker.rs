@@ -16,6 +16,7 @@ use crate::{
     lane::{Marks, Reader},
     otlp::{self, ScopeHead},
     record::Draft,
+    sync::ticks,
     trace::{Core, Recorder},
     transport::{
         driver::{Completion, Driver, DriverChoice, Moment},
@@ -140,6 +141,7 @@ impl Worker {
     pub(super) fn turn(&mut self, post: &Post, wait: Wait) -> Turn {
         let now = self.driver.now();
         let wish = post.control.wish();
+        assert!(!wish.wants_failure, "as a test wants it");
         self.heed(post, wish);
         self.gather(post, now);
         self.exporter.turn(&mut self.driver, now, &mut self.outcomes);
@@ -288,6 +290,7 @@ impl Worker {
         let counts = &post.control.counts;
         counts.repeats.set(self.exporter.repeats());
         counts.connections.set(self.exporter.standing() as u64);
+        counts.oldest.set(self.oldest(now));
         let condition = self.exporter.condition();
         if *condition == self.told {
             return;
@@ -311,6 +314,16 @@ impl Worker {
         }
         post.control.set_health(health);
         self.told = condition.clone();
+    }
+
+    /// When the oldest span that is here came, on the monotonic clock; zero without one.
+    fn oldest(&self, now: Moment) -> u64 {
+        let batch = self.batch.since().map(|nanos| Moment::START.after(Duration::from_nanos(nanos)));
+        let Some(since) = self.exporter.oldest_since().into_iter().chain(batch).min() else {
+            return 0;
+        };
+        let age = u64::try_from(now.since(since).as_nanos()).unwrap_or(u64::MAX);
+        ticks::monotonic_nanos().saturating_sub(age).max(1)
     }
 
     fn account_one(&mut self, post: &Post, outcome: Outcome, now: Moment) {

@@ -121,7 +121,17 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     pub fn offer(&self, lanes: &Lanes<Owner, Draft>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
         // The thread may have moved.
         self.ring_uses.set(0);
-        self.offer_at(cpu::hint(), lanes, len, fill)
+        let hint = cpu::hint();
+        let offer = self.offer_at(hint, lanes, len, fill);
+        if let Offer::Queued { tries } = offer
+            && ptr::eq(self.home, lanes)
+        {
+            // The ring that took it is the first choice for a while: who finds its own full or held need not find that out at
+            // every end.
+            self.ring.set(NonNull::from(lanes.ring(hint + tries - 1)));
+            self.ring_uses.set(RING_USES);
+        }
+        offer
     }
 
     fn offer_at(&self, hint: usize, lanes: &Lanes<Owner, Draft>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
@@ -211,7 +221,7 @@ impl<'a, Owner, Draft: Copy + Default> Home<'a, Owner, Draft> {
             Some(uses) => self.local.ring_uses.set(uses),
             None => self.look_up_ring(),
         }
-        // SAFETY: uses are left only since a look-up, and end with the home: the ring lies in the lanes that are served, which
+        // SAFETY: uses are left only since a look-up or an offer at home, and end with the home: the ring lies in the lanes that are served, which
         // `local.lanes` keeps alive for as long as `local` is borrowed; it never moves.
         unsafe { self.local.ring.get().as_ref() }
     }

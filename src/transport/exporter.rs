@@ -226,6 +226,7 @@ impl Exporter {
             coding,
             spans,
             plain_len,
+            submitted: now,
             first_sent: None,
             attempts: 0,
             left: self.settings.timeout,
@@ -313,6 +314,12 @@ impl Exporter {
     #[must_use]
     pub fn oldest_pending(&self) -> Option<u64> {
         self.requests().map(|request| request.number).min()
+    }
+
+    /// Since when the oldest request that has not ended is here.
+    #[must_use]
+    pub fn oldest_since(&self) -> Option<Moment> {
+        self.requests().map(|request| request.submitted).min()
     }
 
     /// Connections that stand.

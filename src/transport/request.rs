@@ -22,6 +22,8 @@ pub struct Request {
     pub(super) spans: usize,
     /// Bytes of the body before compression.
     pub(super) plain_len: usize,
+    /// When it was submitted.
+    pub(super) submitted: Moment,
     /// When it was first sent; `None` before.
     pub(super) first_sent: Option<Moment>,
     /// How often it was sent.
