@@ -109,6 +109,21 @@ fn spans_allocate_nothing_while_the_drain_is_stalled_and_the_lanes_are_full() {
     });
 }
 
+/// With an export whose collector is away: the lanes fill up, and the worker is busy with trying again.
+#[test]
+fn spans_allocate_nothing_while_a_collector_is_away() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let export = spanring::Export {
+        diagnostics: Some(spanring::DiagnosticSink::new(|_| ())),
+        shutdown_timeout: std::time::Duration::ZERO,
+        ..spanring::Export::to(&format!("http://{nobody}"))
+    };
+    let config = Config { export: Some(export), memory_budget: 4 << 20, lanes: Some(1), ..Config::default() };
+    let engine = Engine::start(config).unwrap();
+    with_inputs(|workloads| workloads.iter_mut().for_each(|workload| check(&engine, workload)));
+    assert!(engine.ledger().lost.lane_full > 0, "the lanes were full in the end");
+}
+
 #[test]
 fn spans_allocate_nothing_at_the_live_limit() {
     let engine = engine();
