@@ -105,6 +105,10 @@ impl Batch {
     /// Empties the batch; its spans are in a request now. What was carried over stays.
     pub fn clear(&mut self) {
         self.runs.iter_mut().for_each(|run| run.spans.clear());
+        // Each scope may once have had a whole batch: together they must not keep more than a few.
+        if self.runs.iter().map(|run| run.spans.capacity()).sum::<usize>() > KEPT_BYTES_MAX {
+            self.runs.iter_mut().for_each(|run| run.spans = Vec::new());
+        }
         self.spans = 0;
         self.bytes = 0;
     }
@@ -165,6 +169,9 @@ impl Batch {
         &mut self.runs[self.last]
     }
 }
+
+/// Bytes that the runs of an empty batch keep for the next.
+const KEPT_BYTES_MAX: usize = 2 << 20;
 
 /// When to visit the lanes next: so seldom that a visit finds about a batch, and so often that nothing grows old.
 ///

@@ -140,3 +140,42 @@ fn host_that_polls_needs_no_thread_of_ours() {
     assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
     assert_eq!(collector.tally().spans, 5001);
 }
+
+/// A flush that is asked for while another is on its way begins when that one is done, not when the worker would have looked
+/// by itself.
+#[test]
+fn second_flush_begins_where_the_first_ends() {
+    let collector = Collector::start(Mode::Count).unwrap();
+    let engine = engine(&collector, DriverChoice::Auto, WorkerChoice::OwnThread);
+    let tracer = engine.tracer("flush");
+    for _ in 0..20 {
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    tracer.span("work").start().end();
+                    assert!(engine.flush(PATIENCE).is_complete);
+                });
+            }
+        });
+    }
+    // Sixty flushes, each of which could have waited for a second.
+    assert_eq!(engine.shutdown(PATIENCE).ledger.exported, 60);
+}
+
+#[test]
+fn span_that_ends_after_a_missed_deadline_is_lost_as_closed() {
+    let collector = Collector::start(Mode::Count).unwrap();
+    let engine = engine(&collector, DriverChoice::Auto, WorkerChoice::OwnThread);
+    let tracer = engine.tracer("flush");
+    collector.pause();
+    (0..10).for_each(|_| tracer.span("waiting").start().end());
+    let mut open = tracer.span("open").start();
+    let _ = engine.shutdown(Duration::from_millis(50));
+    let receipt = engine.shutdown(PATIENCE);
+    assert!(receipt.is_complete, "{receipt:?}");
+    open.end();
+    let ledger = engine.ledger();
+    assert!(ledger.is_closed() && ledger.queued + ledger.in_flight + ledger.live == 0, "{ledger:?}");
+    assert_eq!((ledger.lost.shutdown_deadline, ledger.lost.closed), (10, 1), "{ledger:?}");
+    collector.resume();
+}

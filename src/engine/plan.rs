@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     otlp,
-    sync::ticks,
+    sync::{spawn, ticks},
     transport::{
         driver::{DriverChoice, Resolver, Waker},
         endpoint::Endpoint,
@@ -108,7 +108,8 @@ impl Plan {
             unix_time: || Duration::from_nanos(ticks::wall_nanos()),
             seed,
         };
-        Exporter::new(settings, self.route.clone(), self.head.clone(), self.tls.clone(), Resolver::new(waker))
+        let resolver = Resolver::new(waker).on(|name, work| spawn::start(name, work).map(drop));
+        Exporter::new(settings, self.route.clone(), self.head.clone(), self.tls.clone(), resolver)
     }
 }
 

@@ -53,6 +53,8 @@ thread_local! {
 /// Pause before a failed worker is replaced, doubled each time up to a minute.
 const REPLACE_AFTER: Duration = Duration::from_millis(100);
 const REPLACE_AFTER_MAX: Duration = Duration::from_secs(60);
+/// How long a thread that is in a ring may hold up the end. Its end takes well under a microsecond, unless it is stopped.
+const CLOSE_MAX: Duration = Duration::from_millis(5);
 /// How long a caller that drives the worker itself leaves it alone with the driver.
 const DRIVEN_WAIT_MAX: Duration = Duration::from_millis(50);
 
@@ -169,13 +171,16 @@ impl Post {
                 Some(worker) => worker,
                 None => guest.insert(Worker::start(self)?),
             };
-            Ok(worker.turn(self, Wait::AtMost(wait_max)))
+            let turn = worker.turn(self, Wait::AtMost(wait_max));
+            if turn == Turn::Over
+                && let Some(worker) = guest.take()
+            {
+                worker.finish(self);
+            }
+            Ok(turn)
         });
         match turn {
             Ok(Turn::Over) => {
-                if let Some(worker) = guest.take() {
-                    worker.finish(self);
-                }
                 self.control.over();
                 Some(Turn::Over)
             }
@@ -199,6 +204,7 @@ impl Post {
         }) {
             self.write_off(&why, &format!("in {pause:?}"));
             if !self.control.rest(pause) {
+                self.close_lanes();
                 let left = Self::abandon(&self.core).unwrap_or(0);
                 self.control.counts.shutdown_deadline.add_owned(left);
                 self.control.set_health(Health::Down("the engine has shut down".into()));
@@ -211,7 +217,11 @@ impl Post {
 
     /// Accounts for the spans of a worker that failed.
     fn write_off(&self, why: &str, when: &str) {
-        let lost = self.core.taken() - self.control.counts.ended();
+        if self.core.needs_settling() {
+            // What the parent had taken is not of this process's ledger.
+            return;
+        }
+        let lost = self.core.taken().saturating_sub(self.control.counts.ended());
         self.control.counts.worker_lost.add_owned(lost);
         let text = format!("the export failed and begins anew {when}, {lost} spans were lost with it: {why}");
         self.control.set_health(Health::Degraded(text.clone()));
@@ -225,10 +235,25 @@ impl Post {
         Some(core.reader()?.read(None, |_| ()) as u64)
     }
 
-    /// Tells the program. What its sink does wrong is its own.
+    /// Closes the lanes. A thread that is in the middle of an end has a few milliseconds to get out of its ring.
+    pub(super) fn close_lanes(&self) {
+        let late = Deadline::after(CLOSE_MAX);
+        while !self.core.close() && !late.left().is_zero() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Tells the program. What its sink does wrong is its own; what it does with the engine does not wait, and what is said
+    /// meanwhile, by itself or by another thread, is not heard.
     pub(super) fn say(&self, topic: Topic, text: &str) {
-        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reporter = match self.reporter.try_lock() {
+            Ok(reporter) => reporter,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let was_at_work = AT_WORK.replace(true);
         let _ = catch_unwind(AssertUnwindSafe(|| reporter.say(topic, text)));
+        AT_WORK.set(was_at_work);
     }
 
     /// The driver to open. io_uring serves one thread for ever, and a program that polls may do so from any.

@@ -20,7 +20,8 @@ use crate::{
     trace::{Core, Recorder},
     transport::{
         driver::{Completion, Driver, DriverChoice, Moment},
-        exporter::{Condition, End, Exporter, Outcome},
+        exporter::{Condition, Exporter},
+        outcome::{End, Outcome},
     },
 };
 
@@ -108,6 +109,9 @@ const REQUEST_BYTES_LEARNT_MIN: usize = REQUEST_BYTES_MIN;
 impl Worker {
     /// A worker in place of none; why not, if there cannot be one.
     pub(super) fn start(post: &Post) -> Result<Self, String> {
+        if !post.core.settle() {
+            return Err("another thread is settling this child process".into());
+        }
         let plan = &post.plan;
         let (driver, report) = Driver::open(post.driver()).map_err(|error| format!("no driver: {error}"))?;
         let reader = post.core.reader().ok_or("another drain has the lanes")?;
@@ -146,7 +150,10 @@ impl Worker {
         self.gather(post, now);
         self.exporter.turn(&mut self.driver, now, &mut self.outcomes);
         self.account(post, now);
-        self.reach(post);
+        if self.reach(post) {
+            // Another flush may have been asked for meanwhile, and its call was heard already.
+            return Turn::Busy;
+        }
         if let Some(deadline) = wish.shutdown
             && (deadline.left().is_zero() || self.is_done(post))
         {
@@ -175,6 +182,8 @@ impl Worker {
     pub(super) fn finish(mut self, post: &Post) {
         let now = self.driver.now();
         let given_up = self.exporter.abandon(&mut self.driver, now) + self.batch.held();
+        // What ends from here on is lost as closed, not queued for nobody.
+        post.close_lanes();
         let left = self.reader.read(None, |_| ());
         let lost = given_up + left;
         post.control.counts.shutdown_deadline.add_owned(lost as u64);
@@ -387,14 +396,16 @@ impl Worker {
         }
     }
 
-    /// Ends the flush that is under way once its last request has.
-    fn reach(&mut self, post: &Post) {
+    /// Ends the flush that is under way once its last request has; whether it did.
+    fn reach(&mut self, post: &Post) -> bool {
         if let Some(Goal { number, stage: Stage::Sending(last) }) = self.goal
             && self.exporter.oldest_pending().is_none_or(|oldest| oldest > last)
         {
             self.goal = None;
             post.control.flushed(number);
+            return true;
         }
+        false
     }
 
     /// Whether nothing is left, and nothing can come.

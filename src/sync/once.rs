@@ -17,7 +17,8 @@ use std::{
 pub struct SetOnce<T> {
     /// Null, or a leaked box. Written by the first who sets.
     value: AtomicPtr<T>,
-    owned: PhantomData<Box<T>>,
+    /// A value is moved in by one thread and out by another: so it has to be `Send` for this to be `Sync`.
+    owned: PhantomData<(Box<T>, std::sync::Mutex<T>)>,
 }
 
 impl<T> SetOnce<T> {

@@ -26,6 +26,14 @@ mod imp {
     #[derive(Debug)]
     pub struct Thread(libc::pthread_t);
 
+    // SAFETY: a handle names a thread to the system, which lets any thread join or detach it. On musl it is a pointer.
+    unsafe impl Send for Thread {}
+    // SAFETY: as above; a shared handle can only be looked at.
+    unsafe impl Sync for Thread {}
+
+    /// As std's threads have: some systems give less than the system's resolver and TLS need.
+    const STACK_BYTES: usize = 2 << 20;
+
     type Work = Box<dyn FnOnce() + Send>;
 
     /// What a thread is given: its name, and what to do.
@@ -36,8 +44,16 @@ mod imp {
         let masked = block_signals();
         // SAFETY: all zeros is a handle, which the call below overwrites or leaves unused.
         let mut thread = unsafe { mem::zeroed::<libc::pthread_t>() };
+        // SAFETY: all zeros is a place for the attributes, which the next call fills in.
+        let mut attributes = unsafe { mem::zeroed::<libc::pthread_attr_t>() };
+        // SAFETY: the place is valid.
+        unsafe { libc::pthread_attr_init(&raw mut attributes) };
+        // SAFETY: the attributes are filled in; a size that the system does not like leaves its own.
+        unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, STACK_BYTES) };
         // SAFETY: `run` is given what it wants: the task, once.
-        let refused = unsafe { libc::pthread_create(&raw mut thread, ptr::null(), run, task.cast()) };
+        let refused = unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, run, task.cast()) };
+        // SAFETY: the attributes were filled in above, and are of no more use.
+        unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
         // SAFETY: the set is the one that `block_signals` found.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const masked, ptr::null_mut()) };
         if refused == 0 {

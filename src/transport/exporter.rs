@@ -7,8 +7,8 @@ use super::{
     driver::{Address, Completion, Driver, Moment, Resolver},
     gzip::{Compression, Gzip, choose, decompress},
     head::{Coding, RequestHead, UserAgent},
-    http1::Reply,
     line::{Ending, Greeting, Line, News},
+    outcome::{End, Outcome},
     request::Request,
     retry::{Verdict, classify},
     route::Route,
@@ -76,41 +76,6 @@ pub enum Condition {
     Unreachable(String),
 }
 
-/// The end of a request.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The number of the request.
-    pub number: u64,
-    /// Spans in the request.
-    pub spans: usize,
-    /// Bytes of the body, before compression.
-    pub bytes: usize,
-    /// From the first attempt to the end of the last.
-    pub took: Duration,
-    /// How it ended.
-    pub end: End,
-}
-
-/// How a request ended.
-#[derive(Debug)]
-pub enum End {
-    /// The collector took it; what it said.
-    Taken(Reply),
-    /// It is too large for the collector. The body comes back, as it was before compression.
-    TooLarge(Vec<u8>),
-    /// The collector does not want it, or answers no HTTP. It must not be sent again (HTTP-06, HTTP-12).
-    Refused {
-        /// The status of the answer, if it was one.
-        status: Option<u16>,
-        /// What went wrong, and what to do.
-        why: String,
-        /// The body of the answer.
-        body: Vec<u8>,
-    },
-    /// The time for all attempts is over; how the last one failed.
-    Expired(String),
-}
-
 /// What is to be done for the next waiting request.
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -127,11 +92,14 @@ struct Names {
     /// When the addresses were looked up; `None` for those that need no looking up.
     looked_up: Option<Moment>,
     resolver: Option<Resolver>,
-    is_asked: bool,
+    /// When the resolver was asked for what it has not answered yet.
+    asked: Option<Moment>,
 }
 
 /// Addresses that are older are looked up again before the next connection: a service may have moved.
 const ADDRESSES_AGE_MAX: Duration = Duration::from_secs(60);
+/// How long a name may take to look up. The system's own patience is longer, and one that hangs must not be waited for.
+const LOOK_UP_MAX: Duration = Duration::from_secs(10);
 /// A connection beyond the first that had nothing to do for so long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// How long it is until a further connection is tried, beside those that stand, after one could not be had.
@@ -154,7 +122,7 @@ impl Exporter {
             route,
             head,
             tls,
-            names: Names { addresses, looked_up: None, resolver, is_asked: false },
+            names: Names { addresses, looked_up: None, resolver, asked: None },
             gzip: Gzip::default(),
             leaving: Leaving::default(),
             waiting: VecDeque::new(),
@@ -274,7 +242,8 @@ impl Exporter {
         let expiry = self.waiting.iter().filter_map(|request| self.expiry(request));
         let surplus = self.lines.iter().filter_map(Line::idle_since).map(|since| since.after(IDLE_MAX));
         let surplus = if self.standing() > 1 { surplus.min() } else { None };
-        lines.chain(waiting).chain(expiry).chain(surplus).min()
+        let look_up = self.names.asked.map(|asked| asked.after(LOOK_UP_MAX));
+        lines.chain(waiting).chain(expiry).chain(surplus).chain(look_up).min()
     }
 
     /// Cuts the back-off short, for somebody who wants to know now; but not the wait that the collector has asked for.
@@ -345,7 +314,7 @@ impl Exporter {
     }
 
     fn is_coming_up(&self) -> bool {
-        self.names.is_asked || self.lines.iter().any(|line| !line.is_down() && !line.is_up())
+        self.names.asked.is_some() || self.lines.iter().any(|line| !line.is_down() && !line.is_up())
     }
 
     /// Gives waiting requests to idle lines, and connects another line when all are busy.
@@ -401,7 +370,7 @@ impl Exporter {
         {
             let (host, port) = self.route.peer();
             resolver.ask(host, port);
-            self.names.is_asked = true;
+            self.names.asked = Some(now);
             return;
         }
         let session = match self.tls.as_ref().map(Tls::session).transpose() {
@@ -416,9 +385,15 @@ impl Exporter {
     /// Takes the resolver's answer.
     fn look_up(&mut self, now: Moment) {
         let Some(answer) = self.names.resolver.as_mut().and_then(Resolver::answer) else {
+            if self.names.asked.is_some_and(|asked| now.since(asked) >= LOOK_UP_MAX) {
+                self.names.asked = None;
+                let host = self.route.peer().0;
+                let why = format!("nobody says where {host} is: no answer within {} s", LOOK_UP_MAX.as_secs());
+                self.fail_to_connect(why, now);
+            }
             return;
         };
-        self.names.is_asked = false;
+        self.names.asked = None;
         match answer {
             Ok(addresses) => {
                 self.names.addresses = addresses.into_iter().map(Address::Tcp).collect();

@@ -9,6 +9,7 @@ pub mod head;
 pub mod headers;
 pub mod http1;
 mod line;
+pub mod outcome;
 pub mod proxy;
 mod request;
 pub mod retry;

@@ -88,6 +88,8 @@ pub struct Driver {
     machine: Machine,
     /// Completions of operations that never reached the machine, or that it lost.
     strays: Vec<Completion>,
+    /// Whether a machine has failed before.
+    has_fallen: bool,
 }
 
 /// Who moves the bytes. All have the same methods; `machine!` calls them.
@@ -140,7 +142,7 @@ impl Driver {
     }
 
     fn with(machine: Machine) -> Self {
-        Self { contract: Contract::default(), machine, strays: vec![] }
+        Self { contract: Contract::default(), machine, strays: vec![], has_fallen: false }
     }
 
     /// Begins to connect. What goes wrong comes as the completion, also where there is no socket to be had.
@@ -220,13 +222,15 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// When poll cannot be set up; the driver is then as it was.
+    /// When poll cannot be set up, or has failed itself; the driver is then as it was.
     pub fn fall_back(&mut self, cause: &io::Error) -> io::Result<DriverReport> {
         let successor = match &self.machine {
             Machine::Uring(uring) => Some(Poll::open_with(uring.timer(), uring.ringer())?),
-            // Nobody stands behind these: they begin anew.
+            // Nobody stands behind poll. What it cannot do any more it will not learn: begin with another driver.
+            Machine::Poll(_) if self.has_fallen => return Err(io::Error::new(cause.kind(), cause.to_string())),
             _ => None,
         };
+        self.has_fallen = true;
         let lost = || io::Error::new(io::ErrorKind::ConnectionAborted, "the driver failed");
         machine!(&mut self.machine, machine => machine.abandon(&mut self.strays, lost));
         self.contract.close_all();

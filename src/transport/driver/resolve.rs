@@ -19,8 +19,12 @@ pub struct Resolver {
     desk: Arc<Desk>,
     waker: Waker,
     lookup: Lookup,
+    spawn: Spawn,
     has_thread: bool,
 }
+
+/// Starts a thread of this name.
+pub type Spawn = fn(&'static str, Box<dyn FnOnce() + Send>) -> io::Result<()>;
 
 type Lookup = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
@@ -52,8 +56,16 @@ impl Resolver {
         Self::with(waker, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
     }
 
+    /// The same, with a thread of the caller's making: std's cannot be relied on in a child process.
+    #[must_use]
+    pub fn on(mut self, spawn: Spawn) -> Self {
+        self.spawn = spawn;
+        self
+    }
+
     fn with(waker: Waker, lookup: Lookup) -> Self {
-        Self { desk: Arc::default(), waker, lookup, has_thread: false }
+        let spawn: Spawn = |name, work| thread::Builder::new().name(name.to_owned()).spawn(work).map(drop);
+        Self { desk: Arc::default(), waker, lookup, spawn, has_thread: false }
     }
 
     /// Asks for a host's addresses, in the place of what was asked before. Never blocks.
@@ -85,7 +97,7 @@ impl Resolver {
     fn start(&self) -> io::Result<()> {
         let (desk, waker, lookup) = (Arc::clone(&self.desk), self.waker.clone(), self.lookup);
         // With the stack of any thread: the system's resolver runs plug-ins, which are other people's code.
-        thread::Builder::new().name("spanring-dns".into()).spawn(move || serve(&desk, &waker, lookup)).map(drop)
+        (self.spawn)("spanring-dns", Box::new(move || serve(&desk, &waker, lookup)))
     }
 }
 

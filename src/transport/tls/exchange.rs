@@ -16,10 +16,11 @@ use crate::transport::{
         sim::{Network, Peer, Replies, Sim},
     },
     endpoint::Endpoint,
-    exporter::{Condition, End, Exporter, Settings},
+    exporter::{Condition, Exporter, Settings},
     gzip::Compression,
     head::{RequestHead, UserAgent},
     headers::Headers,
+    outcome::End,
     route::Route,
 };
 

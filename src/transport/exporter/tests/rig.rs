@@ -14,10 +14,11 @@ use crate::transport::{
         sim::{Network, Peer, Replies, Sim},
     },
     endpoint::Endpoint,
-    exporter::{Condition, End, Exporter, Outcome, Settings},
+    exporter::{Condition, Exporter, Settings},
     gzip::{Compression, decompress},
     head::{RequestHead, UserAgent},
     headers::Headers,
+    outcome::{End, Outcome},
     route::Route,
 };
 

@@ -1,0 +1,40 @@
+//! What becomes of a request in the end.
+
+use std::time::Duration;
+
+use super::http1::Reply;
+
+/// The end of a request.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The number of the request.
+    pub number: u64,
+    /// Spans in the request.
+    pub spans: usize,
+    /// Bytes of the body, before compression.
+    pub bytes: usize,
+    /// From the first attempt to the end of the last.
+    pub took: Duration,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub enum End {
+    /// The collector took it; what it said.
+    Taken(Reply),
+    /// It is too large for the collector. The body comes back, as it was before compression.
+    TooLarge(Vec<u8>),
+    /// The collector does not want it, or answers no HTTP. It must not be sent again (HTTP-06, HTTP-12).
+    Refused {
+        /// The status of the answer, if it was one.
+        status: Option<u16>,
+        /// What went wrong, and what to do.
+        why: String,
+        /// The body of the answer.
+        body: Vec<u8>,
+    },
+    /// The time for all attempts is over; how the last one failed.
+    Expired(String),
+}
