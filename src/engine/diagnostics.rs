@@ -98,13 +98,25 @@ impl Reporter {
         Self { sink, topics: [Said::default(); TOPICS] }
     }
 
+    /// Says it, unless something of this topic was said a moment ago.
     pub(super) fn say(&mut self, topic: Topic, text: impl Into<String>) {
+        if self.may_say(topic) {
+            self.insist(topic, text);
+        } else {
+            self.topics[topic as usize].held_back += 1;
+        }
+    }
+
+    /// Whether something of this topic would be said now: for what shall be said as soon as it may.
+    pub(super) fn may_say(&self, topic: Topic) -> bool {
+        let at = self.topics[topic as usize].at;
+        at == 0 || u128::from(ticks::monotonic_nanos() - at) >= PAUSE.as_nanos()
+    }
+
+    /// Says it in any case.
+    pub(super) fn insist(&mut self, topic: Topic, text: impl Into<String>) {
         let said = &mut self.topics[topic as usize];
         let now = ticks::monotonic_nanos();
-        if said.at != 0 && u128::from(now - said.at) < PAUSE.as_nanos() {
-            said.held_back += 1;
-            return;
-        }
         let mut text = text.into();
         if said.held_back > 0 {
             text +=

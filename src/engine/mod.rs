@@ -207,7 +207,8 @@ impl Engine {
         let begun = Deadline::after(Duration::ZERO);
         let before = self.ledger();
         let is_complete = match &self.taker {
-            Taker::Program(_) => true,
+            // Nobody delivers what the program has not taken out.
+            Taker::Program(_) => self.ledger().queued == 0,
             Taker::Export(exports) => run(exports),
         };
         Receipt::new(&before, self.ledger(), is_complete, begun.passed())

@@ -246,13 +246,34 @@ impl Post {
     /// Tells the program. What its sink does wrong is its own; what it does with the engine does not wait, and what is said
     /// meanwhile, by itself or by another thread, is not heard.
     pub(super) fn say(&self, topic: Topic, text: &str) {
+        self.report(|reporter| reporter.say(topic, text));
+    }
+
+    /// Tells the program, past the limit on how often.
+    pub(super) fn insist(&self, topic: Topic, text: &str) {
+        self.report(|reporter| reporter.insist(topic, text));
+    }
+
+    /// Tells the program if the limit on how often allows it; whether it did.
+    pub(super) fn announce(&self, topic: Topic, text: impl FnOnce() -> String) -> bool {
+        let mut is_said = false;
+        self.report(|reporter| {
+            if reporter.may_say(topic) {
+                is_said = true;
+                reporter.insist(topic, text());
+            }
+        });
+        is_said
+    }
+
+    fn report(&self, report: impl FnOnce(&mut Reporter)) {
         let mut reporter = match self.reporter.try_lock() {
             Ok(reporter) => reporter,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
         let was_at_work = AT_WORK.replace(true);
-        let _ = catch_unwind(AssertUnwindSafe(|| reporter.say(topic, text)));
+        let _ = catch_unwind(AssertUnwindSafe(|| report(&mut reporter)));
         AT_WORK.set(was_at_work);
     }
 

@@ -9,7 +9,9 @@ use super::ledger::{Ledger, Lost};
 #[must_use = "a receipt says what was lost"]
 #[non_exhaustive]
 pub struct Receipt {
-    /// Whether every span that had ended before the call was delivered or is counted as lost. Else the deadline came first.
+    /// Whether every span that had ended before the call has come to an end: delivered, or counted as lost. It says nothing of
+    /// losses: look at `lost`. False if the deadline came before the account was whole, and for an engine that exports nothing
+    /// while spans wait for its program.
     pub is_complete: bool,
     /// Spans that were delivered during the call.
     pub exported: u64,

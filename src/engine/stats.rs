@@ -30,7 +30,8 @@ pub struct Stats {
     pub repeats: u64,
     /// Bytes of the bodies of the requests that have ended, before compression.
     pub body_bytes: u64,
-    /// Requests and their time, from the first attempt to the end of the last, by how they ended.
+    /// Requests and their time, from the first attempt to the end of the last: those that were taken, taken in part, refused,
+    /// and given up.
     pub exports: [ExportTime; Ended::ALL.len()],
     /// How long the oldest span that has left the lanes has waited for the end of its request.
     pub oldest: Duration,
@@ -235,8 +236,9 @@ impl Stats {
         text.sample("spanring_connections", "", self.connections);
         text.metric("spanring_oldest_span_seconds", "gauge", "Age of the oldest span that the exporter has.");
         text.sample("spanring_oldest_span_seconds", "", self.oldest.as_secs_f64());
-        text.metric("spanring_healthy", "gauge", "1 while the collector takes what it is sent.");
-        text.sample("spanring_healthy", "", u64::from(self.health == Health::Healthy));
+        text.metric("spanring_healthy", "gauge", "0 while the collector does not take what it is sent.");
+        let is_healthy = matches!(self.health, Health::Starting | Health::Healthy);
+        text.sample("spanring_healthy", "", u64::from(is_healthy));
         text.metric("spanring_driver", "gauge", "Who moves the bytes.");
         text.sample(
             "spanring_driver",

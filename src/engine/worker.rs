@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::Anchors,
     drain::{Batch, Bounds, Pace, Run},
-    lane::{Marks, Reader},
+    lane::{Marks, Reader, Tally},
     otlp::{self, ScopeHead},
     record::Draft,
     sync::ticks,
@@ -44,6 +44,11 @@ pub(super) struct Worker {
     heard: u64,
     /// The condition of the collector that was last told.
     told: Condition,
+    /// The condition that the health was last set by.
+    seen: Condition,
+    /// When the drops at the lanes were last looked at, and how many of them were told.
+    drops_seen: Moment,
+    drops_told: u64,
     is_closing: bool,
 }
 
@@ -100,6 +105,8 @@ pub(super) enum Turn {
 
 /// What a driver gets to bring its buffers home at the end. Past that they are left to the kernel.
 const DRIVER_END_MAX: Duration = Duration::from_millis(10);
+/// How often the drops at the lanes are looked at: that sums up the counters of all threads.
+const DROPS_EVERY: Duration = Duration::from_secs(1);
 /// How long it is until a lane that could not be closed is tried again: a thread is in the middle of an end.
 const CLOSE_AGAIN: Duration = Duration::from_millis(1);
 /// The next requests are made no smaller than this because of a collector that called one too large: the largest span, a
@@ -117,7 +124,7 @@ impl Worker {
         let reader = post.core.reader().ok_or("another drain has the lanes")?;
         let exporter = plan.exporter(driver.waker(), post.seed());
         post.control.set_waker(driver.waker());
-        if report.name != "uring" && post.driver() != DriverChoice::Poll {
+        if report.name != "uring" && post.driver() == DriverChoice::Uring {
             post.say(Topic::Driver, &format!("exporting to {} by {}: {}", plan.route, report.name, report.reason));
         }
         post.control.set_driver(report.name, report.reason);
@@ -137,6 +144,9 @@ impl Worker {
             goal: None,
             heard: 0,
             told: Condition::default(),
+            seen: Condition::default(),
+            drops_seen: now,
+            drops_told: 0,
             is_closing: false,
         })
     }
@@ -188,7 +198,7 @@ impl Worker {
         let lost = given_up + left;
         post.control.counts.shutdown_deadline.add_owned(lost as u64);
         if lost > 0 {
-            post.say(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline"));
+            post.insist(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline"));
         }
         // Before the last word: what waits for it may end the process.
         let _left_to_the_kernel = self.driver.shut_down(now.after(DRIVER_END_MAX));
@@ -233,6 +243,7 @@ impl Worker {
             self.visits.next = now.after(self.pace.after(mem::take(&mut self.visits.found), elapsed));
             self.visits.last = now;
         }
+        self.tell_drops(post, now);
         if self.is_ripe(post, now) && self.exporter.has_room() {
             self.submit(post, now);
         }
@@ -301,28 +312,52 @@ impl Worker {
         counts.connections.set(self.exporter.standing() as u64);
         counts.oldest.set(self.oldest(now));
         let condition = self.exporter.condition();
-        if *condition == self.told {
+        if *condition != self.seen {
+            post.control.set_health(match condition {
+                Condition::Unknown => Health::Starting,
+                Condition::Fine => Health::Healthy,
+                Condition::Troubled(why) => Health::Degraded(why.clone()),
+                Condition::Unreachable(why) => Health::Down(why.clone()),
+            });
+            self.seen = condition.clone();
+        }
+        if *condition != self.told && self.tell(post, condition) {
+            self.told = condition.clone();
+        }
+    }
+
+    /// Says how the collector does now; false if that has to wait, because something of the kind was said a moment ago.
+    fn tell(&self, post: &Post, condition: &Condition) -> bool {
+        let route = &post.plan.route;
+        match condition {
+            Condition::Unknown => true,
+            Condition::Fine if self.told == Condition::Unknown => true,
+            Condition::Fine => post.announce(Topic::Recovery, || format!("{route} takes spans again")),
+            Condition::Troubled(why) => post.announce(Topic::Failure, || format!("{route}: {why}")),
+            Condition::Unreachable(why) => post.announce(Topic::Failure, || {
+                format!("{route} cannot be reached, spans wait in memory for as long as there is room: {why}")
+            }),
+        }
+    }
+
+    /// Says that spans were dropped before they came here.
+    fn tell_drops(&mut self, post: &Post, now: Moment) {
+        if now.since(self.drops_seen) < DROPS_EVERY {
             return;
         }
-        let health = match condition {
-            Condition::Unknown => Health::Starting,
-            Condition::Fine => Health::Healthy,
-            Condition::Troubled(why) => Health::Degraded(why.clone()),
-            Condition::Unreachable(why) => Health::Down(why.clone()),
+        self.drops_seen = now;
+        let seats = post.core.seats();
+        let drops = [Tally::LaneFull, Tally::SpillFull, Tally::LiveLimit].map(|tally| seats.sum(tally)).iter().sum();
+        let text = || {
+            let more = drops - self.drops_told;
+            format!(
+                "{more} spans were dropped because the memory for them is full: raise memory_budget, sample, or see why \
+                 the collector does not keep up"
+            )
         };
-        match condition {
-            Condition::Fine if self.told != Condition::Unknown => {
-                post.say(Topic::Recovery, &format!("{} takes spans again", post.plan.route));
-            }
-            Condition::Troubled(why) => post.say(Topic::Failure, &format!("{}: {why}", post.plan.route)),
-            Condition::Unreachable(why) => {
-                let text = format!("{} cannot be reached, spans wait in memory: {why}", post.plan.route);
-                post.say(Topic::Failure, &text);
-            }
-            _ => {}
+        if drops > self.drops_told && post.announce(Topic::Loss, text) {
+            self.drops_told = drops;
         }
-        post.control.set_health(health);
-        self.told = condition.clone();
     }
 
     /// When the oldest span that is here came, on the monotonic clock; zero without one.
@@ -360,7 +395,8 @@ impl Worker {
                 counts.rejected.add_owned(spans);
                 let said = otlp::status_message(&body).map_or(String::new(), |said| format!(" (it says: {said})"));
                 let status = status.map_or(String::new(), |status| format!(" with status {status}"));
-                post.say(Topic::Loss, &format!("{spans} spans were refused{status}: {why}{said}"));
+                let route = &post.plan.route;
+                post.say(Topic::Loss, &format!("{spans} spans were refused{status} by {route}: {why}{said}"));
                 Ended::Rejected
             }
             End::Expired(why) => {

@@ -38,7 +38,7 @@ pub fn classify(reply: &Reply) -> Verdict {
         }
         400 => "the collector finds the request malformed: check that the endpoint takes OTLP over HTTP, and its log",
         401 | 403 => "the collector wants other credentials: check the headers, and OTEL_EXPORTER_OTLP_HEADERS",
-        404 | 405 => "nothing takes traces at this path: check that the endpoint ends with /v1/traces",
+        404 | 405 => "nothing takes traces at this path: check that the endpoint ends with /v1/traces, once",
         407 => "the proxy wants credentials: put them in the proxy's URL",
         408 => "the collector waited too long for the request: check the network in between",
         415 => "the collector does not take protobuf, or not gzip: check the endpoint, or set the compression to none",
