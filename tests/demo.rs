@@ -82,11 +82,11 @@ fn spans_of_the_ledger_are_those_of_the_collector() {
 
 #[test]
 fn what_has_no_room_flat_out_is_counted_and_no_failure() {
-    let output = demo(&["--json", "--seconds", "1", "--rate", "0", "--memory", "1", "--threads", "3"]);
+    let output = demo(&["--json", "--seconds", "1", "--rate", "0", "--memory", "2", "--threads", "3"]);
     assert!(output.status.success(), "{output:?}");
     let report = report(&output);
     check(&report);
-    assert!(number(&report, "/ledger/lost/lane_full") > 0, "1 MiB is too little for this: {report}");
+    assert!(number(&report, "/ledger/lost/lane_full") > 0, "2 MiB are too little for this: {report}");
     assert_eq!(number(&report, "/ledger/exported"), number(&report, "/collector/spans"));
     assert_eq!(report["collector"]["decodes"], false);
 }
