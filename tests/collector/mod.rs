@@ -29,7 +29,7 @@ use std::{
 pub use self::{
     healthy::{
         Collector, Connection, Encoding, Ending, Head, Malformed, Mode, OK, Place, Port, ReceivedRequest, Refusal,
-        Request, Tally, for_each_span, ids, serve, serve_one,
+        Request, Tally, for_each_span, ids, on_free_port, serve, serve_one,
     },
     rows::{ROWS, answer, http_date},
     unix::Path,
@@ -209,7 +209,7 @@ impl Row {
 
     /// A collector with this fault on a free port.
     pub fn start(&self, plan: Plan, mode: Mode) -> io::Result<Stand> {
-        self.start_on(Arc::new(Port::claim((Ipv4Addr::LOCALHOST, 0).into())?), plan, mode)
+        on_free_port(|| self.start_on(Arc::new(Port::claim((Ipv4Addr::LOCALHOST, 0).into())?), plan, mode))
     }
 
     /// A collector with this fault on this place.

@@ -114,10 +114,22 @@ struct Memory {
 /// How long an acceptor that has no file descriptor left waits for one.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
+/// Runs `start`, which takes a free port, again where somebody else was given the same one before it listened there.
+pub fn on_free_port<R>(start: impl Fn() -> io::Result<R>) -> io::Result<R> {
+    const TRIES: usize = 16;
+    for _ in 1..TRIES {
+        match start() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            done => return done,
+        }
+    }
+    start()
+}
+
 impl Collector {
     /// Listens on a free port of loopback.
     pub fn start(mode: Mode) -> io::Result<Self> {
-        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), mode)
+        on_free_port(|| Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), mode))
     }
 
     /// Listens on this address.

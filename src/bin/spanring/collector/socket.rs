@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
     time::Duration,
 };
 
@@ -47,6 +48,10 @@ pub struct Port {
 /// Enough for loopback however busy the machine is.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 
+/// How long a port that is in use is tried again.
+const IN_USE_TRIES: usize = 20;
+const IN_USE_PAUSE: Duration = Duration::from_millis(10);
+
 impl Port {
     /// Claims a port; port 0 is any that is free.
     pub fn claim(address: SocketAddr) -> io::Result<Self> {
@@ -75,7 +80,16 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 impl Place for Port {
     fn listen(&self) -> io::Result<Box<dyn Listener>> {
         // `std` sets SO_REUSEADDR where it means that connections of an earlier listener do not stand in the way.
-        Ok(Box::new(TcpListener::bind(self.address)?))
+        let mut bound = TcpListener::bind(self.address);
+        for _ in 0..IN_USE_TRIES {
+            match bound {
+                // Somebody was given the port who did not ask for this one, and mostly has it for a moment only.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::park_timeout(IN_USE_PAUSE),
+                done => return Ok(Box::new(done?)),
+            }
+            bound = TcpListener::bind(self.address);
+        }
+        Ok(Box::new(bound?))
     }
 
     fn knock(&self) {
