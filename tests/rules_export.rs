@@ -304,7 +304,10 @@ fn http_17_exi_02_shutdown_returns_by_its_deadline_and_counts_what_is_left() {
         record(&engine, 1_000);
         let deadline = Duration::from_millis(300);
         let receipt = engine.shutdown(deadline);
-        assert!(receipt.elapsed >= deadline && receipt.elapsed < deadline * 10, "{row}: {receipt:?}");
+        assert!(
+            receipt.elapsed >= deadline && receipt.elapsed < deadline + Duration::from_secs(10),
+            "{row}: {receipt:?}"
+        );
         // A worker that gets no processor at its deadline has its account ready a little later.
         let ledger = engine.shutdown(PATIENCE).ledger;
         assert!(ledger.is_closed() && ledger.queued + ledger.in_flight == 0, "{row}: {ledger:?}");
@@ -322,7 +325,7 @@ fn exi_02_flush_returns_by_its_deadline_and_loses_nothing() {
     record(&engine, 100);
     let deadline = Duration::from_millis(200);
     let receipt = engine.flush(deadline);
-    assert!(!receipt.is_complete && receipt.elapsed < deadline * 10, "{receipt:?}");
+    assert!(!receipt.is_complete && receipt.elapsed < deadline + Duration::from_secs(10), "{receipt:?}");
     assert_eq!((receipt.waiting, receipt.lost.total()), (100, 0));
     stand.collector.restart().unwrap();
     let receipt = engine.flush(PATIENCE);
@@ -341,7 +344,7 @@ fn http_09_flush_does_not_wait_for_the_back_off_of_another() {
     }
     stand.collector.restart().unwrap();
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.elapsed < Duration::from_secs(1), "{receipt:?}");
+    assert!(receipt.is_complete && receipt.elapsed < Duration::from_secs(5), "{receipt:?}");
 }
 
 /// EXI-02, for a program that runs the export itself: a poll ends when there is nothing to do but wait.
@@ -360,7 +363,7 @@ fn exi_02_poll_gives_the_thread_back_while_an_answer_is_awaited() {
     }
     let begun = Instant::now();
     let has_more = engine.poll_once(PATIENCE);
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
     assert!(!has_more && engine.ledger().queued > 0);
     let _ = engine.shutdown(Duration::ZERO);
 }
