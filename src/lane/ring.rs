@@ -294,8 +294,9 @@ impl Ring {
         let round_end = (start | (capacity - 1)) + 1;
         // Where a writer has to look whether the reader sleeps: at the mark. Past it no look is needed before the end of the
         // free bytes: a reader that slept meanwhile had read up to the mark at least, and finds no more than half filled.
-        let mark = Some(head + self.mark()).filter(|mark| *mark >= start + need);
-        self.lease.limit.set(round_end.min(free_to).min(mark.unwrap_or(free_to)));
+        let mark = head + self.mark();
+        let next_look = if mark >= start + need { mark } else { free_to };
+        self.lease.limit.set(round_end.min(next_look));
         Some(start)
     }
 
