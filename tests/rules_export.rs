@@ -344,7 +344,7 @@ fn http_09_flush_does_not_wait_for_the_back_off_of_another() {
     }
     stand.collector.restart().unwrap();
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.elapsed < Duration::from_secs(5), "{receipt:?}");
+    assert!(receipt.is_complete && receipt.elapsed < Duration::from_secs(2), "{receipt:?}");
 }
 
 /// EXI-02, for a program that runs the export itself: a poll ends when there is nothing to do but wait.
