@@ -34,7 +34,7 @@ macro_rules! table {
 
 table! {
     // Virtual time does not wait for another thread.
-    real: [wake_ends_the_wait]
+    real: [wake_ends_the_wait send_that_waits_keeps_nothing_else_waiting]
     everywhere: [
         connects_over_tcp
         refused_connect_is_a_completion
@@ -229,6 +229,21 @@ fn wake_ends_the_wait(mut world: World) {
         world.wait_without_completion(PATIENCE);
         bell.join().unwrap();
     }
+}
+
+fn send_that_waits_keeps_nothing_else_waiting(mut world: World) {
+    let conn = world.connect(Behaviour::Silent);
+    world.clog(conn, vec![5; 16 << 20]);
+    world.driver.cancel(conn);
+    let (buffer, _) = world.sent(conn);
+    // Begun by the wait itself, with no room for a byte.
+    let len = buffer.len();
+    world.driver.send(conn, buffer, 0..len);
+    world.driver.waker().wake();
+    world.wait_without_completion(PATIENCE);
+    world.driver.cancel(conn);
+    let _ = world.sent(conn);
+    world.driver.close(conn);
 }
 
 fn wake_before_the_wait_is_not_lost(mut world: World) {

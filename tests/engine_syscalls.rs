@@ -31,12 +31,11 @@ const DRIVER: &str = "SPANRING_TEST_DRIVER";
 const NOT_PERMITTED: i32 = 77;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The aim is one call, which holds where calls are as fast as they are: `benches/export` counts them. Under strace, and without
-/// the optimiser, completions come one by one, and then it is two: one call submits a send and returns with that send's
-/// completion, another waits for the reply. More means a loop.
+/// One call submits a send and returns with an answer, its own or that of another request: with `--release` it is less than
+/// one. Without the optimiser the worker is slow enough to be woken for full rings between the answers, now and then.
 #[test]
-fn request_under_strace_costs_no_more_than_two_system_calls() {
-    const NAME: &str = "request_under_strace_costs_no_more_than_two_system_calls";
+fn request_costs_about_one_system_call() {
+    const NAME: &str = "request_costs_about_one_system_call";
     if env::var(ENDPOINT).is_ok() {
         load();
     }
@@ -45,7 +44,7 @@ fn request_under_strace_costs_no_more_than_two_system_calls() {
     let (calls, requests): (usize, usize) = (log.calls.len(), log.end.parse().unwrap());
     say(&format!("{calls} calls for {requests} requests: {}", log.kinds()));
     // The requests at the marks are counted by one and not by the other.
-    assert!(calls <= 2 * requests + 16, "{calls} calls for {requests} requests: {}", log.kinds());
+    assert!(calls <= requests + requests / 4 + 16, "{calls} calls for {requests} requests: {}", log.kinds());
 }
 
 #[test]

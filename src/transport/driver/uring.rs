@@ -51,6 +51,8 @@ pub(super) struct Uring {
     pending: usize,
     /// What is done and not yet reported.
     ready: Vec<Completion>,
+    /// Sends that were asked for since the last call.
+    sends: u32,
     /// Times in a row that the kernel was too busy to listen.
     refusals: u32,
     /// When a drop has to be done with waiting, if somebody said so.
@@ -86,6 +88,8 @@ const DRAIN_TIME: Duration = Duration::from_millis(50);
 const DRAIN_LOOKS: u32 = 4;
 /// At a pause of 1 ms each, a second in which the kernel takes nothing and completes nothing.
 const REFUSALS_MAX: u32 = 1_000;
+/// How long a send that the peer does not take at once may keep us from what else completes, in the call that submits it.
+const SEND_MICROS: u32 = 5_000;
 /// One request is never longer; a send may be short anyway.
 const SEND_BYTES_MAX: u32 = 1 << 30;
 
@@ -144,6 +148,7 @@ impl Uring {
             backlog: VecDeque::new(),
             pending: 0,
             ready: vec![],
+            sends: 0,
             refusals: 0,
             leave: None,
         };
@@ -192,6 +197,7 @@ impl Uring {
         // The kernel goes on by itself after a short write, as long as the socket takes more.
         let entry = opcode::Send::new(Fd(link.socket.as_raw_fd()), bytes.as_ptr(), len).flags(libc::MSG_WAITALL);
         let entry = entry.build().user_data(tag(Operation::Send as u8, conn));
+        self.sends += 1;
         // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nobody writes there.
         unsafe { self.push(entry) };
     }
@@ -291,12 +297,14 @@ impl Uring {
     /// Submits, and waits for a completion, at most so long; a zero only looks.
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.flush();
+        // A send completes as it is submitted, mostly. That is not what we wait for: its answer is.
+        let sent = mem::take(&mut self.sends);
         // What is left in the backlog needs another round at once.
         if timeout == Some(Duration::ZERO) || !self.backlog.is_empty() {
             return self.call(0, None);
         }
         if let Idle::Inside = self.idle {
-            return self.call(1, timeout);
+            return self.call(sent + 1, timeout);
         }
         self.call(0, None)?;
         if self.ring.completion().is_empty() {
@@ -311,6 +319,11 @@ impl Uring {
         let time = timeout.map(Timespec::from);
         let arguments = SubmitArgs::new();
         let arguments = time.as_ref().map_or(arguments, |time| arguments.timespec(time));
+        let arguments = match completions_min {
+            0 | 1 => arguments,
+            // From then on one is enough.
+            _ => arguments.min_wait_usec(SEND_MICROS),
+        };
         let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         flags.set(EnterFlags::NO_IOWAIT, matches!(self.idle, Idle::Inside));
         // SAFETY: the flags say that the argument is of this type, and it and its time live until the call returns.
