@@ -6,12 +6,15 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+#[path = "../src/bin/spanring/collector/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "this test uses a part of it")]
+mod collector;
 #[path = "../benches/workload/mod.rs"]
 #[allow(dead_code, reason = "the benches use the rest")]
 mod workload;
 
 use std::{
-    env, fs,
+    env, fs, hint,
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{self, Command, Output},
@@ -19,10 +22,16 @@ use std::{
     thread,
 };
 
-use spanring::{Config, Engine, Tracer};
+use collector::{Collector, Mode};
+use spanring::{Config, Engine, Export, Ledger, Tracer};
 
 /// Says to the child what to do.
 const ROLE: &str = "SPANRING_TEST_SYSCALLS";
+/// Says to the child where the collector is, which is not traced and not filtered.
+const ENDPOINT: &str = "SPANRING_TEST_ENDPOINT";
+/// States of the engine behind the recording thread: nobody takes spans out; a thread of the program does; a collector takes
+/// requests and answers none; one takes all that there is.
+const ROLES: [&str; 4] = ["stalled", "drained", "unanswered", "exported"];
 /// The system has no filter for us.
 const NOT_PERMITTED: i32 = 77;
 /// The child's engine did not get into the state that was to be looked at.
@@ -37,7 +46,7 @@ fn recording_thread_lives_under_a_filter_that_kills_for_a_system_call() {
     if let Ok(role) = env::var(ROLE) {
         filtered(&role);
     }
-    for role in ["stalled", "drained"] {
+    for role in ROLES {
         let output = again(Command::new(itself()), NAME, role);
         if output.status.code() == Some(NOT_PERMITTED) {
             return say("no filter for system calls on this system: only strace looks");
@@ -59,7 +68,7 @@ fn strace_sees_no_system_call_of_the_recording_thread() {
     if Command::new("strace").arg("--version").output().is_err() {
         return say("no strace on this system: only the filter looks");
     }
-    for (role, calls_expected) in [("stalled", 0), ("drained", 0), ("control", 1)] {
+    for (role, calls_expected) in ROLES.map(|role| (role, 0)).into_iter().chain([("control", 1)]) {
         let log = env::temp_dir().join(format!("spanring-strace-{}-{role}", process::id()));
         let mut strace = Command::new("strace");
         strace.args(["-f", "-o"]).arg(&log).arg(itself());
@@ -88,7 +97,11 @@ fn between_marks(log: &str) -> Vec<&str> {
 }
 
 fn again(mut command: Command, test: &str, role: &str) -> Output {
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, role);
+    let collector = Collector::start(Mode::Count).unwrap();
+    if role == "unanswered" {
+        collector.pause();
+    }
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, role).env(ENDPOINT, collector.url());
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
@@ -125,7 +138,10 @@ type Kind<'a> = (&'a str, usize, &'a mut dyn FnMut(&Tracer));
 
 /// Warms up, calls `begin`, and records in a steady state from then on, until it ends the process.
 fn steady(role: &str, begin: impl FnOnce(), tell: impl Fn(&str)) -> ! {
-    let engine = Engine::start(Config::default()).unwrap();
+    let endpoint = env::var(ENDPOINT).unwrap();
+    let export =
+        matches!(role, "unanswered" | "exported").then(|| Export { batch_spans_max: 64, ..Export::to(&endpoint) });
+    let engine = Engine::start(Config { export, ..Config::default() }).unwrap();
     let tracer = engine.tracer("test");
     let visits = AtomicU32::new(0);
     thread::scope(|scope| {
@@ -157,10 +173,22 @@ fn steady(role: &str, begin: impl FnOnce(), tell: impl Fn(&str)) -> ! {
             ("misuse\n", SPANS / 100, &mut misuse),
         ];
         kinds.iter_mut().for_each(|(_, _, round)| (0..WARM_UP).for_each(|_| round(&tracer)));
+        if role == "unanswered" {
+            // Every connection waits for an answer, one request more is ready, and the rest stays in the rings.
+            while engine.ledger().in_flight == 0 || engine.ledger().queued == 0 {
+                workload::w1(&tracer, &order);
+            }
+        }
         begin();
         for (name, rounds, round) in &mut kinds {
             tell(name);
-            (0..*rounds).for_each(|_| round(&tracer));
+            for count in 0..*rounds {
+                round(&tracer);
+                // The sum over all threads' counters takes longer than a span.
+                if role == "exported" && count % 64 == 0 {
+                    keep_below_the_mark(&engine);
+                }
+            }
         }
         let ledger = engine.ledger();
         tell("closed\n");
@@ -171,13 +199,24 @@ fn steady(role: &str, begin: impl FnOnce(), tell: impl Fn(&str)) -> ! {
             unsafe { libc::getppid() };
         }
         write(-1, END);
+        let is_full = |ledger: &Ledger| ledger.queued > 0 && ledger.lost.lane_full > 0;
         let was_as_meant = match role {
             "drained" => ledger.drained > 0,
-            _ => ledger.queued > 0 && ledger.lost.lane_full > 0,
+            "unanswered" => is_full(&ledger) && ledger.in_flight > 0 && ledger.exported == 0,
+            "exported" => ledger.exported > 0 && ledger.lost.lane_full == 0,
+            _ => is_full(&ledger),
         };
         tell("ledger\n");
         exit(if ledger.is_closed() && was_as_meant { 0 } else { NOT_AS_MEANT })
     })
+}
+
+/// Gives the worker time for all but an open batch, long before a ring is half full: past that a writer wakes it, by the one
+/// system call that there is.
+fn keep_below_the_mark(engine: &Engine) {
+    while engine.ledger().queued > 200 {
+        hint::spin_loop();
+    }
 }
 
 fn misuse(tracer: &Tracer) {
