@@ -1,6 +1,7 @@
 //! Names for the benches, the fuzz targets and the loom models of this repository. Not stable, not for users.
 
 pub use crate::{
+    engine::VARIABLES,
     lane::{
         Alarm, Block, Call, Claim, Class, Combined, Hold, Home, Lanes, Lease, Left, Local, Marks, Offer, Pool, Reader,
         Ring, Seat, SeatId, Seats, Shape, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,
@@ -32,7 +33,7 @@ pub mod transport {
         head::{Coding, RequestHead, UserAgent, connect_head},
         headers::{HeaderError, HeaderFault, Headers},
         http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Progress, Reply, ReplyError, ReplyReader},
-        proxy::{Proxy, ProxyError},
+        proxy::{self, Proxy, ProxyError},
         retry::{Backoff, DELAY_MAX, RetryAfter, Verdict, classify},
     };
 }

@@ -141,6 +141,29 @@ fn host_that_polls_needs_no_thread_of_ours() {
     assert_eq!(collector.tally().spans, 5001);
 }
 
+/// What the documentation of `WorkerChoice::Polled` says of a host that forgets to poll.
+#[test]
+fn spans_that_nobody_polls_wait_until_the_lanes_are_full() {
+    let collector = Collector::start(Mode::Count).unwrap();
+    let export = Export::to(&collector.url());
+    let worker = WorkerChoice::Polled;
+    let engine =
+        Engine::start(Config { memory_budget: 4 << 20, export: Some(export), worker, ..Config::default() }).unwrap();
+    let tracer = engine.tracer("poll");
+    let mut spans = 0;
+    while engine.ledger().lost.lane_full == 0 && spans < 1_000_000 {
+        (0..1000).for_each(|_| tracer.span("work").start().end());
+        spans += 1000;
+    }
+    let ledger = engine.ledger();
+    assert!(ledger.lost.lane_full > 0 && ledger.queued + ledger.lost.lane_full == spans, "{ledger:?}");
+    assert_eq!(collector.tally().spans, 0);
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete, "{receipt:?}");
+    assert_eq!(receipt.ledger.exported, ledger.queued, "the flush does the work itself");
+    assert_eq!(collector.tally().spans, ledger.queued);
+}
+
 /// A flush that is asked for while another is on its way begins when that one is done, not when the worker would have looked
 /// by itself.
 #[test]

@@ -2,55 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use spanring::{
-    Compression, Config, DriverChoice, Engine, Export, ProxyChoice, Resource, ResourceValue, Sampling, SpanLimits,
-    internals::transport::Endpoint,
+    Compression, Config, DiagnosticSink, DriverChoice, Engine, Export, ProxyChoice, Resource, ResourceValue, Sampling,
+    SpanLimits, StartError, Topic,
+    internals::{
+        VARIABLES,
+        transport::{Endpoint, proxy},
+    },
 };
-
-/// Every variable that is read.
-const VARIABLES: [&str; 38] = [
-    "OTEL_SDK_DISABLED",
-    "OTEL_RESOURCE_ATTRIBUTES",
-    "OTEL_SERVICE_NAME",
-    "OTEL_TRACES_SAMPLER",
-    "OTEL_TRACES_SAMPLER_ARG",
-    "OTEL_TRACES_EXPORTER",
-    "OTEL_CONFIG_FILE",
-    "OTEL_BSP_SCHEDULE_DELAY",
-    "OTEL_BSP_EXPORT_TIMEOUT",
-    "OTEL_BSP_MAX_QUEUE_SIZE",
-    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-    "OTEL_ATTRIBUTE_COUNT_LIMIT",
-    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
-    "OTEL_SPAN_EVENT_COUNT_LIMIT",
-    "OTEL_SPAN_LINK_COUNT_LIMIT",
-    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
-    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_PROTOCOL",
-    "OTEL_EXPORTER_OTLP_HEADERS",
-    "OTEL_EXPORTER_OTLP_TIMEOUT",
-    "OTEL_EXPORTER_OTLP_COMPRESSION",
-    "OTEL_EXPORTER_OTLP_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
-    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-    "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
-    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
-    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-    "SPANRING_MEMORY_BUDGET",
-    "SPANRING_DRIVER",
-    "OTEL_UNKNOWN",
-];
 
 fn config(variables: &[(&str, &str)]) -> Config {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
@@ -247,6 +215,26 @@ fn cfg_04_bad_numbers_are_warnings_and_the_default() {
     }
 }
 
+/// The rule's words, for the field whose least value depends on others.
+#[test]
+fn cfg_04_memory_that_is_too_little_for_the_export_is_a_warning_with_the_least() {
+    let (config, warning) = bad(&[("SPANRING_MEMORY_BUDGET", "1048576")]);
+    assert_eq!(values(&config), values(&good(&[])));
+    assert!(warning.contains("1048576 bytes") && warning.contains("at least 2064384 bytes"), "{warning}");
+    drop(Engine::start(good(&[("SPANRING_MEMORY_BUDGET", "2064384")])).unwrap());
+    drop(Engine::start(good(&[("SPANRING_MEMORY_BUDGET", "1048576"), ("OTEL_TRACES_EXPORTER", "none")])).unwrap());
+    // What the program makes of it later is told at start, with the variable that has the value.
+    let mut config = good(&[("SPANRING_MEMORY_BUDGET", "2064384")]);
+    config.export.as_mut().unwrap().connections_max = 16;
+    let StartError::Config(error) = Engine::start(config).unwrap_err() else { panic!("it is the configuration") };
+    assert_eq!((error.field(), error.variable()), ("memory_budget", Some("SPANRING_MEMORY_BUDGET")));
+    let text = error.to_string();
+    assert!(text.contains("memory_budget = 2064384 (SPANRING_MEMORY_BUDGET)"), "{text}");
+    assert!(text.contains("at least 5603328 bytes") && text.contains("export.connections_max"), "{text}");
+    let error = Engine::start(Config { memory_budget: 1 << 20, ..good(&[]) }).unwrap_err().to_string();
+    assert!(error.contains("memory_budget = 1048576 cannot work"), "the program's own has no variable: {error}");
+}
+
 #[test]
 fn cfg_05_times_are_milliseconds_and_no_timeout_is_no_limit() {
     assert_eq!(export(&[("OTEL_BSP_SCHEDULE_DELAY", "1500")]).schedule_delay, Duration::from_millis(1500));
@@ -297,6 +285,24 @@ fn cfg_06_words_are_read_in_any_case_and_unknown_ones_are_ignored() {
             "it says what is wrong and what is right: {warning}"
         );
     }
+}
+
+/// What is not supported is told, with what happens instead; what asks for that anyway is not.
+#[test]
+fn cfg_06_variables_without_effect_are_warnings() {
+    let cases = [
+        ("OTEL_LOG_LEVEL", "debug", "Export::diagnostics"),
+        ("OTEL_PROPAGATORS", "tracecontext,baggage", "SpanContext"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.01", "OTEL_TRACES_SAMPLER alone"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "every trace"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "port 4318"),
+    ];
+    for (name, text, instead) in cases {
+        let (config, warning) = bad(&[(name, text)]);
+        assert!(warning.contains(instead), "{warning}");
+        assert_eq!(values(&config), values(&good(&[])), "{name}={text}");
+    }
+    good(&[("OTEL_LOG_LEVEL", "INFO"), ("OTEL_PROPAGATORS", "none")]);
 }
 
 #[test]
@@ -528,7 +534,58 @@ fn environment_of_the_process_is_read_and_need_not_be_text() {
     assert!(child.status().unwrap().success());
 }
 
+/// A variable that others share must not keep the program from its start, as the same text in the code does.
+#[test]
+fn proxy_of_the_environment_that_cannot_be_used_is_a_warning() {
+    use std::{env, process::Command};
+
+    const CHILD: &str = "SPANRING_TEST_PROXY";
+    if env::var_os(CHILD).is_none() {
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args(["--exact", "proxy_of_the_environment_that_cannot_be_used_is_a_warning"]).env_clear();
+        assert!(child.env(CHILD, "1").env("ALL_PROXY", "socks5://user:hunter2@proxy:1080").status().unwrap().success());
+        return;
+    }
+    let mut config = Config::from_env();
+    let lines = Arc::new(Mutex::new(vec![]));
+    let said = Arc::clone(&lines);
+    let export = config.export.as_mut().unwrap();
+    export.endpoint = "http://192.0.2.1:4318/v1/traces".into();
+    export.diagnostics = Some(DiagnosticSink::new(move |diagnostic| said.lock().unwrap().push(diagnostic.clone())));
+    drop(Engine::start(config).unwrap());
+    let lines = lines.lock().unwrap();
+    let warning = lines.iter().find(|line| line.topic == Topic::Configuration).unwrap();
+    for part in ["ALL_PROXY: `socks5://", "NO_PROXY", "no proxy is used"] {
+        assert!(warning.text.contains(part), "{part}: {warning}");
+    }
+    assert!(!warning.text.contains("hunter2"), "{warning}");
+}
+
 // ---- What is said of it all.
+
+#[test]
+fn list_of_variables_is_what_is_read() {
+    let asked = RefCell::new(BTreeSet::new());
+    let _ = Config::from_vars(|name| {
+        asked.borrow_mut().insert(name.to_owned());
+        None
+    });
+    assert_eq!(asked.into_inner(), VARIABLES.into_iter().map(str::to_owned).collect());
+}
+
+/// The first column of the table in the documentation of `Config::from_env`, with what it says of variables for traces.
+#[test]
+fn documentation_has_every_variable_that_is_read_and_no_other() {
+    let source = include_str!("../src/engine/environment.rs");
+    let rows = source.lines().filter_map(|line| line.trim().strip_prefix("/// | `"));
+    let first = rows.map(|row| row.split(" | ").next().unwrap().split(['`', ',', ' ']));
+    let mut documented: BTreeSet<_> = first.flatten().filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    for name in documented.clone() {
+        documented
+            .extend(name.strip_prefix("OTEL_EXPORTER_OTLP_").map(|rest| format!("OTEL_EXPORTER_OTLP_TRACES_{rest}")));
+    }
+    assert_eq!(documented, VARIABLES.into_iter().chain(proxy::VARIABLES).map(str::to_owned).collect());
+}
 
 #[test]
 fn explanation_names_the_value_and_where_it_is_from() {

@@ -15,7 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Config {
     /// Bytes that recording may use, in all and for ever: up to half of it for rings, resident from the start, the rest for
-    /// open spans, resident as they are used. 32 MiB; at least 1 MiB, at most 16 GiB. [`size`](crate::size) computes it.
+    /// open spans, resident as they are used. 32 MiB; at least 1 MiB, with an export 2 MiB, at most 16 GiB.
+    /// [`size`](crate::size) computes it.
     pub memory_budget: usize,
     /// Rings that finished spans go through: a power of two from 1 to 128. `None` takes one for each core, at least four:
     /// fewer make threads meet, more make each smaller.
@@ -46,7 +47,35 @@ pub enum WorkerChoice {
     #[default]
     OwnThread,
     /// The program, by calling [`Engine::poll_once`](crate::Engine::poll_once) again and again: for hosts with one thread for
-    /// each core. Unless told otherwise it is then driven by readiness (`poll`), because io_uring wants to stay on a thread.
+    /// each core, which want none of ours. (Only the collector's name is looked up on a thread beside, which then ends.)
+    ///
+    /// ```no_run
+    /// use std::{thread, time::Duration};
+    /// use spanring::{Config, Engine, WorkerChoice};
+    ///
+    /// let engine = Engine::start(Config { worker: WorkerChoice::Polled, ..Config::from_env() })?;
+    /// let tracer = engine.tracer("reactor");
+    /// for turn in 0..1000 {
+    ///     let mut span = tracer.span("turn").start();
+    ///     span.set("turn", turn);
+    ///     span.end();
+    ///     // At most 200 µs of this turn. It never waits, and says whether it could go on.
+    ///     if !engine.poll_once(Duration::from_micros(200)) {
+    ///         thread::sleep(Duration::from_millis(10)); // the host's own wait for work
+    ///     }
+    /// }
+    /// engine.shutdown(Duration::from_secs(2));
+    /// # Ok::<(), spanring::StartError>(())
+    /// ```
+    ///
+    /// * Any thread may poll, one at a time; diagnostics come on the thread that does. Each poll moves what can be moved now, so
+    ///   a request takes several: poll every 10 ms or so, or answers are read late and retries are made late.
+    /// * When nobody polls nothing is sent: spans wait in the lanes, and what finds no more room is dropped and counted as
+    ///   `lane_full`. Nobody who records waits for a poll.
+    /// * [`flush`](crate::Engine::flush), [`shutdown`](crate::Engine::shutdown) and dropping the engine do the work themselves,
+    ///   on the thread that calls them, until their deadline.
+    /// * The driver is readiness (`poll`) unless [`Export::driver`] asks for io_uring, which wants to stay on one thread: then
+    ///   poll from the same one always.
     Polled,
 }
 
@@ -73,16 +102,22 @@ pub struct ConfigError {
     field: &'static str,
     value: String,
     remedy: String,
+    variable: Option<&'static str>,
 }
 
 impl ConfigError {
     pub(super) fn new(field: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> Self {
-        Self { field, value: value.to_string(), remedy: remedy.into() }
+        Self { field, value: value.to_string(), remedy: remedy.into(), variable: None }
     }
 
     /// A field whose trouble another part has put into words: cause, value and remedy.
     pub(super) fn said(field: &'static str, error: &impl fmt::Display) -> Self {
-        Self { field, value: String::new(), remedy: error.to_string() }
+        Self { field, value: String::new(), remedy: error.to_string(), variable: None }
+    }
+
+    /// With the variable of the environment that the field's value comes from, if it does.
+    pub(super) fn read_from(self, variable: Option<&'static str>) -> Self {
+        Self { variable, ..self }
     }
 
     /// The name of the field.
@@ -90,14 +125,27 @@ impl ConfigError {
     pub fn field(&self) -> &'static str {
         self.field
     }
+
+    /// The variable of the environment that the field's value comes from, if [`Config::from_env`] has read it from one.
+    #[must_use]
+    pub fn variable(&self) -> Option<&'static str> {
+        self.variable
+    }
+
+    /// What would do.
+    pub(super) fn remedy(&self) -> &str {
+        &self.remedy
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.value.is_empty() {
-            return write!(f, "config: {}: {}", self.field, self.remedy);
+        let Self { field, value, remedy, variable } = self;
+        let variable = variable.map_or(String::new(), |variable| format!(" ({variable})"));
+        if value.is_empty() {
+            return write!(f, "config: {field}{variable}: {remedy}");
         }
-        write!(f, "config: {} = {} cannot work: {}", self.field, self.value, self.remedy)
+        write!(f, "config: {field} = {value}{variable} cannot work: {remedy}")
     }
 }
 
@@ -121,11 +169,6 @@ impl Config {
     /// The sizes that follow from the budget.
     pub(super) fn shape(&self) -> Result<Shape, ConfigError> {
         self.check_limits()?;
-        let budget = self.memory_budget;
-        if !(BUDGET_MIN..=BUDGET_MAX).contains(&budget) {
-            let remedy = format!("give at least {BUDGET_MIN} bytes (1 MiB) and at most {BUDGET_MAX} (16 GiB)");
-            return Err(ConfigError::new("memory_budget", budget, remedy));
-        }
         let lanes = self.lanes.unwrap_or_else(default_lanes);
         if !lanes.is_power_of_two() || lanes > LANES_MAX {
             return Err(ConfigError::new(
@@ -134,23 +177,32 @@ impl Config {
                 format!("give a power of two from 1 to {LANES_MAX}, or None"),
             ));
         }
-        let ring_bytes = floor_power_of_two(budget / 2 / lanes).min(RING_BYTES_MAX);
-        if ring_bytes < RING_BYTES_MIN {
-            let need = RING_BYTES_MIN * lanes * 2;
-            let remedy = format!("{lanes} lanes need a memory_budget of {need} bytes, or take fewer lanes");
+        let budget = self.memory_budget;
+        let (least, what_for) = self.budget_min(lanes);
+        if !(least..=BUDGET_MAX).contains(&budget) {
+            let remedy = format!("give at least {least} bytes{what_for}, and at most {BUDGET_MAX} (16 GiB)");
             return Err(ConfigError::new("memory_budget", budget, remedy));
         }
+        let ring_bytes = floor_power_of_two(budget / 2 / lanes).min(RING_BYTES_MAX);
         let seats = (budget / 16 / Seats::SEAT_BYTES).min(SEATS_MAX);
         let requests = self.export.as_ref().map_or(0, |export| export.requests_bytes(budget));
         let taken = ring_bytes * lanes + seats * (Seats::SEAT_BYTES + LINK_BYTES) + requests;
-        let Some(rest) = budget.checked_sub(taken).filter(|rest| *rest >= budget / 16) else {
-            let remedy = format!(
-                "requests on their way need {requests} bytes of it, and too little is left for open spans: give twice as much, or lower export.connections_max"
-            );
-            return Err(ConfigError::new("memory_budget", budget, remedy));
-        };
+        let rest = budget - taken;
+        assert!(rest >= budget / 16, "the least budget leaves room for open spans");
         let arena_bytes = rest / (UNIT + LINK_BYTES) * UNIT;
         Ok(Shape { lanes, ring_bytes, arena_bytes, spill_bytes: arena_bytes / 4, seats })
+    }
+
+    /// The least budget for so many lanes, and what takes so much.
+    fn budget_min(&self, lanes: usize) -> (usize, String) {
+        // Half of the budget is for rings.
+        let rings = (RING_BYTES_MIN * lanes * 2, format!(" for {lanes} lanes (or take fewer lanes)"));
+        // Of the other half seats take an eighth and open spans another one at least, so that a third of the whole is left.
+        let requests = self.export.as_ref().map_or(0, |export| export.requests_bytes(0) * 3);
+        let requests =
+            (requests, " for the requests that are on their way (or lower export.connections_max)".to_owned());
+        let least = [(BUDGET_MIN, " (1 MiB)".to_owned()), rings, requests];
+        least.into_iter().max_by_key(|&(bytes, _)| bytes).expect("there are three")
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
@@ -190,7 +242,7 @@ const _: () = assert!(RING_BYTES_MIN / 4 > 2 * Class::First.bytes(), "a ring tak
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::export::REQUEST_BYTES_MIN, *};
 
     #[test]
     fn shapes_stay_inside_the_budget() {
@@ -210,17 +262,41 @@ mod tests {
 
     #[test]
     fn requests_on_their_way_are_inside_the_budget() {
-        for budget in [4 << 20, 32 << 20, 1 << 30] {
+        // The least of both is three times what seven requests need.
+        for budget in [REQUEST_BYTES_MIN * 7 * 3, 3 << 20, 4 << 20, 32 << 20, 1 << 30] {
             let config = Config { memory_budget: budget, export: Some(Export::default()), ..Config::default() };
             let shape = config.shape().unwrap();
             let requests = Export::default().requests_bytes(budget);
             let lanes = shape.lanes * shape.ring_bytes + shape.arena_bytes;
             assert!(lanes + requests <= budget, "{lanes} and {requests} of {budget}");
         }
+    }
+
+    /// The value that an error asks for is one that works, and every larger one does.
+    #[test]
+    fn least_budget_is_named_and_works() {
+        for (lanes, connections_max) in (0..=7).flat_map(|log| (0..=17).map(move |count| (1 << log, count))) {
+            let config = |memory_budget| {
+                let export = Export { connections_max, ..Export::default() };
+                Config { memory_budget, lanes: Some(lanes), export: Some(export), ..Config::default() }
+            };
+            let error = config(0).shape().unwrap_err();
+            assert_eq!(error.field(), "memory_budget");
+            let text = error.to_string();
+            let least = text.split_once("give at least ").and_then(|(_, rest)| rest.split_once(' ')).unwrap().0;
+            let least: usize = least.parse().unwrap();
+            assert_eq!(config(least - 1).shape().unwrap_err().field(), "memory_budget");
+            for step in 0..64 {
+                let shape = config(least + step * 123_457).shape();
+                assert!(shape.is_ok(), "{lanes} lanes, {connections_max} connections: {shape:?}");
+            }
+        }
         let config = Config { memory_budget: 1 << 20, export: Some(Export::default()), ..Config::default() };
-        let error = config.shape().unwrap_err();
-        assert_eq!(error.field(), "memory_budget");
-        assert!(error.to_string().contains("export.connections_max"), "{error}");
+        assert_eq!(
+            config.shape().unwrap_err().to_string(),
+            "config: memory_budget = 1048576 cannot work: give at least 2064384 bytes for the requests that are on their \
+             way (or lower export.connections_max), and at most 17179869184 (16 GiB)"
+        );
     }
 
     #[test]
@@ -250,7 +326,8 @@ mod tests {
         });
         assert_eq!(
             error.to_string(),
-            "config: memory_budget = 1048576 cannot work: 128 lanes need a memory_budget of 4194304 bytes, or take fewer lanes"
+            "config: memory_budget = 1048576 cannot work: give at least 4194304 bytes for 128 lanes (or take fewer lanes), \
+             and at most 17179869184 (16 GiB)"
         );
     }
 }

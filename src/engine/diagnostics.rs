@@ -13,7 +13,8 @@ pub enum Health {
     Starting,
     /// The collector took what it was sent last.
     Healthy,
-    /// The collector answers, but not as it should, or the worker had to be started anew; spans may be lost. Says why.
+    /// The collector answers, but not as it should, or the worker had to be started anew, so that spans may be lost; or the
+    /// newest files with certificates cannot be used, so that spans will be once the old ones expire. Says why.
     Degraded(String),
     /// Nothing can be delivered now: the collector cannot be reached, or the engine has shut down. Says why.
     Down(String),
@@ -47,9 +48,11 @@ pub enum Topic {
     Worker,
     /// The environment asks for what cannot be.
     Configuration,
+    /// The files with certificates were changed to something that cannot be used, or can be used again.
+    Certificates,
 }
 
-const TOPICS: usize = 7;
+const TOPICS: usize = 8;
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,5 @@
-//! The configuration from the environment: OpenTelemetry's variables, and two of our own. What cannot be read is a warning.
+//! The configuration from the environment: OpenTelemetry's variables, and two of our own. What cannot be read is a warning, and
+//! so is what is known here and not supported: nobody should wonder why a variable has no effect.
 
 use std::{
     cell::RefCell,
@@ -41,7 +42,7 @@ impl Config {
     /// |---|---|---|
     /// | `OTEL_SDK_DISABLED` | `sampling`, `export` | `true`: nothing is recorded or sent, in as little memory as can be |
     /// | `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME` | `resource` | `key=value,key=value`, percent-encoded; the name wins |
-    /// | `OTEL_TRACES_SAMPLER` | `sampling` | `always_on`, `always_off`, `parentbased_always_on` |
+    /// | `OTEL_TRACES_SAMPLER` | `sampling` | `always_on`, `always_off`, `parentbased_always_on`; ratios are not supported |
     /// | `OTEL_TRACES_EXPORTER` | `export` | `otlp`, `none` |
     /// | `OTEL_BSP_SCHEDULE_DELAY` | `export.schedule_delay` | milliseconds |
     /// | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | `export.batch_spans_max` | no more than the queue's size |
@@ -56,12 +57,19 @@ impl Config {
     /// | `OTEL_EXPORTER_OTLP_HEADERS` | `export.headers` | `name=value,name=value`, percent-encoded |
     /// | `OTEL_EXPORTER_OTLP_COMPRESSION` | `export.compression` | `none`, `gzip` |
     /// | `OTEL_EXPORTER_OTLP_PROTOCOL` | | `http/protobuf` |
-    /// | `OTEL_EXPORTER_OTLP_CERTIFICATE`, `…_CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | `export` | files |
-    /// | `SPANRING_MEMORY_BUDGET` | `memory_budget` | bytes; wins over the queue's size |
+    /// | `OTEL_EXPORTER_OTLP_CERTIFICATE` | `export.certificate` | file; it and the next two need an `https` endpoint |
+    /// | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` | `export.client_certificate` | file |
+    /// | `OTEL_EXPORTER_OTLP_CLIENT_KEY` | `export.client_key` | file |
+    /// | `SPANRING_MEMORY_BUDGET` | `memory_budget` | bytes, 2 MiB at least, or 1 MiB without an export; wins over the queue's size |
     /// | `SPANRING_DRIVER` | `export.driver` | `auto`, `uring`, `poll` |
+    /// | `HTTP_PROXY`, `http_proxy` | | read at start, unless `export.proxy` says otherwise: the proxy for `http` endpoints |
+    /// | `HTTPS_PROXY`, `https_proxy` | | the same for `https` endpoints |
+    /// | `ALL_PROXY`, `all_proxy` | | the same for both, where the scheme's own is not set |
+    /// | `NO_PROXY`, `no_proxy` | | hosts, domains and networks that are reached without; this machine always is |
+    /// | `OTEL_CONFIG_FILE`, `OTEL_LOG_LEVEL`, `OTEL_PROPAGATORS`, `OTEL_TRACES_SAMPLER_ARG` | | not supported: a warning says what happens instead |
     ///
-    /// `OTEL_EXPORTER_OTLP_TRACES_…` wins over `OTEL_EXPORTER_OTLP_…`. `OTEL_CONFIG_FILE` is not supported: a warning says so,
-    /// and the variables are read all the same.
+    /// Each `OTEL_EXPORTER_OTLP_…` has an `OTEL_EXPORTER_OTLP_TRACES_…`, which wins. The lower-case form of a proxy's variable
+    /// wins, and `HTTP_PROXY` is not read in a CGI program, where it is a header of the caller's.
     #[must_use]
     pub fn from_env() -> Self {
         let garbled = RefCell::new(vec![]);
@@ -85,14 +93,12 @@ impl Config {
         variables.limits(&mut config.limits);
         variables.sampling(&mut config.sampling);
         let mut export = Export::default();
-        variables.sizes(&mut config.memory_budget, &mut export.batch_spans_max);
+        let exports = variables.exports();
+        variables.sizes(exports, &mut config.memory_budget, &mut export.batch_spans_max);
         variables.times(&mut export);
         variables.otlp(&mut export);
-        config.export = variables.exports().then_some(export);
-        if variables.text("OTEL_CONFIG_FILE").is_some() {
-            let why = "configuration files are not supported; the other variables are read instead";
-            variables.origins.warn(format!("OTEL_CONFIG_FILE is ignored: {why}"));
-        }
+        config.export = exports.then_some(export);
+        variables.unsupported();
         if variables.is_disabled() {
             config = Self { memory_budget: BUDGET_MIN, lanes: Some(1), sampling: Sampling::AlwaysOff, ..config };
             config.export = None;
@@ -172,10 +178,17 @@ impl Variables<'_> {
             ("always_on", Sampling::AlwaysOn),
             ("always_off", Sampling::AlwaysOff),
         ];
-        self.set(sampling, "sampling", &["OTEL_TRACES_SAMPLER"], |text| word(text, &samplers));
-        if self.text("OTEL_TRACES_SAMPLER_ARG").is_some() {
-            let why = "no sampler that takes an argument is supported";
-            self.origins.warn(format!("OTEL_TRACES_SAMPLER_ARG is ignored: {why}"));
+        self.set(sampling, "sampling", &["OTEL_TRACES_SAMPLER"], |text| {
+            word(text, &samplers).map_err(|why| format!("{why}; {UNSAMPLED}"))
+        });
+    }
+
+    /// Says what happens in place of what is not supported.
+    fn unsupported(&mut self) {
+        for (name, met, why) in UNSUPPORTED {
+            if self.text(name).is_some_and(|text| !text.eq_ignore_ascii_case(met)) {
+                self.origins.warn(format!("{name} is ignored: {why}"));
+            }
         }
     }
 
@@ -198,7 +211,7 @@ impl Variables<'_> {
         exports.unwrap_or(true)
     }
 
-    fn sizes(&mut self, memory_budget: &mut usize, batch_spans_max: &mut usize) {
+    fn sizes(&mut self, exports: bool, memory_budget: &mut usize, batch_spans_max: &mut usize) {
         let queue = self.first(&["OTEL_BSP_MAX_QUEUE_SIZE"], |text| {
             let spans = number(text, 1..=usize::MAX)?;
             Ok((spans, queue_budget(spans).ok_or_else(|| format!("{spans} spans need more memory than 16 GiB"))?))
@@ -209,8 +222,9 @@ impl Variables<'_> {
         }
         self.set(memory_budget, "memory_budget", &["SPANRING_MEMORY_BUDGET"], |text| {
             let memory_budget = number(text, 1..=usize::MAX)?;
-            let shape = Config { memory_budget, ..Config::default() }.shape();
-            shape.map(|_| memory_budget).map_err(|error| error.to_string())
+            let config = Config { memory_budget, export: exports.then(Export::default), ..Config::default() };
+            let shape = config.shape().map(|_| memory_budget);
+            shape.map_err(|error| format!("{memory_budget} bytes cannot work: {}", error.remedy()))
         });
         let most = queue.map_or(BATCH_SPANS_MAX, |((spans, _), _)| spans.min(BATCH_SPANS_MAX));
         let batch = |text: &str| number(text, 1..=most);
@@ -238,7 +252,8 @@ impl Variables<'_> {
 
     fn otlp(&mut self, export: &mut Export) {
         let _ = self.first(&["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"], |text| {
-            word(text, &[("http/protobuf", ())])
+            let why = "spans are sent as http/protobuf, which collectors mostly take on port 4318, and gRPC on 4317";
+            word(text, &[("http/protobuf", ())]).map_err(|fault| format!("{fault}; {why}"))
         });
         // CFG-21: as it is. CFG-22: a base.
         let endpoint = self
@@ -325,6 +340,70 @@ impl Variables<'_> {
 }
 
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+/// What happens to those who wanted fewer traces.
+const UNSAMPLED: &str = "as by parentbased_always_on, every trace that begins here is recorded and sent";
+/// Variables of OpenTelemetry's that have no effect: the name, the value that asks for what happens anyway, and what that is.
+const UNSUPPORTED: [(&str, &str, &str); 4] = [
+    ("OTEL_CONFIG_FILE", "", "configuration files are not supported; the other variables are read instead"),
+    (
+        "OTEL_LOG_LEVEL",
+        "info",
+        "diagnostics have no levels; there is one line for each change, and `Export::diagnostics` can sift them by topic",
+    ),
+    (
+        "OTEL_PROPAGATORS",
+        "none",
+        "no headers are read or written; take contexts from requests and put them there yourself, as a `SpanContext`",
+    ),
+    (
+        "OTEL_TRACES_SAMPLER_ARG",
+        "",
+        "no sampler that takes an argument is supported; OTEL_TRACES_SAMPLER alone decides what is recorded",
+    ),
+];
+/// Every variable that [`Config::from_vars`] asks for, for the tests and the fuzzer: one of them sees that it is so, and that
+/// the documentation has them all.
+pub const VARIABLES: [&str; 39] = [
+    "OTEL_SDK_DISABLED",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_SERVICE_NAME",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_CONFIG_FILE",
+    "OTEL_LOG_LEVEL",
+    "OTEL_PROPAGATORS",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_EXPORT_TIMEOUT",
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+    "SPANRING_MEMORY_BUDGET",
+    "SPANRING_DRIVER",
+];
 /// Most bytes of a value. The resource is a part of every request, and headers have this limit of their own.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 /// Most of a bad value that a warning shows.

@@ -62,10 +62,21 @@ impl Config {
         lines.collect()
     }
 
-    /// What was wrong with the environment, a line for each variable that is ignored. The engine says it at start.
+    /// What was wrong with the environment, a line for each variable that is ignored. The engine says it at start, together
+    /// with what shows only then: a proxy that cannot be used, certificates that the endpoint has no use for.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
-        &self.origins.warnings
+        self.origins.warnings()
+    }
+
+    /// The variable that a setting comes from; `None` if that is the default, or the program has changed it since.
+    pub(super) fn variable(&self, setting: &str) -> Option<&'static str> {
+        let setting = settings(self).into_iter().find(|known| known.name == setting)?;
+        let notes = self.origins.notes.iter();
+        notes
+            .filter(|note| note.setting == setting.name && note.value == setting.value)
+            .map(|note| note.variable)
+            .next()
     }
 
     /// Notes the values that were read, once all are in place.
@@ -93,6 +104,10 @@ impl Origins {
 
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
+    }
+
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use super::diagnostics::DiagnosticSink;
-use crate::transport::{driver::DriverChoice, gzip::Compression};
+use crate::transport::{driver::DriverChoice, exporter::CONNECTIONS_MAX, gzip::Compression};
 
 /// Where spans go, and how. Write `Export { timeout, ..Export::to("http://collector:4318") }`, so that fields may be added.
 #[derive(Clone)]
@@ -32,7 +32,8 @@ pub struct Export {
     pub driver: DriverChoice,
     /// The proxy for endpoints that are not on this machine: the environment's, none, or this one.
     pub proxy: ProxyChoice,
-    /// File with the certificates (PEM) that a server's is checked against, in place of the system's.
+    /// File with the certificates (PEM) that a server's is checked against, in place of the system's. This and the next two
+    /// want an `https` endpoint. With another they are an error, or a warning where they come from the environment.
     pub certificate: Option<PathBuf>,
     /// File with the certificate (PEM) that shows who we are; with `client_key`, or not at all.
     pub client_certificate: Option<PathBuf>,
@@ -45,7 +46,8 @@ pub struct Export {
 /// Which proxy requests go through.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ProxyChoice {
-    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say. Loopback and unix sockets need none.
+    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say, in lower or upper case. Loopback and unix sockets need
+    /// none. A variable that names no HTTP proxy is a warning, and no proxy is used: it may be meant for other programs.
     #[default]
     Environment,
     /// None.
@@ -71,12 +73,12 @@ impl Export {
 
     /// Bytes of all requests on their way.
     pub(super) fn requests_bytes(&self, budget: usize) -> usize {
-        self.request_bytes(budget).saturating_mul(self.requests_max())
+        self.request_bytes(budget) * self.requests_max()
     }
 
     /// One for each connection, one that is ready, one that is being written or compressed, and the open batch.
     fn requests_max(&self) -> usize {
-        self.connections_max.saturating_add(3)
+        self.connections_max.min(CONNECTIONS_MAX) + 3
     }
 }
 

@@ -25,6 +25,7 @@ pub use config::{Config, ConfigError, WorkerChoice};
 pub use deadline::Deadline;
 pub use diagnostics::{Diagnostic, DiagnosticSink, Health, Topic};
 pub use ending::{flush_on_panic, shut_down_on_signals};
+pub use environment::VARIABLES;
 pub use explain::Origins;
 pub use export::{Export, ProxyChoice};
 pub use ledger::{Ledger, Lost, Memory};
@@ -113,25 +114,25 @@ impl Engine {
     ///
     /// When a field of the configuration cannot work, or the system refuses the memory or the thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let shape = config.shape().map_err(StartError::Config)?;
-        let warnings = config.warnings().join("; ");
-        let Config { memory_budget, worker, export, resource, .. } = config;
-        let plan = export.map(|export| Plan::new(export, &resource, memory_budget)).transpose();
-        let plan = plan.map_err(StartError::Config)?;
+        let blame = |error: ConfigError| {
+            let variable = config.variable(error.field());
+            StartError::Config(error.read_from(variable))
+        };
+        let shape = config.shape().map_err(blame)?;
+        let plan = config.export.as_ref().map(|export| Plan::new(export, &config)).transpose().map_err(blame)?;
+        let Config { memory_budget, worker, origins, .. } = config;
         let clock = config.clock.unwrap_or_else(Clock::system);
         let recorder = Recorder::new(clock, config.limits, config.sampling, config.ids);
         let core =
             Lanes::new(shape, recorder).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
         let taker = match plan {
-            None => Taker::Program(Drains::new(&core)),
+            None => {
+                let mut reporter = Reporter::new(None);
+                origins.warnings().iter().for_each(|warning| reporter.insist(Topic::Configuration, warning));
+                Taker::Program(Drains::new(&core))
+            }
             Some(plan) => Taker::Export(Exports::start(&core, plan, worker).map_err(StartError::Thread)?),
         };
-        if !warnings.is_empty() {
-            match &taker {
-                Taker::Program(_) => Reporter::new(None).say(Topic::Configuration, warnings),
-                Taker::Export(exports) => exports.post(&core).say(Topic::Configuration, &warnings),
-            }
-        }
         Ok(Self { core, taker, memory_budget })
     }
 
@@ -194,8 +195,8 @@ impl Engine {
         self.receipt(|exports| exports.shut_down(&self.core, deadline.into()))
     }
 
-    /// Runs the export on this thread, for [`WorkerChoice::Polled`]: until there is nothing to do, or `budget` is spent. Says
-    /// whether there is more to do now. Does nothing while another thread does.
+    /// Runs the export on this thread, for [`WorkerChoice::Polled`], where an example stands: until there is nothing to do but
+    /// wait, or `budget` is spent. Says whether there is more to do now. Does nothing while another thread does.
     pub fn poll_once(&self, budget: Duration) -> bool {
         match &self.taker {
             Taker::Program(_) => false,

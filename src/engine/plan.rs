@@ -3,10 +3,9 @@
 use std::{env, time::Duration};
 
 use super::{
-    config::ConfigError,
+    config::{Config, ConfigError},
     diagnostics::DiagnosticSink,
     export::{Export, ProxyChoice, REQUEST_BYTES_MIN},
-    resource::Resource,
 };
 use crate::{
     otlp,
@@ -20,7 +19,7 @@ use crate::{
         headers::Headers,
         proxy::Proxy,
         route::Route,
-        tls::{Tls, TlsFiles},
+        tls::{Tls, TlsFile, TlsFiles},
     },
 };
 
@@ -34,6 +33,8 @@ pub(super) struct Plan {
     pub(super) shutdown_timeout: Duration,
     pub(super) driver: DriverChoice,
     pub(super) diagnostics: Option<DiagnosticSink>,
+    /// What is ignored, a line each.
+    pub(super) warnings: Vec<String>,
     head: RequestHead,
     tls: Option<Tls>,
     timeout: Duration,
@@ -41,20 +42,28 @@ pub(super) struct Plan {
     connections_max: usize,
 }
 
+/// The names of the fields for files.
+const CERTIFICATE: &str = "export.certificate";
+const CLIENT_CERTIFICATE: &str = "export.client_certificate";
+const CLIENT_KEY: &str = "export.client_key";
 /// Most spans of a request: more than a request of the largest size can hold.
 pub(super) const BATCH_SPANS_MAX: usize = 1 << 20;
 /// Most bytes of a request: what the specification lets a receiver refuse (HTTP-04).
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
 impl Plan {
-    /// Checks everything that can be checked before the first request.
-    pub(super) fn new(export: Export, resource: &Resource, memory_budget: usize) -> Result<Self, ConfigError> {
+    /// Checks everything that can be checked before the first request. The export is that of the configuration.
+    pub(super) fn new(export: &Export, config: &Config) -> Result<Self, ConfigError> {
+        let mut warnings = config.warnings().to_vec();
         let shown = Endpoint::parse(&export.endpoint);
         let endpoint = shown.map_err(|error| ConfigError::said("export.endpoint", &error))?;
         let proxy = match &export.proxy {
             ProxyChoice::Direct => None,
-            ProxyChoice::Environment => Proxy::choose(&endpoint, |name| env::var(name).ok())
-                .map_err(|error| ConfigError::said("export.proxy", &error))?,
+            // A variable that other programs share must not keep this one from its start.
+            ProxyChoice::Environment => Proxy::choose(&endpoint, |name| env::var(name).ok()).unwrap_or_else(|error| {
+                warnings.push(format!("{error}; until then no proxy is used"));
+                None
+            }),
             ProxyChoice::Url(url) => {
                 Some(Proxy::parse(url).map_err(|error| ConfigError::said("export.proxy", &error))?)
             }
@@ -64,7 +73,10 @@ impl Plan {
             let remedy = format!("give a number from {min} to {max}");
             if (min..=max).contains(&value) { Ok(value) } else { Err(ConfigError::new(field, value, remedy)) }
         };
-        let tls = Self::tls(&export, &endpoint)?;
+        let tls = Self::tls(export, &endpoint)?;
+        if tls.is_none() {
+            warnings.extend(useless_files(export, &endpoint, config)?);
+        }
         let connections_max = range("export.connections_max", export.connections_max, 1, CONNECTIONS_MAX)?;
         let batch_spans_max = range("export.batch_spans_max", export.batch_spans_max, 1, BATCH_SPANS_MAX)?;
         let bytes = export.request_bytes_max;
@@ -73,13 +85,14 @@ impl Plan {
         Ok(Self {
             head: RequestHead::new(&endpoint, proxy.as_ref(), &headers, &agent),
             route: Route { endpoint, proxy },
-            resource: resource.encode(),
+            resource: config.resource.encode(),
             batch_spans_max,
-            request_bytes_max: export.request_bytes(memory_budget),
+            request_bytes_max: export.request_bytes(config.memory_budget),
             schedule_delay: export.schedule_delay,
             shutdown_timeout: export.shutdown_timeout,
             driver: export.driver,
-            diagnostics: export.diagnostics,
+            diagnostics: export.diagnostics.clone(),
+            warnings,
             tls,
             timeout: if export.timeout.is_zero() { Duration::MAX } else { export.timeout },
             compression: export.compression,
@@ -96,7 +109,15 @@ impl Plan {
             client_certificate: export.client_certificate.as_deref(),
             client_key: export.client_key.as_deref(),
         };
-        Tls::new(endpoint.host(), files).map(Some).map_err(|error| ConfigError::said("export.endpoint", &error))
+        Tls::new(endpoint.host(), files).map(Some).map_err(|error| {
+            let field = match error.file() {
+                Some(TlsFile::Certificate) => CERTIFICATE,
+                Some(TlsFile::ClientCertificate) => CLIENT_CERTIFICATE,
+                Some(TlsFile::ClientKey) => CLIENT_KEY,
+                None => "export.endpoint",
+            };
+            ConfigError::said(field, &error.text())
+        })
     }
 
     /// An exporter that follows the plan.
@@ -111,6 +132,23 @@ impl Plan {
         let resolver = Resolver::new(waker).on(|name, work| spawn::start(name, work).map(drop));
         Exporter::new(settings, self.route.clone(), self.head.clone(), self.tls.clone(), resolver)
     }
+}
+
+/// What to say of certificates where there is no TLS: the bytes would go out in the clear, which whoever gave them does not
+/// expect. What the program gave is an error. A variable is a warning, because other programs and signals share it.
+fn useless_files(export: &Export, endpoint: &Endpoint, config: &Config) -> Result<Vec<String>, ConfigError> {
+    let files = [
+        (CERTIFICATE, &export.certificate),
+        (CLIENT_CERTIFICATE, &export.client_certificate),
+        (CLIENT_KEY, &export.client_key),
+    ];
+    let given = files.into_iter().filter(|(_, file)| file.is_some());
+    let why = format!("the endpoint {endpoint} has no TLS, so that no certificate is checked or shown");
+    let warning = |(field, _)| match config.variable(field) {
+        Some(variable) => Ok(format!("{variable} is ignored: {why}; begin the endpoint with https://, or unset it")),
+        None => Err(ConfigError::said(field, &format!("{why}: begin the endpoint with https://, or leave it out"))),
+    };
+    given.map(warning).collect()
 }
 
 impl std::fmt::Debug for Plan {

@@ -236,7 +236,11 @@ impl Stats {
         text.sample("spanring_connections", "", self.connections);
         text.metric("spanring_oldest_span_seconds", "gauge", "Age of the oldest span that the exporter has.");
         text.sample("spanring_oldest_span_seconds", "", self.oldest.as_secs_f64());
-        text.metric("spanring_healthy", "gauge", "0 while the collector does not take what it is sent.");
+        text.metric(
+            "spanring_healthy",
+            "gauge",
+            "0 while the collector does not take what it is sent, or will not for long.",
+        );
         let is_healthy = matches!(self.health, Health::Starting | Health::Healthy);
         text.sample("spanring_healthy", "", u64::from(is_healthy));
         text.metric("spanring_driver", "gauge", "Who moves the bytes.");

@@ -8,8 +8,15 @@ use std::{
 };
 
 use super::{
-    config::WorkerChoice, control::Control, deadline::Deadline, diagnostics::Health, generations::Generations,
-    ledger::Ledger, plan::Plan, post::Post, stats::Stats,
+    config::WorkerChoice,
+    control::Control,
+    deadline::Deadline,
+    diagnostics::{Health, Topic},
+    generations::Generations,
+    ledger::Ledger,
+    plan::Plan,
+    post::Post,
+    stats::Stats,
 };
 use crate::{
     clock::Anchors,
@@ -114,6 +121,8 @@ impl Exports {
     pub(super) fn start(core: &Arc<Core>, plan: Plan, worker: WorkerChoice) -> io::Result<Arc<Self>> {
         let plan = Arc::new(plan);
         let post = Arc::new(Post::new(core, &plan, worker));
+        // One line each, and before there is a worker, whose own words would drown them.
+        plan.warnings.iter().for_each(|warning| post.insist(Topic::Configuration, warning));
         post.man()?;
         let exports = Arc::new(Self { posts: Generations::new(core.generation(), post), plan, worker });
         // Weak, or the lanes would keep themselves alive. An engine that is gone needs no waking.

@@ -44,8 +44,10 @@ pub(super) struct Worker {
     heard: u64,
     /// The condition of the collector that was last told.
     told: Condition,
-    /// The condition that the health was last set by.
-    seen: Condition,
+    /// Why the newest certificates are not in use, as it was last told.
+    told_reload: Option<String>,
+    /// The health that was last set here.
+    health: Health,
     /// When the drops at the lanes were last looked at, and how many of them were told.
     drops_seen: Moment,
     drops_told: u64,
@@ -144,7 +146,8 @@ impl Worker {
             goal: None,
             heard: 0,
             told: Condition::default(),
-            seen: Condition::default(),
+            told_reload: None,
+            health: Health::default(),
             drops_seen: now,
             drops_told: 0,
             is_closing: false,
@@ -311,19 +314,16 @@ impl Worker {
         counts.repeats.set(self.exporter.repeats());
         counts.connections.set(self.exporter.standing() as u64);
         counts.oldest.set(self.oldest(now));
-        let condition = self.exporter.condition();
-        if *condition != self.seen {
-            post.control.set_health(match condition {
-                Condition::Unknown => Health::Starting,
-                Condition::Fine => Health::Healthy,
-                Condition::Troubled(why) => Health::Degraded(why.clone()),
-                Condition::Unreachable(why) => Health::Down(why.clone()),
-            });
-            self.seen = condition.clone();
+        let (condition, reload) = (self.exporter.condition(), self.exporter.reload_failure().map(stale));
+        let health = health(condition, reload.as_deref());
+        if health != self.health {
+            post.control.set_health(health.clone());
+            self.health = health;
         }
         if *condition != self.told && self.tell(post, condition) {
             self.told = condition.clone();
         }
+        tell_reload(&mut self.told_reload, reload, |text| post.announce(Topic::Certificates, || text.to_owned()));
     }
 
     /// Says how the collector does now; false if that has to wait, because something of the kind was said a moment ago.
@@ -496,6 +496,30 @@ impl Worker {
     }
 }
 
+/// What a failed reload of the certificates means.
+fn stale(why: &str) -> String {
+    format!("the new certificates cannot be used, those of before stay in use until they expire: {why}")
+}
+
+/// Says whether the newest certificates can be used, if that has changed, and until it was heard.
+fn tell_reload(told: &mut Option<String>, reload: Option<String>, announce: impl FnOnce(&str) -> bool) {
+    if *told != reload && announce(reload.as_deref().unwrap_or("the new certificates are in use")) {
+        *told = reload;
+    }
+}
+
+/// What the collector's condition, and a failed reload, come to.
+fn health(condition: &Condition, reload: Option<&str>) -> Health {
+    let with = |why: &String| reload.map_or(why.clone(), |reload| format!("{why}; {reload}"));
+    match (condition, reload) {
+        (Condition::Unknown, _) => Health::Starting,
+        (Condition::Fine, None) => Health::Healthy,
+        (Condition::Fine, Some(reload)) => Health::Degraded(reload.to_owned()),
+        (Condition::Troubled(why), _) => Health::Degraded(with(why)),
+        (Condition::Unreachable(why), _) => Health::Down(with(why)),
+    }
+}
+
 impl Scopes {
     /// The head of this scope, encoded at its first use.
     fn head(&mut self, core: &Core, number: u16) -> &ScopeHead {
@@ -518,5 +542,41 @@ impl Scopes {
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker").field("batch", &self.batch.spans()).field("goal", &self.goal).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn change_of_the_certificates_is_told_once_and_until_it_is_heard() {
+        let mut told = None;
+        let mut say = |reload: Option<&str>, is_heard| {
+            let mut said = None;
+            tell_reload(&mut told, reload.map(str::to_owned), |text| {
+                said = Some(text.to_owned());
+                is_heard
+            });
+            said
+        };
+        assert_eq!(say(None, true), None);
+        assert_eq!(say(Some("bad"), false).as_deref(), Some("bad"));
+        assert_eq!(say(Some("bad"), true).as_deref(), Some("bad"));
+        assert_eq!(say(Some("bad"), true), None);
+        assert_eq!(say(Some("worse"), true).as_deref(), Some("worse"));
+        assert_eq!(say(None, true).as_deref(), Some("the new certificates are in use"));
+        assert_eq!(say(None, true), None);
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_used_show_in_every_health_but_the_first() {
+        let why = || "why".to_owned();
+        assert_eq!(health(&Condition::Unknown, Some("old")), Health::Starting);
+        assert_eq!(health(&Condition::Fine, None), Health::Healthy);
+        assert_eq!(health(&Condition::Fine, Some("old")), Health::Degraded("old".into()));
+        assert_eq!(health(&Condition::Troubled(why()), Some("old")), Health::Degraded("why; old".into()));
+        assert_eq!(health(&Condition::Unreachable(why()), None), Health::Down("why".into()));
+        assert_eq!(health(&Condition::Unreachable(why()), Some("old")), Health::Down("why; old".into()));
     }
 }

@@ -120,7 +120,11 @@ impl Dial {
                 };
                 self.failures.push(format!("{}: {why}", attempt.address));
                 self.try_next(net);
-                if self.tries.is_empty() { Dialled::Failed(self.failures.join("; ")) } else { Dialled::Pending }
+                if self.tries.is_empty() {
+                    let remedy = "see that it listens there, and that nothing in between forbids it";
+                    return Dialled::Failed(format!("{}: {remedy}", self.failures.join("; ")));
+                }
+                Dialled::Pending
             }
         }
     }

@@ -228,7 +228,7 @@ impl fmt::Display for EndpointFault {
                 "has no valid path of a socket: it begins with `/`, as in unix:///run/otel.sock, names no folder, and has 107 \
                  bytes at most"
             }
-            Self::ProxyScheme => "is not reached by plain HTTP, and only proxies of http:// are supported: name the collector in NO_PROXY, or set `proxy` to `ProxyChoice::Direct`",
+            Self::ProxyScheme => "is not reached by plain HTTP, and only proxies of http:// are supported: give one of those, name the collector in NO_PROXY, or set `proxy` to `ProxyChoice::Direct`",
             Self::ProxyPath => "has something behind the host and port: a proxy has no path, and in its password `/`, `?` and `#` are percent-encoded",
         })
     }

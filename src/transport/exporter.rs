@@ -56,6 +56,8 @@ pub struct Exporter {
     /// No further connection is tried before this, while one stands.
     grow_at: Moment,
     condition: Condition,
+    /// Why the newest files with certificates are not in use, as of the last connection.
+    reload_failure: Option<String>,
     /// Requests that were sent again.
     repeats: u64,
     /// Requests that were submitted: the number of the last.
@@ -132,6 +134,7 @@ impl Exporter {
             submitted: 0,
             grow_at: Moment::START,
             condition: Condition::default(),
+            reload_failure: None,
             repeats: 0,
         }
     }
@@ -303,6 +306,12 @@ impl Exporter {
         &self.condition
     }
 
+    /// Why the newest files with certificates are not in use, if they were changed to something that will not do.
+    #[must_use]
+    pub fn reload_failure(&self) -> Option<&str> {
+        self.reload_failure.as_deref()
+    }
+
     /// Requests that were sent again. Each may have been taken twice, if the answer to the first was lost.
     #[must_use]
     pub fn repeats(&self) -> u64 {
@@ -373,7 +382,9 @@ impl Exporter {
             self.names.asked = Some(now);
             return;
         }
-        let session = match self.tls.as_ref().map(Tls::session).transpose() {
+        let session = self.tls.as_ref().map(Tls::session).transpose();
+        self.reload_failure = self.tls.as_ref().and_then(Tls::reload_failure).map(|failure| failure.to_string());
+        let session = match session {
             Ok(session) => session,
             Err(why) => return self.fail_to_connect(why, now),
         };

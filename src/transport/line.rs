@@ -7,6 +7,7 @@ use super::{
     driver::{Address, Conn, Event, Moment},
     http1::{Progress, Reply, ReplyError, ReplyReader},
     request::Request,
+    retry::PROXY_CREDENTIALS,
     tls::Session,
 };
 
@@ -131,6 +132,10 @@ impl Ending {
 
 /// What a receive takes in at once. An answer of a collector has some hundred bytes.
 const INBOX_LEN: usize = 16 << 10;
+/// What a peer may mean that hangs up, by the stage.
+const UNGREETED: &str =
+    "the peer closed the connection before the first request: see that its port takes https, or the proxy's log";
+const UNANSWERED: &str = "the peer closed the connection without an answer: see that its port takes OTLP over HTTP, usually 4318, and its log";
 /// How long a handshake may take.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// How long a peer may leave a request or a reply half-way, at most. Before the first byte of the reply it is the request's
@@ -431,7 +436,12 @@ impl Link {
                     &bytes[used..]
                 }
                 Ok(Progress { reply: Some(reply), .. }) => {
-                    let why = format!("the proxy makes no tunnel: it answers with status {}", reply.status);
+                    let status = reply.status;
+                    let remedy = match status {
+                        407 => PROXY_CREDENTIALS,
+                        _ => "let it connect to the collector there, or name the collector in NO_PROXY",
+                    };
+                    let why = format!("the proxy makes no tunnel: it answers with status {status}: {remedy}");
                     return LinkStep::Leave(Some(News::Unreachable(why)));
                 }
                 Err(error) => return LinkStep::Leave(Some(News::Unreachable(format!("the proxy: {error}")))),
@@ -467,7 +477,9 @@ impl Link {
         };
         if exchange.unsent.start == exchange.request.start {
             // The last exchange left it behind. Read as the answer to this request it would be a lie.
-            return self.broken(net, "the peer spoke before it was asked".into());
+            // So does a gRPC port, whose first word is always the same.
+            let what = ReplyReader::new().feed(bytes).err().map_or(String::new(), |what| format!(": {what}"));
+            return self.broken(net, format!("the peer spoke before it was asked{what}"));
         }
         exchange.progress_by = Some(net.now.after(exchange.stall_max));
         let is_sent = exchange.unsent.is_empty() && self.sending.is_none() && exchange.refusal.is_none();
@@ -490,7 +502,7 @@ impl Link {
     /// The peer sends no more.
     fn ended(&mut self, net: &mut Net<'_>) -> LinkStep {
         let Stage::Busy(exchange) = &mut self.stage else {
-            return self.broken(net, "the peer closed the connection before the first request".into());
+            return self.broken(net, UNGREETED.into());
         };
         if exchange.reply.has_begun() {
             let ending = match exchange.reply.end() {
@@ -500,7 +512,7 @@ impl Link {
             return self.end(net, ending);
         }
         let why = exchange.refusal.take();
-        self.broken(net, why.unwrap_or_else(|| "the peer closed the connection without an answer".into()))
+        self.broken(net, why.unwrap_or_else(|| UNANSWERED.into()))
     }
 
     fn broken(&mut self, net: &mut Net<'_>, why: String) -> LinkStep {

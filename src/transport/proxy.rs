@@ -120,6 +120,10 @@ impl fmt::Debug for Proxy {
     }
 }
 
+/// The variables that [`Proxy::choose`] reads. Which wins is said there.
+pub const VARIABLES: [&str; 8] =
+    ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"];
+
 /// A variable of the environment that is no address of a proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProxyError {
@@ -197,6 +201,8 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::RefCell, collections::BTreeSet};
+
     use super::*;
 
     fn chosen(url: &str, environment: &[(&str, &str)]) -> Option<String> {
@@ -226,6 +232,20 @@ mod tests {
         assert_eq!(chosen("http://h", &cgi[1..]).as_deref(), Some("http://evil:1"));
         let lower = [("REQUEST_METHOD", ""), ("http_proxy", "good:1"), ("HTTP_PROXY", "evil:1")];
         assert_eq!(chosen("http://h", &lower).as_deref(), Some("http://good:1"));
+    }
+
+    #[test]
+    fn list_of_variables_is_what_is_read() {
+        let asked = RefCell::new(BTreeSet::new());
+        for url in ["http://h", "https://h"] {
+            let none = Proxy::choose(&Endpoint::parse(url).unwrap(), |name| {
+                asked.borrow_mut().insert(name.to_owned());
+                None
+            });
+            assert_eq!(none, Ok(None));
+        }
+        let listed = VARIABLES.into_iter().chain(["REQUEST_METHOD"]).map(str::to_owned).collect();
+        assert_eq!(asked.into_inner(), listed);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub fn classify(reply: &Reply) -> Verdict {
         400 => "the collector finds the request malformed: check that the endpoint takes OTLP over HTTP, and its log",
         401 | 403 => "the collector wants other credentials: check the headers, and OTEL_EXPORTER_OTLP_HEADERS",
         404 | 405 => "nothing takes traces at this path: check that the endpoint ends with /v1/traces, once",
-        407 => "the proxy wants credentials: put them in the proxy's URL",
+        407 => PROXY_CREDENTIALS,
         408 => "the collector waited too long for the request: check the network in between",
         415 => "the collector does not take protobuf, or not gzip: check the endpoint, or set the compression to none",
         431 => "the headers are too large for the collector: send fewer or shorter ones",
@@ -49,6 +49,10 @@ pub fn classify(reply: &Reply) -> Verdict {
     };
     Verdict::Refused { remedy }
 }
+
+/// What a user can do about 407, whether it answers a request or a tunnel.
+pub(super) const PROXY_CREDENTIALS: &str =
+    "the proxy wants credentials: put user:password@ before the host in the proxy's URL";
 
 /// When the peer wants to hear from us again (HTTP-07). RFC 9110, section 10.2.3.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -149,7 +153,8 @@ mod tests {
             let Verdict::Refused { remedy } = verdict(status) else { panic!("{status}") };
             assert!(!remedy.is_empty() && !remedy.contains('\n'));
         }
-        let remedies = [(401, "credentials"), (403, "credentials"), (404, "/v1/traces"), (415, "gzip"), (407, "proxy")];
+        let remedies =
+            [(401, "credentials"), (403, "credentials"), (404, "/v1/traces"), (415, "gzip"), (407, "user:password@")];
         for (status, word) in remedies {
             assert!(matches!(verdict(status), Verdict::Refused { remedy } if remedy.contains(word)), "{status}");
         }

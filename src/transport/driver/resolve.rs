@@ -120,7 +120,7 @@ fn serve(desk: &Desk, waker: &Waker, lookup: Lookup) {
         let answer = match lookup(&host, port) {
             Ok(found) if found.is_empty() => Err(format!("{host} has no address")),
             Ok(found) => Ok(interleaved(found)),
-            Err(error) => Err(format!("{host}: {error}")),
+            Err(error) => Err(format!("{host}: {error}: correct the name, or see that this machine can look names up")),
         };
         let mut state = desk.state();
         if state.questions == number && !state.is_closed {
@@ -256,7 +256,7 @@ mod tests {
         for (host, expected) in [
             ("one", Ok(vec![at("192.0.2.1:80")])),
             ("none", Err("none has no address".to_owned())),
-            ("two", Err("two: no such host".to_owned())),
+            ("two", Err("two: no such host: correct the name, or see that this machine can look names up".to_owned())),
         ] {
             resolver.ask(host, 80);
             rings.recv_timeout(PATIENCE).expect("an answer wakes the driver");

@@ -431,7 +431,10 @@ fn address_that_nobody_answers_is_left_for_the_next_and_named_as_such() {
     rig.submit(100);
     rig.until(Duration::from_secs(4), |rig| rig.exporter.trouble.is_on());
     let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
-    assert_eq!(why, "10.0.0.1:4318: no answer within 3 s");
+    assert_eq!(
+        why,
+        "10.0.0.1:4318: no answer within 3 s: see that it listens there, and that nothing in between forbids it"
+    );
     rig.finish();
 
     let mut rig = Rig::at("localhost:4318", PLACE, Network::calm(5), 1);
@@ -440,7 +443,7 @@ fn address_that_nobody_answers_is_left_for_the_next_and_named_as_such() {
     let waited = rig.until(Duration::from_secs(4), |rig| rig.exporter.trouble.is_on());
     assert!(waited >= Duration::from_secs(3), "the first has its time, though the second is refused: {waited:?}");
     let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
-    assert!(why.starts_with("127.0.0.1:4318: ") && why.ends_with("[::1]:4318: no answer within 3 s"), "{why}");
+    assert!(why.starts_with("127.0.0.1:4318: ") && why.contains("; [::1]:4318: no answer within 3 s: see"), "{why}");
     rig.finish();
 }
 
@@ -496,13 +499,22 @@ fn connection_that_brought_too_much_is_not_used_again() {
 /// What comes before a byte of the request has left is not its answer, and must not cost its spans.
 #[test]
 fn answer_to_what_was_not_asked_is_not_believed() {
-    for status in [200, 400] {
+    let cases = [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", ""),
+        ("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", ""),
+        // The SETTINGS of a gRPC port.
+        (
+            "\0\0\x06\x04\0\0\0\0\0\0\x05\0\0\x40\0",
+            ": the peer speaks HTTP/2, as a gRPC port does: use its port for OTLP over HTTP, usually 4318",
+        ),
+    ];
+    for (words, what) in cases {
         let mut rig = Rig::new(Network { window_bytes: 0, ..Network::calm(5) }, 1);
-        rig.collector.will([Do::Greet(status)]);
+        rig.collector.will([Do::Greet(words)]);
         rig.submit(100);
         rig.until(SOON, |rig| rig.exporter.trouble.is_on());
         let Condition::Troubled(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
-        assert_eq!(why, "the peer spoke before it was asked");
+        assert_eq!(*why, format!("the peer spoke before it was asked{what}"));
         rig.sim.change(Network::calm(5));
         rig.until_all_end(Duration::from_secs(1));
         assert_eq!(rig.taken(), 1);

@@ -15,7 +15,10 @@ impl Tls {
     pub fn new(host: &str, _: TlsFiles<'_>) -> Result<Self, TlsError> {
         let host = host.escape_debug();
         let remedy = "build with `features = [\"tls\"]`, or name an http endpoint";
-        Err(TlsError(format!("an endpoint with https needs the cargo feature `tls` of spanring, for {host}: {remedy}")))
+        Err(TlsError::new(
+            None,
+            format!("an endpoint with https needs the cargo feature `tls` of spanring, for {host}: {remedy}"),
+        ))
     }
 
     /// Is never called.
@@ -24,6 +27,12 @@ impl Tls {
     ///
     /// Never.
     pub fn session(&self) -> Result<Session, String> {
+        match *self {}
+    }
+
+    /// Is never called.
+    #[must_use]
+    pub fn reload_failure(&self) -> Option<TlsError> {
         match *self {}
     }
 }

@@ -18,7 +18,7 @@ use rustls::{
 };
 use rustls_native_certs::{CertificateResult, load_native_certs};
 
-use super::{TlsError, TlsFiles};
+use super::{TlsError, TlsFile, TlsFiles};
 
 /// The files of one configuration.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) type Stamps = [Option<(SystemTime, u64)>; 3];
 impl Files {
     pub(super) fn new(files: TlsFiles<'_>) -> Result<Self, TlsError> {
         let lone = |here, missing| {
-            Err(TlsError(format!("{here} is given without {missing}: give both, or neither of the two")))
+            Err(TlsError::new(Some(here), format!("it comes without {missing}: give both, or neither of the two")))
         };
         let identity = match (files.client_certificate, files.client_key) {
             (None, None) => None,
@@ -75,7 +75,10 @@ impl Files {
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.map_err(|error| {
             let remedy = "install one with cipher suites for TLS 1.2 or 1.3, or none";
-            TlsError(format!("the rustls provider that the application installed will not do: {error}: {remedy}"))
+            TlsError::new(
+                None,
+                format!("the rustls provider that the application installed will not do: {error}: {remedy}"),
+            )
         })?;
         let config = config.with_root_certificates(trust);
         let mut config = match &self.identity {
@@ -153,14 +156,15 @@ fn trust_of_system(found: CertificateResult) -> Result<RootCertStore, TlsError> 
     trust.add_parsable_certificates(found.certs);
     if trust.is_empty() {
         let cause = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        let remedy = format!("install the package ca-certificates, or give the server's CA as {CERTIFICATE}");
-        return Err(TlsError(format!("this system trusts no certificates at all{cause}: {remedy}")));
+        let remedy = "install the package ca-certificates, or name a file with the server's CA";
+        let text = format!("this system trusts no certificates at all{cause}: {remedy}");
+        return Err(TlsError::new(Some(CERTIFICATE), text));
     }
     Ok(trust)
 }
 
-fn certificates(field: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let file = (field, path);
+fn certificates(setting: TlsFile, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let file = (setting, path);
     let text = contents(file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let found = found.map_err(|_| unusable(file, "is not whole, or not PEM", "copy it anew"))?;
@@ -171,7 +175,7 @@ fn certificates(field: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>
     Ok(found)
 }
 
-fn contents(file: (&str, &Path)) -> Result<Vec<u8>, TlsError> {
+fn contents(file: (TlsFile, &Path)) -> Result<Vec<u8>, TlsError> {
     let read = || -> io::Result<Vec<u8>> {
         let mut text = vec![];
         File::open(file.1)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
@@ -185,18 +189,17 @@ fn contents(file: (&str, &Path)) -> Result<Vec<u8>, TlsError> {
     Ok(text)
 }
 
-fn unusable((field, path): (&str, &Path), what: &str, remedy: &str) -> TlsError {
-    TlsError(format!("{field}: {} {what}: {remedy}", path.display()))
+fn unusable((file, path): (TlsFile, &Path), what: &str, remedy: &str) -> TlsError {
+    TlsError::new(Some(file), format!("{} {what}: {remedy}", path.display()))
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// The names of the settings, as the user may have written them.
-pub(super) const CERTIFICATE: &str = "`certificate` (OTEL_EXPORTER_OTLP_CERTIFICATE)";
-pub(super) const CLIENT_CERTIFICATE: &str = "`client_certificate` (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE)";
-pub(super) const CLIENT_KEY: &str = "`client_key` (OTEL_EXPORTER_OTLP_CLIENT_KEY)";
+pub(super) const CERTIFICATE: TlsFile = TlsFile::Certificate;
+pub(super) const CLIENT_CERTIFICATE: TlsFile = TlsFile::ClientCertificate;
+pub(super) const CLIENT_KEY: TlsFile = TlsFile::ClientKey;
 
 /// Ten times what a distribution ships as all its roots.
 const FILE_BYTES_MAX: u64 = 4 << 20;

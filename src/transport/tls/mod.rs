@@ -36,13 +36,59 @@ pub struct TlsFiles<'a> {
     pub client_key: Option<&'a Path>,
 }
 
+/// One of the files.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TlsFile {
+    /// Whom to trust.
+    Certificate,
+    /// Who we are.
+    ClientCertificate,
+    /// Its key.
+    ClientKey,
+}
+
+impl fmt::Display for TlsFile {
+    /// The name of the setting, as the user may have written it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "`certificate` (OTEL_EXPORTER_OTLP_CERTIFICATE)",
+            Self::ClientCertificate => "`client_certificate` (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE)",
+            Self::ClientKey => "`client_key` (OTEL_EXPORTER_OTLP_CLIENT_KEY)",
+        })
+    }
+}
+
 /// What is wrong with the configuration, and what would do: text for the one who wrote it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TlsError(String);
+pub struct TlsError {
+    file: Option<TlsFile>,
+    text: String,
+}
+
+impl TlsError {
+    fn new(file: Option<TlsFile>, text: String) -> Self {
+        Self { file, text }
+    }
+
+    /// The file that is to blame, or that would help.
+    #[must_use]
+    pub fn file(&self) -> Option<TlsFile> {
+        self.file
+    }
+
+    /// What is wrong and what would do, without the file's setting.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self.file {
+            Some(file) => write!(f, "{file}: {}", self.text),
+            None => f.write_str(&self.text),
+        }
     }
 }
 

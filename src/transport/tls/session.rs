@@ -45,7 +45,10 @@ impl Tls {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             let remedy = "name a host like collector.example or 192.0.2.1 in the endpoint";
             let host = host.escape_debug();
-            TlsError(format!("`{host}` is no DNS name and no IP address, so no certificate can be for it: {remedy}"))
+            TlsError::new(
+                None,
+                format!("`{host}` is no DNS name and no IP address, so no certificate can be for it: {remedy}"),
+            )
         })?;
         let files = Files::new(files)?;
         // Before the files are read: what changes meanwhile is seen as a change later.

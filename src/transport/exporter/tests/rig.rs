@@ -33,8 +33,8 @@ pub(super) enum Do {
     TakeSlowly(Duration),
     /// Answers to a part of it, before the rest has come.
     SayEarly(u16),
-    /// Answers before it was asked, as soon as the connection stands.
-    Greet(u16),
+    /// Says this before it was asked, as soon as the connection stands.
+    Greet(&'static str),
     /// Takes it, and answers twice.
     TakeAndBabble,
     /// Takes it and throws the connection away.
@@ -91,7 +91,7 @@ impl Peer for Service {
         seen.connections += 1;
         match seen.script.front() {
             Some(Do::Stop) => replies.stop_reading(),
-            Some(&Do::Greet(status)) => replies.send(reply(status)),
+            Some(&Do::Greet(words)) => replies.send(words),
             _ => return,
         }
         seen.script.pop_front();
