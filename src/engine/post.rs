@@ -15,6 +15,7 @@ use super::{
     deadline::Deadline,
     diagnostics::{Health, Reporter, Topic},
     plan::Plan,
+    wishes::Awaited,
     worker::{Turn, Wait, Worker},
 };
 use crate::{
@@ -102,15 +103,15 @@ impl Post {
 
     /// Waits until what has ended is delivered or lost; false if the deadline comes first.
     pub(super) fn flush(&self, deadline: Deadline) -> bool {
-        let flush = self.control.ask_flush();
-        self.await_it(deadline, deadline, || self.control.is_flushed(flush))
+        let flush = self.control.wishes.ask_flush();
+        self.await_it(deadline, deadline, Awaited::Flush(flush))
     }
 
     /// Ends the work; false if the worker has not accounted for everything by the deadline.
     pub(super) fn shut_down(&self, deadline: Deadline) -> bool {
-        self.control.ask_shutdown(deadline);
+        self.control.wishes.ask_shutdown(deadline);
         // The worker gives up at the deadline, and needs a moment to say so.
-        self.await_it(deadline, deadline.after_grace(), || self.control.is_over())
+        self.await_it(deadline, deadline.after_grace(), Awaited::Over)
     }
 
     /// Ends the work, and the thread.
@@ -138,19 +139,20 @@ impl Post {
         }
     }
 
-    fn await_it(&self, deadline: Deadline, late: Deadline, is_done: impl Fn() -> bool) -> bool {
+    fn await_it(&self, deadline: Deadline, late: Deadline, awaited: Awaited) -> bool {
+        let wishes = &self.control.wishes;
         if AT_WORK.get() {
-            return is_done();
+            return wishes.has(awaited);
         }
         if self.choice != WorkerChoice::Polled {
-            return self.control.wait(late, &is_done);
+            return wishes.wait(awaited, late);
         }
-        while !is_done() {
+        while !wishes.has(awaited) {
             if late.left().is_zero() {
                 return false;
             }
             if self.drive(deadline.left().min(DRIVEN_WAIT_MAX)).is_none() {
-                self.control.wait(late.min(Deadline::after(DRIVEN_WAIT_MAX)), &is_done);
+                wishes.wait(awaited, late.min(Deadline::after(DRIVEN_WAIT_MAX)));
             }
         }
         true
@@ -163,7 +165,7 @@ impl Post {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        if self.control.is_over() {
+        if self.control.wishes.has(Awaited::Over) {
             return Some(Turn::Idle);
         }
         let turn = at_work(|| {
@@ -181,7 +183,7 @@ impl Post {
         });
         match turn {
             Ok(Turn::Over) => {
-                self.control.over();
+                self.control.wishes.over();
                 Some(Turn::Over)
             }
             Ok(turn) => Some(turn),
@@ -203,7 +205,7 @@ impl Post {
             Ok(())
         }) {
             self.write_off(&why, &format!("in {pause:?}"));
-            if !self.control.rest(pause) {
+            if self.control.wishes.wait(Awaited::Shutdown, Deadline::after(pause)) {
                 self.close_lanes();
                 let left = Self::abandon(&self.core).unwrap_or(0);
                 self.control.counts.shutdown_deadline.add_owned(left);
@@ -212,7 +214,7 @@ impl Post {
             }
             pause = (pause * 2).min(REPLACE_AFTER_MAX);
         }
-        self.control.over();
+        self.control.wishes.over();
     }
 
     /// Accounts for the spans of a worker that failed.

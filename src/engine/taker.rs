@@ -123,7 +123,7 @@ impl Exports {
                 return;
             };
             match call {
-                Call::Filled => exports.control(&core).map_or((), Control::wake),
+                Call::Filled => exports.control(&core).map_or((), |control| control.wishes.wake()),
                 Call::Settled => drop(exports.post(&core)),
             }
         }));
@@ -164,7 +164,7 @@ impl Exports {
 
     pub(super) fn fail(&self, core: &Core) {
         if let Some(control) = self.control(core) {
-            control.ask_failure();
+            control.wishes.ask_failure();
         }
     }
 
