@@ -52,8 +52,8 @@ thread_local! {
 }
 
 /// Pause before a failed worker is replaced, doubled each time up to a minute.
-const REPLACE_AFTER: Duration = Duration::from_millis(100);
-const REPLACE_AFTER_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long a thread that is in a ring may hold up the end. Its end takes well under a microsecond, unless it is stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(5);
 /// How long a caller that drives the worker itself leaves it alone with the driver.
@@ -197,13 +197,18 @@ impl Post {
 
     /// Works until the engine shuts down. A worker that panics costs the spans that it had, and is replaced.
     fn hold(&self) {
-        let mut pause = REPLACE_AFTER;
-        while let Err(why) = at_work(|| {
-            let mut worker = Worker::start(self)?;
-            while worker.turn(self, Wait::UntilDue) != Turn::Over {}
-            worker.finish(self);
-            Ok(())
-        }) {
+        let mut pauses = Pauses::default();
+        loop {
+            let begun = Deadline::after(Duration::ZERO);
+            let Err(why) = at_work(|| {
+                let mut worker = Worker::start(self)?;
+                while worker.turn(self, Wait::UntilDue) != Turn::Over {}
+                worker.finish(self);
+                Ok(())
+            }) else {
+                break;
+            };
+            let pause = pauses.after(begun.passed());
             self.write_off(&why, &format!("in {pause:?}"));
             if self.control.wishes.wait(Awaited::Shutdown, Deadline::after(pause)) {
                 self.close_lanes();
@@ -212,7 +217,6 @@ impl Post {
                 self.control.set_health(Health::Down("the engine has shut down".into()));
                 break;
             }
-            pause = (pause * 2).min(REPLACE_AFTER_MAX);
         }
         self.control.wishes.over();
     }
@@ -303,6 +307,23 @@ impl Drop for Post {
     }
 }
 
+/// The pauses between a worker that fails and the next.
+#[derive(Debug, Default)]
+struct Pauses {
+    /// The last one; zero before the first.
+    last: Duration,
+}
+
+impl Pauses {
+    /// The pause behind a worker that failed after so long. One that worked for as long as the longest pause was well: what
+    /// failed before it does not count.
+    fn after(&mut self, worked: Duration) -> Duration {
+        let longer = if worked < PAUSE_MAX { self.last * 2 } else { PAUSE_MIN };
+        self.last = longer.clamp(PAUSE_MIN, PAUSE_MAX);
+        self.last
+    }
+}
+
 /// Runs a worker's work; a panic becomes its text.
 fn at_work<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
     AT_WORK.set(true);
@@ -314,4 +335,18 @@ fn at_work<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
 fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_begin_anew_behind_a_worker_that_was_well() {
+        let mut pauses = Pauses::default();
+        let mut after = |worked: Duration| pauses.after(worked).as_millis();
+        let failing = [(); 12].map(|()| after(PAUSE_MAX - Duration::from_millis(1)));
+        assert_eq!(failing, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]);
+        assert_eq!([PAUSE_MAX, Duration::ZERO, Duration::MAX].map(after), [100, 200, 100]);
+    }
 }
