@@ -235,7 +235,7 @@ impl Post {
     }
 
     /// Closes the lanes and takes out what waits there, for nobody; how many spans that were.
-    pub(super) fn abandon(core: &Arc<Core>) -> Option<u64> {
+    fn abandon(core: &Arc<Core>) -> Option<u64> {
         core.owner().close();
         let _ = core.close();
         Some(core.reader()?.read(None, |_| ()) as u64)

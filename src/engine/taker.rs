@@ -154,11 +154,11 @@ impl Exports {
 
     /// The engine is being dropped.
     pub(super) fn end(&self, core: &Arc<Core>) {
-        let _ = core.settle();
         match self.posts.get(core.generation()) {
             Some(post) => post.end(),
-            // A child process that has nothing to do with its parent's engine, but for dropping it.
-            None => drop(Post::abandon(core)),
+            // A child process that has nothing to do with its parent's engine, but for dropping it. To settle the lanes would
+            // call for a worker.
+            None => core.owner().close(),
         }
     }
 
