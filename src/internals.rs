@@ -1,7 +1,7 @@
 //! Names for the benches, the fuzz targets and the loom models of this repository. Not stable, not for users.
 
 pub use crate::{
-    engine::VARIABLES,
+    engine::{Awaited, VARIABLES, Wish, Wishes},
     lane::{
         Alarm, Block, Call, Claim, Class, Combined, Hold, Home, Lanes, Lease, Left, Local, Marks, Offer, Pool, Reader,
         Ring, Seat, SeatId, Seats, Shape, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,

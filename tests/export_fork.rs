@@ -16,7 +16,7 @@ use std::{
 };
 
 use collector::{Collector, Mode};
-use spanring::{Config, DriverChoice, Engine, Export};
+use spanring::{Config, DiagnosticSink, DriverChoice, Engine, Export, WorkerChoice};
 
 /// Children at a time, as a server that forks its workers has them.
 const CHILDREN: usize = 64;
@@ -111,4 +111,40 @@ fn child_that_only_records_exports() {
     }
     wait_for(pid);
     assert_eq!(collector.tally().spans, SPANS_OF_CHILD);
+}
+
+/// A child that does nothing with its parent's engine but drop it has no worker, and the parent's spans are delivered once.
+#[test]
+fn child_that_only_drops_the_engine_has_no_worker() {
+    for worker in [WorkerChoice::OwnThread, WorkerChoice::Polled] {
+        let collector = Collector::start(Mode::Ids).unwrap();
+        let is_said = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_said);
+        let export = Export {
+            schedule_delay: Duration::from_secs(3600),
+            diagnostics: Some(DiagnosticSink::new(move |_| told.store(true, Relaxed))),
+            ..Export::to(&collector.url())
+        };
+        let engine = Engine::start(Config { export: Some(export), worker, ..Config::default() }).unwrap();
+        let tracer = engine.tracer("parent");
+        (0..SPANS_OF_CHILD).for_each(|_| tracer.span("parent").start().end());
+        // SAFETY: as in `child`.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            // A worker would get no driver, and say so: a thread that has come and gone can be seen in no other way.
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the limit is valid for the call to read.
+            let limited = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none) } == 0;
+            drop(engine);
+            tracer.span("late").start().end();
+            // SAFETY: as in `child`.
+            unsafe { libc::_exit(i32::from(!limited || is_said.load(Relaxed))) }
+        }
+        wait_for(pid);
+        let receipt = engine.flush(PATIENCE);
+        assert!(receipt.is_complete && receipt.ledger.exported == SPANS_OF_CHILD, "{receipt:?}");
+        let tally = collector.tally();
+        assert_eq!((tally.spans, tally.connections), (SPANS_OF_CHILD, 1));
+    }
 }

@@ -8,8 +8,9 @@
 mod collector;
 
 use std::{
+    net::Ipv4Addr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
         mpsc,
     },
@@ -17,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-use collector::{Collector, Mode};
-use spanring::{Config, DriverChoice, Engine, Export, WorkerChoice};
+use collector::{Collector, Connection, Mode, OK, Port};
+use spanring::{Config, DriverChoice, Engine, Export, Tracer, WorkerChoice};
 
 /// Flushes in all: `SPANRING_FLUSHES=100000` is the long run, for a release build.
 fn flushes() -> u64 {
@@ -96,7 +97,7 @@ fn flush_in_a_diagnostic_sink_does_not_wait() {
     let url = collector.url();
     drop(collector);
     let (sender, receiver) = mpsc::channel();
-    let place: Arc<std::sync::OnceLock<std::sync::Weak<Engine>>> = Arc::default();
+    let place: Arc<OnceLock<std::sync::Weak<Engine>>> = Arc::default();
     let sink = spanring::DiagnosticSink::new({
         let place = Arc::clone(&place);
         move |_| {
@@ -201,4 +202,34 @@ fn span_that_ends_after_a_missed_deadline_is_lost_as_closed() {
     assert!(ledger.is_closed() && ledger.queued + ledger.in_flight + ledger.live == 0, "{ledger:?}");
     assert_eq!((ledger.lost.shutdown_deadline, ledger.lost.closed), (10, 1), "{ledger:?}");
     collector.resume();
+}
+
+/// Two connections, each of which brings more spans with every request than the request takes away: the lanes are never empty,
+/// however fast the worker is, and a flush ends all the same.
+#[test]
+fn flush_ends_under_endless_load() {
+    let tracer: Arc<OnceLock<Tracer>> = Arc::default();
+    let load = Arc::clone(&tracer);
+    let serve = move |connection: &mut Connection| {
+        while connection.wait()? {
+            let Ok(request) = connection.read_request()? else {
+                break;
+            };
+            let tracer = load.get().expect("who sends has a tracer");
+            (0..request.spans + 100).for_each(|_| tracer.span("load").start().end());
+            connection.take(request);
+            connection.write(OK)?;
+        }
+        Ok(())
+    };
+    let port = Port::claim((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let collector = Collector::start_with(Arc::new(port), Mode::Count, Arc::new(serve)).unwrap();
+    let export = Export { connections_max: 2, batch_spans_max: 100, ..Export::to(&collector.url()) };
+    let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
+    let tracer = tracer.get_or_init(|| engine.tracer("flush"));
+    // More than may be on the way at a time.
+    (0..1000).for_each(|_| tracer.span("work").start().end());
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.exported >= 1000 && receipt.waiting > 0, "{receipt:?}");
+    assert!(engine.shutdown(PATIENCE).ledger.is_closed());
 }

@@ -217,6 +217,16 @@ fn http_11_http_13_what_the_collector_says_is_told() {
     assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("400")));
 }
 
+#[test]
+fn cfg_05_timeout_of_zero_is_none() {
+    let row = Row::named("reset_before_answering");
+    let stand = row.start(row.plan(), Mode::Ids).unwrap();
+    let engine = engine(Export { timeout: Duration::ZERO, ..Export::to(&stand.collector.url()) });
+    record(&engine, 5);
+    let receipt = engine.flush(PATIENCE);
+    assert_eq!((receipt.exported, receipt.lost.total(), stand.met()), (5, 0, 1), "{receipt:?}");
+}
+
 /// How many requests a slow collector has at a time.
 #[derive(Default)]
 struct Crowd {

@@ -253,3 +253,31 @@ fn dropped_engine_keeps_the_deadline_of_its_configuration() {
         assert!(elapsed < deadline() + GRACE + NOISE, "{}: {elapsed:?}", hole.name);
     }
 }
+
+/// The span that was one too many for a request waits outside of the lanes, and is in no request.
+#[test]
+fn span_that_waits_between_two_requests_is_counted_at_the_deadline() {
+    const LARGE: u64 = 20;
+    let hole = silent();
+    let export = Export {
+        timeout: TIMEOUT,
+        connections_max: 1,
+        request_bytes_max: 96 << 10,
+        diagnostics: Some(DiagnosticSink::new(|_| ())),
+        ..Export::to(&format!("http://{}", hole.address))
+    };
+    let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
+    let tracer = engine.tracer("test");
+    for _ in 0..LARGE {
+        let mut span = tracer.span("work").start();
+        span.set("fill", "x".repeat(40_000).as_str());
+        span.end();
+    }
+    // One request is out and one is ready, with two spans each.
+    let begun = Instant::now();
+    while engine.flush(Duration::from_millis(10)).ledger.in_flight < 5 && begun.elapsed() < NOISE {}
+    let _ = engine.shutdown(Duration::ZERO);
+    let receipt = engine.shutdown(NOISE);
+    assert!(receipt.is_complete && receipt.ledger.is_closed() && receipt.waiting == 0, "{receipt:?}");
+    assert_eq!(receipt.ledger.lost.shutdown_deadline, LARGE, "{receipt:?}");
+}

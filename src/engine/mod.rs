@@ -17,6 +17,7 @@ mod resource;
 mod sizing;
 mod stats;
 mod taker;
+mod wishes;
 mod worker;
 
 use std::{fmt, io, sync::Arc, time::Duration};
@@ -33,6 +34,7 @@ pub use receipt::Receipt;
 pub use resource::{Resource, ResourceValue};
 pub use sizing::{Load, Sizing, size};
 pub use stats::{ExportTime, Stats};
+pub use wishes::{Awaited, Wish, Wishes};
 
 use crate::{
     clock::Clock,

@@ -15,6 +15,7 @@ use super::{
     deadline::Deadline,
     diagnostics::{Health, Reporter, Topic},
     plan::Plan,
+    wishes::Awaited,
     worker::{Turn, Wait, Worker},
 };
 use crate::{
@@ -51,8 +52,8 @@ thread_local! {
 }
 
 /// Pause before a failed worker is replaced, doubled each time up to a minute.
-const REPLACE_AFTER: Duration = Duration::from_millis(100);
-const REPLACE_AFTER_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long a thread that is in a ring may hold up the end. Its end takes well under a microsecond, unless it is stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(5);
 /// How long a caller that drives the worker itself leaves it alone with the driver.
@@ -102,15 +103,15 @@ impl Post {
 
     /// Waits until what has ended is delivered or lost; false if the deadline comes first.
     pub(super) fn flush(&self, deadline: Deadline) -> bool {
-        let flush = self.control.ask_flush();
-        self.await_it(deadline, deadline, || self.control.is_flushed(flush))
+        let flush = self.control.wishes.ask_flush();
+        self.await_it(deadline, deadline, Awaited::Flush(flush))
     }
 
     /// Ends the work; false if the worker has not accounted for everything by the deadline.
     pub(super) fn shut_down(&self, deadline: Deadline) -> bool {
-        self.control.ask_shutdown(deadline);
+        self.control.wishes.ask_shutdown(deadline);
         // The worker gives up at the deadline, and needs a moment to say so.
-        self.await_it(deadline, deadline.after_grace(), || self.control.is_over())
+        self.await_it(deadline, deadline.after_grace(), Awaited::Over)
     }
 
     /// Ends the work, and the thread.
@@ -138,19 +139,20 @@ impl Post {
         }
     }
 
-    fn await_it(&self, deadline: Deadline, late: Deadline, is_done: impl Fn() -> bool) -> bool {
+    fn await_it(&self, deadline: Deadline, late: Deadline, awaited: Awaited) -> bool {
+        let wishes = &self.control.wishes;
         if AT_WORK.get() {
-            return is_done();
+            return wishes.has(awaited);
         }
         if self.choice != WorkerChoice::Polled {
-            return self.control.wait(late, &is_done);
+            return wishes.wait(awaited, late);
         }
-        while !is_done() {
+        while !wishes.has(awaited) {
             if late.left().is_zero() {
                 return false;
             }
             if self.drive(deadline.left().min(DRIVEN_WAIT_MAX)).is_none() {
-                self.control.wait(late.min(Deadline::after(DRIVEN_WAIT_MAX)), &is_done);
+                wishes.wait(awaited, late.min(Deadline::after(DRIVEN_WAIT_MAX)));
             }
         }
         true
@@ -163,7 +165,7 @@ impl Post {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        if self.control.is_over() {
+        if self.control.wishes.has(Awaited::Over) {
             return Some(Turn::Idle);
         }
         let turn = at_work(|| {
@@ -181,7 +183,7 @@ impl Post {
         });
         match turn {
             Ok(Turn::Over) => {
-                self.control.over();
+                self.control.wishes.over();
                 Some(Turn::Over)
             }
             Ok(turn) => Some(turn),
@@ -195,24 +197,28 @@ impl Post {
 
     /// Works until the engine shuts down. A worker that panics costs the spans that it had, and is replaced.
     fn hold(&self) {
-        let mut pause = REPLACE_AFTER;
-        while let Err(why) = at_work(|| {
-            let mut worker = Worker::start(self)?;
-            while worker.turn(self, Wait::UntilDue) != Turn::Over {}
-            worker.finish(self);
-            Ok(())
-        }) {
+        let mut pauses = Pauses::default();
+        loop {
+            let begun = Deadline::after(Duration::ZERO);
+            let Err(why) = at_work(|| {
+                let mut worker = Worker::start(self)?;
+                while worker.turn(self, Wait::UntilDue) != Turn::Over {}
+                worker.finish(self);
+                Ok(())
+            }) else {
+                break;
+            };
+            let pause = pauses.after(begun.passed());
             self.write_off(&why, &format!("in {pause:?}"));
-            if !self.control.rest(pause) {
+            if self.control.wishes.wait(Awaited::Shutdown, Deadline::after(pause)) {
                 self.close_lanes();
                 let left = Self::abandon(&self.core).unwrap_or(0);
                 self.control.counts.shutdown_deadline.add_owned(left);
                 self.control.set_health(Health::Down("the engine has shut down".into()));
                 break;
             }
-            pause = (pause * 2).min(REPLACE_AFTER_MAX);
         }
-        self.control.over();
+        self.control.wishes.over();
     }
 
     /// Accounts for the spans of a worker that failed.
@@ -229,7 +235,7 @@ impl Post {
     }
 
     /// Closes the lanes and takes out what waits there, for nobody; how many spans that were.
-    pub(super) fn abandon(core: &Arc<Core>) -> Option<u64> {
+    fn abandon(core: &Arc<Core>) -> Option<u64> {
         core.owner().close();
         let _ = core.close();
         Some(core.reader()?.read(None, |_| ()) as u64)
@@ -301,6 +307,23 @@ impl Drop for Post {
     }
 }
 
+/// The pauses between a worker that fails and the next.
+#[derive(Debug, Default)]
+struct Pauses {
+    /// The last one; zero before the first.
+    last: Duration,
+}
+
+impl Pauses {
+    /// The pause behind a worker that failed after so long. One that worked for as long as the longest pause was well: what
+    /// failed before it does not count.
+    fn after(&mut self, worked: Duration) -> Duration {
+        let longer = if worked < PAUSE_MAX { self.last * 2 } else { PAUSE_MIN };
+        self.last = longer.clamp(PAUSE_MIN, PAUSE_MAX);
+        self.last
+    }
+}
+
 /// Runs a worker's work; a panic becomes its text.
 fn at_work<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
     AT_WORK.set(true);
@@ -312,4 +335,18 @@ fn at_work<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
 fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_begin_anew_behind_a_worker_that_was_well() {
+        let mut pauses = Pauses::default();
+        let mut after = |worked: Duration| pauses.after(worked).as_millis();
+        let failing = [(); 12].map(|()| after(PAUSE_MAX - Duration::from_millis(1)));
+        assert_eq!(failing, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]);
+        assert_eq!([PAUSE_MAX, Duration::ZERO, Duration::MAX].map(after), [100, 200, 100]);
+    }
 }

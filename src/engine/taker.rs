@@ -132,7 +132,7 @@ impl Exports {
                 return;
             };
             match call {
-                Call::Filled => exports.control(&core).map_or((), Control::wake),
+                Call::Filled => exports.control(&core).map_or((), |control| control.wishes.wake()),
                 Call::Settled => drop(exports.post(&core)),
             }
         }));
@@ -163,17 +163,17 @@ impl Exports {
 
     /// The engine is being dropped.
     pub(super) fn end(&self, core: &Arc<Core>) {
-        let _ = core.settle();
         match self.posts.get(core.generation()) {
             Some(post) => post.end(),
-            // A child process that has nothing to do with its parent's engine, but for dropping it.
-            None => drop(Post::abandon(core)),
+            // A child process that has nothing to do with its parent's engine, but for dropping it. To settle the lanes would
+            // call for a worker.
+            None => core.owner().close(),
         }
     }
 
     pub(super) fn fail(&self, core: &Core) {
         if let Some(control) = self.control(core) {
-            control.ask_failure();
+            control.wishes.ask_failure();
         }
     }
 

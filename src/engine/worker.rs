@@ -3,12 +3,12 @@
 use std::{fmt, mem, time::Duration};
 
 use super::{
-    control::Wish,
     deadline::Deadline,
     diagnostics::{Health, Topic},
     export::REQUEST_BYTES_MIN,
     post::Post,
     stats::Ended,
+    wishes::Wish,
 };
 use crate::{
     clock::Anchors,
@@ -125,7 +125,7 @@ impl Worker {
         let (driver, report) = Driver::open(post.driver()).map_err(|error| format!("no driver: {error}"))?;
         let reader = post.core.reader().ok_or("another drain has the lanes")?;
         let exporter = plan.exporter(driver.waker(), post.seed());
-        post.control.set_waker(driver.waker());
+        post.control.wishes.set_waker(driver.waker());
         if report.name != "uring" && post.driver() == DriverChoice::Uring {
             post.say(Topic::Driver, &format!("exporting to {} by {}: {}", plan.route, report.name, report.reason));
         }
@@ -157,7 +157,7 @@ impl Worker {
     /// Does what there is to do, and waits for more if it may.
     pub(super) fn turn(&mut self, post: &Post, wait: Wait) -> Turn {
         let now = self.driver.now();
-        let wish = post.control.wish();
+        let wish = post.control.wishes.wish();
         assert!(!wish.wants_failure, "as a test wants it");
         self.heed(post, wish);
         self.gather(post, now);
@@ -438,7 +438,7 @@ impl Worker {
             && self.exporter.oldest_pending().is_none_or(|oldest| oldest > last)
         {
             self.goal = None;
-            post.control.flushed(number);
+            post.control.wishes.flushed(number);
             return true;
         }
         false

@@ -1,8 +1,12 @@
-//! The only door to the machine: atomics and cells (std, or loom under the model), which core, fork word, ticks, memory.
+//! The only door to the machine: atomics, cells and locks (std, or loom under the model), which core, fork word, ticks, memory.
 
 pub mod cell;
 pub mod cpu;
+pub mod current;
 pub mod fork;
+// Only signal handlers need it.
+#[cfg(all(unix, not(loom)))]
+mod latest;
 pub mod memory;
 pub mod once;
 pub mod region;
@@ -13,9 +17,15 @@ pub mod thread;
 pub mod ticks;
 
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+pub use loom::sync::{
+    Condvar, Mutex, MutexGuard, RwLock,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
 #[cfg(not(loom))]
-pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+pub use std::sync::{
+    Condvar, Mutex, MutexGuard, RwLock,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
 
 /// What loom has no counterpart of: atomics for statics, which say nothing of other memory, and the compiler's own fence.
 pub mod statics {

@@ -39,7 +39,7 @@ mod imp {
     use super::Signal;
     use crate::sync::{
         fork::ForkWord,
-        once::Latest,
+        latest::Latest,
         spawn,
         statics::{AtomicBool, Ordering::Relaxed},
     };

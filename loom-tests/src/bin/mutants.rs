@@ -58,6 +58,8 @@ const POOL: &str = "lane/pool.rs";
 const COMBINED: &str = "lane/combined.rs";
 const LANES: &str = "lane/mod.rs";
 const SYNC: &str = "sync/mod.rs";
+const CURRENT: &str = "sync/current.rs";
+const WISHES: &str = "engine/wishes.rs";
 
 #[rustfmt::skip] // One row, two lines: what is wrong, and how.
 const MUTANTS: &[Mutant] = &[
@@ -191,6 +193,32 @@ const MUTANTS: &[Mutant] = &[
         ["if full > 0 { Offer::Full } else { Offer::Busy }", "Offer::Busy"]),
     mutant("lanes", "held ring keeps the others open", LANES, ONLY,
         ["is_closed &= ring.close();", "if is_closed { is_closed = ring.close(); }"]),
+    mutant("control", "flush is asked for in silence", WISHES, ONLY,
+        ["self.wake(); asked", "asked"]),
+    mutant("control", "worker is woken before it is asked", WISHES, ONLY,
+        ["let asked = self.change(ask);", "let asked = { self.wake(); self.change(ask) }; if true { return asked; }"]),
+    mutant("control", "flush is numbered outside of the lock", WISHES, ONLY,
+        ["self.ask(|state| { state.flushes += 1; state.flushes })",
+         "{ let number = self.state().flushes + 1; self.ask(|state| state.flushes = number); number }"]),
+    mutant("control", "flush is done in silence", WISHES, ONLY,
+        ["self.change(|state| state.flushed = number)", "self.state().flushed = number"]),
+    mutant("control", "flush does those that nobody heard of", WISHES, ONLY,
+        ["state.flushed = number", "state.flushed = number.max(state.flushes)"]),
+    mutant("control", "any change ends a wait", WISHES, ONLY,
+        ["while !state.has(awaited) {", "if !state.has(awaited) {"]),
+    mutant("control", "change between the look and the wait is missed", WISHES, ONLY,
+        ["let left = deadline.left();", "drop(state); let left = deadline.left(); state = self.state();"]),
+    mutant("control", "end answers no flush", WISHES, ONLY,
+        ["self.flushed >= number || self.is_over", "self.flushed >= number"]),
+    mutant("control", "end comes in silence", WISHES, ONLY,
+        ["self.change(|state| state.is_over = true)", "self.state().is_over = true"]),
+    mutant("control", "latest of several deadlines counts", WISHES, ONLY,
+        ["earlier.min(deadline)", "earlier.max(deadline)"]),
+    mutant("control", "last of several deadlines counts", WISHES, ONLY,
+        ["let earliest = state.shutdown.map_or(deadline, |earlier| earlier.min(deadline));", "let earliest = deadline;"]),
+    mutant("control", "first waker stays", CURRENT, ONLY,
+        ["self.0.write().unwrap_or_else(PoisonError::into_inner).replace(value)",
+         "{ let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner); if place.is_some() { Some(value) } else { place.replace(value) } }"]),
 ];
 
 fn main() -> ExitCode {

@@ -78,7 +78,7 @@ pub use choice::{DriverChoice, DriverReport, UnknownDriver};
 pub use completion::{Address, Completion, Conn, Event, is_cancelled};
 pub use moment::Moment;
 pub use resolve::{Answer, Resolver};
-pub use waker::Waker;
+pub use waker::{Bell, Waker};
 
 /// Moves bytes for one thread: the one that opened it, because the kernel gives a ring's completions to nobody else.
 ///

@@ -9,12 +9,15 @@ pub struct Waker {
 }
 
 /// What each system has for it: one write to a descriptor, no lock, no allocation.
-pub(super) trait Bell: Send + Sync {
+pub trait Bell: Send + Sync {
+    /// Ends the driver's wait, or the next one.
     fn ring(&self);
 }
 
 impl Waker {
-    pub(super) fn new(bell: Arc<dyn Bell>) -> Self {
+    /// What rings this bell.
+    #[must_use]
+    pub fn new(bell: Arc<dyn Bell>) -> Self {
         Self { bell }
     }
 
