@@ -65,7 +65,7 @@ impl Batch {
     ) -> Visited {
         let mut oversize = 0;
         if let Some(carried) = self.carried.take() {
-            // It was alone too large for what was left, not for a whole batch, unless the bound has shrunk since.
+            // It was too large for what was left; whether it is for a whole batch shows now.
             oversize += usize::from(!self.place(&carried, bounds, now, &mut envelope_len));
         }
         if self.is_full(bounds) {
@@ -132,7 +132,7 @@ impl Batch {
     }
 
     fn is_full(&self, bounds: Bounds) -> bool {
-        self.spans >= bounds.spans_max || self.carried.is_some()
+        self.spans >= bounds.spans_max
     }
 
     fn has(&self, scope: u16) -> bool {
@@ -309,6 +309,36 @@ mod tests {
             batch.clear();
         }
         assert_eq!((spans, oversize, batch.held()), (2, 1, 0));
+    }
+
+    /// A span that did not fit behind another is measured anew, with the envelope of its scope, and so is what comes behind it.
+    #[test]
+    fn span_that_was_carried_takes_its_envelope_with_it() {
+        const ENVELOPE: usize = 50;
+        let fill = |lens: &[usize], bytes_max| {
+            let lanes = lanes();
+            lens.iter().for_each(|&len| end(&lanes, 0, 0, len));
+            let mut reader = lanes.reader().unwrap();
+            let mut batch = Batch::default();
+            let mut fills = vec![];
+            for _ in 0..3 {
+                let visited = batch.fill(&mut reader, None, bounds(100, bytes_max), &Raw, 5, |_| ENVELOPE);
+                let bytes: usize = batch.runs().map(|run| run.spans.len()).sum();
+                fills.push((batch.spans(), visited.oversize, bytes));
+                batch.clear();
+            }
+            assert_eq!(batch.held(), 0);
+            fills
+        };
+        let (_, _, large) = fill(&[500], 1 << 20)[0];
+        let (_, _, small) = fill(&[10], 1 << 20)[0];
+        assert!(large > 500 && small > 10 && small < 200);
+        let fits = ENVELOPE + large;
+        assert_eq!(fill(&[10, 500], fits), [(1, 0, small), (1, 0, large), (0, 0, 0)]);
+        assert_eq!(fill(&[10, 500, 10], fits - 1), [(1, 0, small), (1, 1, small), (0, 0, 0)]);
+        assert_eq!(fill(&[10, 500, 10], fits + small), [(2, 0, small + large), (1, 0, small), (0, 0, 0)]);
+        assert_eq!(fill(&[10, 10, 500, 10], fits + small), [(2, 0, 2 * small), (2, 0, large + small), (0, 0, 0)]);
+        assert_eq!(fill(&[10, 10, 500, 10], fits + small - 1), [(2, 0, 2 * small), (1, 0, large), (1, 0, small)]);
     }
 
     #[test]
