@@ -65,7 +65,7 @@ impl Batch {
     ) -> Visited {
         let mut oversize = 0;
         if let Some(carried) = self.carried.take() {
-            // It was alone too large for what was left, not for a whole batch, unless the bound has shrunk since.
+            // It was too large for what was left; whether it is for a whole batch shows now.
             oversize += usize::from(!self.place(&carried, bounds, now, &mut envelope_len));
         }
         if self.is_full(bounds) {
@@ -132,7 +132,7 @@ impl Batch {
     }
 
     fn is_full(&self, bounds: Bounds) -> bool {
-        self.spans >= bounds.spans_max || self.carried.is_some()
+        self.spans >= bounds.spans_max
     }
 
     fn has(&self, scope: u16) -> bool {
@@ -311,6 +311,36 @@ mod tests {
         assert_eq!((spans, oversize, batch.held()), (2, 1, 0));
     }
 
+    /// A span that did not fit behind another is measured anew, with the envelope of its scope, and so is what comes behind it.
+    #[test]
+    fn span_that_was_carried_takes_its_envelope_with_it() {
+        const ENVELOPE: usize = 50;
+        let fill = |lens: &[usize], bytes_max| {
+            let lanes = lanes();
+            lens.iter().for_each(|&len| end(&lanes, 0, 0, len));
+            let mut reader = lanes.reader().unwrap();
+            let mut batch = Batch::default();
+            let mut fills = vec![];
+            for _ in 0..3 {
+                let visited = batch.fill(&mut reader, None, bounds(100, bytes_max), &Raw, 5, |_| ENVELOPE);
+                let bytes: usize = batch.runs().map(|run| run.spans.len()).sum();
+                fills.push((batch.spans(), visited.oversize, bytes));
+                batch.clear();
+            }
+            assert_eq!(batch.held(), 0);
+            fills
+        };
+        let (_, _, large) = fill(&[500], 1 << 20)[0];
+        let (_, _, small) = fill(&[10], 1 << 20)[0];
+        assert!(large > 500 && small > 10 && small < 200);
+        let fits = ENVELOPE + large;
+        assert_eq!(fill(&[10, 500], fits), [(1, 0, small), (1, 0, large), (0, 0, 0)]);
+        assert_eq!(fill(&[10, 500, 10], fits - 1), [(1, 0, small), (1, 1, small), (0, 0, 0)]);
+        assert_eq!(fill(&[10, 500, 10], fits + small), [(2, 0, small + large), (1, 0, small), (0, 0, 0)]);
+        assert_eq!(fill(&[10, 10, 500, 10], fits + small), [(2, 0, 2 * small), (2, 0, large + small), (0, 0, 0)]);
+        assert_eq!(fill(&[10, 10, 500, 10], fits + small - 1), [(2, 0, 2 * small), (1, 0, large), (1, 0, small)]);
+    }
+
     #[test]
     fn busy_ring_does_not_keep_the_other_waiting() {
         let lanes = lanes();
@@ -341,24 +371,88 @@ mod tests {
         assert_eq!((batch.spans(), batch.since()), (2, Some(6)));
     }
 
-    #[test]
-    fn pace_finds_a_batch_at_each_visit() {
-        let mut pace = Pace::new(512, Duration::from_secs(5));
-        let mut interval = Duration::from_millis(1);
-        for _ in 0..50 {
-            let spans = usize::try_from(interval.as_micros()).unwrap() / 100; // 10,000 a second
-            interval = pace.after(spans, interval);
-        }
-        assert!((40..60).contains(&interval.as_millis()), "{interval:?}");
-        assert_eq!(pace.after(1_000_000, interval), INTERVAL_MIN);
-        let idle = (0..20).map(|_| pace.after(0, Duration::from_secs(1))).last();
-        assert_eq!(idle, Some(INTERVAL_MAX));
+    const BATCH: usize = 500;
+
+    fn millis(number: u64) -> Duration {
+        Duration::from_millis(number)
+    }
+
+    /// A pace whose next interval is this one, unless it is to be another.
+    fn pace_at(interval: Duration) -> Pace {
+        Pace { batch: BATCH, interval_max: INTERVAL_MAX, interval }
     }
 
     #[test]
-    fn pace_is_never_slower_than_the_age_allows() {
-        let mut pace = Pace::new(512, Duration::from_millis(100));
-        let idle = (0..20).map(|_| pace.after(0, Duration::from_secs(1))).last();
-        assert_eq!(idle, Some(Duration::from_millis(100)));
+    fn pace_of_an_idle_engine_slows_by_doubling_from_the_least_interval_to_the_most() {
+        let mut pace = Pace::new(BATCH, Duration::from_secs(5));
+        let waits: Vec<_> = (0..12).map(|_| pace.after(0, millis(1)).as_millis()).collect();
+        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000, 1000]);
+    }
+
+    #[test]
+    fn pace_follows_what_a_visit_found_faster_at_once_and_slower_by_doubling() {
+        let cases = [
+            (BATCH, 40),         // what was wanted
+            (BATCH / 2, 80),     // half a batch
+            (BATCH * 4 / 5, 50), // a little slower
+            (BATCH / 8, 80),     // no more than doubled
+            (1, 80),
+            (0, 80),
+            (BATCH * 2, 20),
+            (BATCH * 10, 4),
+            (BATCH * 40, 1),
+            (BATCH * 1000, 1), // no faster than the least interval
+            (usize::MAX, 1),
+        ];
+        for (found, next) in cases {
+            assert_eq!(pace_at(millis(40)).after(found, millis(40)), millis(next), "{found} spans");
+        }
+    }
+
+    /// What counts is the time that passed, not the time that was meant to: a drain that comes late has seen a slower load.
+    #[test]
+    fn pace_counts_the_time_that_passed() {
+        for (elapsed, next) in [(20, 20), (60, 60), (80, 80), (1_000, 80), (0, 1)] {
+            assert_eq!(pace_at(millis(40)).after(BATCH, millis(elapsed)), millis(next), "{elapsed} ms");
+        }
+        // A visit right behind another has found what came in a moment: that moment is taken for the least interval.
+        assert_eq!(pace_at(millis(40)).after(BATCH / 2, Duration::from_micros(1)), millis(2));
+        assert_eq!(pace_at(millis(40)).after(BATCH, Duration::MAX), millis(80));
+    }
+
+    #[test]
+    fn pace_is_kept_between_the_least_interval_and_the_age() {
+        for (age_max, slowest) in [(0, 1), (1, 1), (3, 3), (100, 100), (1_000, 1_000), (60_000, 1_000)] {
+            let mut pace = Pace::new(BATCH, millis(age_max));
+            let idle = (0..20).map(|_| pace.after(0, INTERVAL_MAX)).last();
+            assert_eq!(idle, Some(millis(slowest)), "{age_max} ms");
+            assert_eq!(pace.after(1, Duration::from_secs(3600)), millis(slowest), "{age_max} ms");
+        }
+    }
+
+    /// From the fastest pace and from the slowest, at any constant rate: after twelve visits each finds a batch, unless that
+    /// takes more than the longest interval, or less than the shortest.
+    #[test]
+    fn pace_comes_to_a_batch_at_each_visit() {
+        for rate in [1, 100, 512, 700, 3_000, 10_000, 50_000, 300_000, 490_000, 600_000, 3_000_000, 50_000_000_u64] {
+            for first in [INTERVAL_MIN, INTERVAL_MAX] {
+                let mut pace = pace_at(first);
+                let mut interval = first;
+                let (mut passed, mut seen) = (Duration::ZERO, 0);
+                for visit in 0..40 {
+                    passed += interval;
+                    let ended = u128::from(rate) * passed.as_nanos() / 1_000_000_000;
+                    let found = usize::try_from(ended - seen).unwrap();
+                    seen = ended;
+                    if visit >= 12 {
+                        let is_batch = found.abs_diff(BATCH) <= 8;
+                        let is_slowest = interval == INTERVAL_MAX && found < BATCH;
+                        let is_fastest = interval == INTERVAL_MIN && found > BATCH;
+                        assert!(is_batch || is_slowest || is_fastest, "{rate}/s: {found} spans in {interval:?}");
+                    }
+                    interval = pace.after(found, interval);
+                }
+            }
+        }
     }
 }

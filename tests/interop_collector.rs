@@ -13,6 +13,9 @@ use std::{
     net::{SocketAddr, TcpStream},
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use interop::{
@@ -20,6 +23,7 @@ use interop::{
     compare::{PlacedSpan, assert_same, differences, discrepancies},
     json,
     record::{config, record_all_kinds},
+    until,
 };
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
@@ -62,7 +66,7 @@ fn exported_spans_arrive_as_they_were_recorded() {
         let Some(collector) = Collector::start(folder.path()) else {
             return;
         };
-        let engine = exporting(&collector, config(), driver, compression);
+        let engine = exporting(&collector, config(), Export { driver, compression, ..Export::default() });
         record_all_kinds(&engine);
         let receipt = engine.shutdown(PATIENCE);
         let expected = twins(1);
@@ -72,46 +76,113 @@ fn exported_spans_arrive_as_they_were_recorded() {
     }
 }
 
-/// The Collector is killed and comes back while spans are recorded. Nothing is lost; a request whose answer was lost may be
-/// there twice, and the count of repeated requests explains that.
+/// The Collector is killed, again and again, while requests are under way; it comes back, and spans are recorded all the while.
+/// It holds exactly what the ledger calls exported. A request whose answer was lost is there twice, and the count of repeated
+/// requests explains that.
 #[test]
-fn restart_in_the_middle_of_a_run_loses_nothing() {
-    for driver in [DriverChoice::Uring, DriverChoice::Poll] {
+fn kills_in_the_middle_of_requests_lose_nothing_and_repeat_only_whole_requests() {
+    for (driver, compression) in [
+        (DriverChoice::Uring, Compression::None),
+        (DriverChoice::Uring, Compression::Gzip),
+        (DriverChoice::Poll, Compression::None),
+        (DriverChoice::Poll, Compression::Gzip),
+    ] {
         let folder = Folder::new();
         let Some(mut collector) = Collector::start(folder.path()) else {
             return;
         };
         // Ids are random, so that a span that is there twice is one that was sent twice.
         let config = Config { ids: None, clock: None, memory_budget: 64 << 20, ..config() };
-        let engine = exporting(&collector, config, driver, Compression::None);
-        for round in 0..30 {
-            record_all_kinds(&engine);
-            match round {
-                10 => collector.kill(),
-                20 => collector.restart(),
-                // In between it is down, and nobody waits for it.
-                11..20 => continue,
-                _ => {}
+        // Each request has time for every start of the Collector that this machine may want to make long.
+        let export = Export { batch_spans_max: BATCH, timeout: Duration::ZERO, ..Export::default() };
+        let engine = exporting(&collector, config, Export { driver, compression, ..export });
+        let recorded = under_load(&engine, || {
+            for kill in 0..KILLS {
+                assert!(engine.flush(PATIENCE).is_complete, "{driver:?} {compression:?}, before kill {kill}");
+                if kill < KILLS_UNANSWERED {
+                    // What is written from here on is not answered.
+                    collector.hold_answers();
+                    let requests = collector.request_count();
+                    until(|| (collector.request_count() > requests).then_some(())).expect("requests come");
+                    collector.kill();
+                    collector.give_answers();
+                } else {
+                    // More than the open batch has room for: some are in a request.
+                    until_now(|| engine.ledger().in_flight > BATCH as u64);
+                    collector.kill();
+                }
+                collector.restart();
             }
-            if round < 10 {
-                assert!(engine.flush(PATIENCE).is_complete);
-            }
-        }
+        });
         let receipt = engine.shutdown(PATIENCE);
         assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
-        assert_eq!(receipt.ledger.lost.total(), 0, "{receipt:?}");
-        let spans = collector.spans();
-        let ids: BTreeSet<_> = spans.iter().map(|span| (span.id().0.to_vec(), span.id().1.to_vec())).collect();
-        assert_eq!(ids.len() as u64, receipt.ledger.exported);
-        let repeated = spans.len() - ids.len();
-        let stats = engine.stats();
-        assert!(repeated == 0 || stats.repeats > 0, "{repeated} spans are there twice, and no request was sent twice");
-        assert!(repeated as u64 <= stats.repeats * 512, "{repeated} {stats:?}");
+        assert_eq!((receipt.ledger.exported, receipt.ledger.lost.total()), (recorded.len() as u64, 0), "{receipt:?}");
+
+        let mut times: BTreeMap<BTreeSet<Vec<u8>>, usize> = BTreeMap::new();
+        for request in collector.requests() {
+            let ids: BTreeSet<_> = request.iter().map(|span| span.span.span_id.clone()).collect();
+            assert_eq!(ids.len(), request.len(), "a span is there once in its request");
+            *times.entry(ids).or_default() += 1;
+        }
+        let held = times.keys().flatten();
+        assert!(held.clone().collect::<BTreeSet<_>>().into_iter().eq(&recorded), "it holds what was exported, no more");
+        // Each span is in one request: what is there twice is there because its request is.
+        assert_eq!(held.count(), recorded.len(), "no span is in two requests");
+        let repeated: usize = times.values().map(|times| times - 1).sum();
+        let repeats = engine.stats().repeats;
+        assert!(repeated as u64 <= repeats, "{repeated} requests are there again, and {repeats} were sent again");
+        assert!(repeated >= KILLS_UNANSWERED, "each of these kills left a request without its answer: {repeated}");
     }
 }
 
-fn exporting(collector: &Collector, config: Config, driver: DriverChoice, compression: Compression) -> Engine {
-    let export = Export { driver, compression, ..Export::to(&collector.url()) };
+/// Kills in a run, and of them those that come behind a request, before its answer.
+const KILLS: usize = 5;
+const KILLS_UNANSWERED: usize = 2;
+/// Spans of a request.
+const BATCH: usize = 64;
+
+/// Runs `act` while another thread records; the ids of what it recorded.
+fn under_load(engine: &Engine, act: impl FnOnce()) -> BTreeSet<Vec<u8>> {
+    const TICK: Duration = Duration::from_millis(1);
+    const SPANS_A_TICK: usize = 8;
+    // However long the Collector is away, the lanes have room for that.
+    const QUEUED_MAX: u64 = 5_000;
+    // A test that fails drops it as one that is done does, and the load ends.
+    let (lasts, is_over) = mpsc::channel::<()>();
+    let record = move || {
+        let tracer = engine.tracer("load");
+        let mut ids = BTreeSet::new();
+        while is_over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            if engine.ledger().queued < QUEUED_MAX {
+                for number in 0..SPANS_A_TICK {
+                    let mut span = tracer.span("GET /orders/{id}").start();
+                    span.set("order.number", number as i64);
+                    ids.insert(span.context().span_id().0.to_vec());
+                    span.end();
+                }
+            }
+        }
+        ids
+    };
+    thread::scope(|scope| {
+        let load = scope.spawn(record);
+        act();
+        drop(lasts);
+        load.join().expect("recording does not panic")
+    })
+}
+
+/// Looks all the time: what it waits for is over in a moment.
+fn until_now(holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "it never comes");
+        thread::yield_now();
+    }
+}
+
+fn exporting(collector: &Collector, config: Config, export: Export) -> Engine {
+    let export = Export { endpoint: Export::to(&collector.url()).endpoint, ..export };
     let resource = spanring::Resource::service("interop").with("process.pid", 4711).schema_url("https://x/r/1");
     Engine::start(Config { export: Some(export), resource, ..config }).expect("the configuration is good")
 }

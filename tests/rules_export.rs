@@ -128,6 +128,30 @@ fn http_04_no_request_is_above_the_limit_and_what_cannot_fit_is_counted() {
     assert!(words.say("too large for a request of"));
 }
 
+/// A span that did not fit behind another waits for the next batch, and may turn out to fit in none; the same visit may find
+/// more of the kind.
+#[test]
+fn http_04_spans_that_waited_for_a_batch_and_fit_in_none_are_counted() {
+    let collector = Collector::start(Mode::Ids).unwrap();
+    let words = Words::default();
+    let export = Export { request_bytes_max: 96 << 10, diagnostics: words.sink(), ..Export::to(&collector.url()) };
+    let resource = Resource::service("shop").with("ballast", "x".repeat(50 << 10).as_str());
+    // All are there when the program looks for the first time.
+    let config = Config { export: Some(export), resource, worker: WorkerChoice::Polled, ..Config::default() };
+    let engine = Engine::start(config).unwrap();
+    let tracer = engine.tracer("test");
+    for fill in [100, 60 << 10, 60 << 10, 60 << 10, 100] {
+        let mut span = tracer.span("work").start();
+        span.set("fill", "x".repeat(fill).as_str());
+        span.end();
+    }
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.ledger.is_closed() && receipt.waiting == 0, "{receipt:?}");
+    assert_eq!((receipt.exported, receipt.lost.oversize, receipt.lost.total()), (2, 3, 3), "{receipt:?}");
+    assert_eq!((collector.tally().spans, collector.tally().requests), (2, 2));
+    assert!(words.say("3 spans are too large for a request of 98304 bytes"));
+}
+
 /// What a collector calls too large is split and not sent again; the flush waits for the parts (HTTP-12).
 #[test]
 fn http_12_flush_waits_for_the_parts_of_a_request_that_was_too_large() {
@@ -146,15 +170,17 @@ fn http_12_flush_waits_for_the_parts_of_a_request_that_was_too_large() {
     assert_eq!(stand.collector.tally().requests, 799, "a tree with 400 leaves");
 }
 
-/// A collector's limit is learnt with care: a span is too large only where the collector has said so of that span.
-#[test]
-fn http_12_limit_that_was_learnt_loses_no_span_untried() {
-    let serve = |connection: &mut Connection| {
+/// A collector that takes no body of more bytes than this; and the bytes of those that came, in their order.
+fn limited(body_bytes_max: usize) -> (Collector, Arc<Mutex<Vec<usize>>>) {
+    let bodies = Arc::<Mutex<Vec<usize>>>::default();
+    let seen = Arc::clone(&bodies);
+    let serve = move |connection: &mut Connection| {
         while connection.wait()? {
             let Ok(request) = connection.read_request()? else {
                 break;
             };
-            if request.body_bytes > 100 << 10 {
+            seen.lock().unwrap().push(request.body_bytes);
+            if request.body_bytes > body_bytes_max {
                 connection.write(&answer("413 Content Too Large", ""))?;
             } else {
                 connection.take(request);
@@ -164,7 +190,53 @@ fn http_12_limit_that_was_learnt_loses_no_span_untried() {
         Ok(())
     };
     let port = Port::claim((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let collector = Collector::start_with(Arc::new(port), Mode::Ids, Arc::new(serve)).unwrap();
+    (Collector::start_with(Arc::new(port), Mode::Ids, Arc::new(serve)).unwrap(), bodies)
+}
+
+/// The first request is refused, and so are its halves until they fit. What comes after that is made to fit.
+#[test]
+fn http_12_limit_that_was_learnt_is_kept_to() {
+    const LIMIT: usize = 200 << 10;
+    // Together a little less than a megabyte, which is the limit before anything is learnt.
+    const SPANS: usize = 240;
+    let (collector, bodies) = limited(LIMIT);
+    let words = Words::default();
+    let export = Export {
+        connections_max: 1,
+        schedule_delay: Duration::from_secs(3600),
+        diagnostics: words.sink(),
+        ..Export::to(&collector.url())
+    };
+    let config = Config { export: Some(export), memory_budget: 64 << 20, ..Config::default() };
+    let engine = Engine::start(config).unwrap();
+    let tracer = engine.tracer("test");
+    let fill = "x".repeat(4 << 10);
+    let sent = || {
+        for _ in 0..SPANS {
+            let mut span = tracer.span("work").start();
+            span.set("fill", fill.as_str());
+            span.end();
+        }
+        let receipt = engine.flush(PATIENCE);
+        assert!(receipt.is_complete && receipt.exported == SPANS as u64, "{receipt:?}");
+        std::mem::take(&mut *bodies.lock().unwrap())
+    };
+    let refused: Vec<_> = sent().into_iter().filter(|&bytes| bytes > LIMIT).collect();
+    assert_eq!(refused.len(), 1 + 2 + 4, "the whole, its halves and its quarters: {refused:?}");
+    let learnt = refused.iter().min().unwrap() / 2;
+    assert!(words.say("; the next have at most "));
+    for _ in 0..5 {
+        let bodies = sent();
+        assert!(bodies.iter().all(|&bytes| bytes <= learnt), "{bodies:?}, but {learnt} is known");
+        assert!(bodies.len() <= SPANS * fill.len() / learnt + 3, "no smaller than they have to be: {bodies:?}");
+    }
+    assert_eq!((collector.tally().spans, engine.stats().repeats), (6 * SPANS as u64, 0));
+}
+
+/// A collector's limit is learnt with care: a span is too large only where the collector has said so of that span.
+#[test]
+fn http_12_limit_that_was_learnt_loses_no_span_untried() {
+    let (collector, _) = limited(100 << 10);
     let words = Words::default();
     let export = Export { diagnostics: words.sink(), ..Export::to(&collector.url()) };
     let resource = Resource::service("shop").with("ballast", "x".repeat(3 << 10).as_str());
@@ -325,6 +397,39 @@ fn http_17_exi_02_shutdown_returns_by_its_deadline_and_counts_what_is_left() {
         assert_eq!(stand.delivered(), 0);
         assert!(words.say("1000 spans were not delivered before the shutdown's deadline"));
     }
+}
+
+/// A span that was taken out of the lanes and did not fit into the open batch is in no request, and is counted all the same.
+#[test]
+fn http_17_exi_02_span_that_waits_for_the_next_request_is_counted_at_the_end() {
+    let stand = Row::named("black_hole_that_reads_all").start(Plan::forever(), Mode::Ids).unwrap();
+    let export = Export {
+        connections_max: 1,
+        request_bytes_max: 96 << 10,
+        diagnostics: Words::default().sink(),
+        ..Export::to(&stand.collector.url())
+    };
+    // All are there when the program looks for the first time.
+    let config = Config { export: Some(export), worker: WorkerChoice::Polled, ..Config::default() };
+    let engine = Engine::start(config).unwrap();
+    let tracer = engine.tracer("test");
+    // One in a request, one in the request behind it, one that did not fit into that, and more in the lanes.
+    for _ in 0..5 {
+        let mut span = tracer.span("work").start();
+        span.set("fill", "x".repeat(60 << 10).as_str());
+        span.end();
+    }
+    let late = Instant::now() + PATIENCE;
+    while engine.ledger().in_flight < 3 && Instant::now() < late {
+        engine.poll_once(Duration::from_millis(10));
+    }
+    let ledger = engine.ledger();
+    assert_eq!((ledger.in_flight, ledger.queued), (3, 2), "{ledger:?}");
+    let _ = engine.shutdown(Duration::from_millis(10));
+    // A worker that gets no processor at its deadline has its account ready a little later.
+    let ledger = engine.shutdown(PATIENCE).ledger;
+    assert!(ledger.is_closed(), "{ledger:?}");
+    assert_eq!((ledger.lost.shutdown_deadline, ledger.queued + ledger.in_flight), (5, 0), "{ledger:?}");
 }
 
 /// EXI-01, EXI-02: a flush has a bound of its own, and what it did not wait for goes on.

@@ -9,73 +9,23 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 #![expect(clippy::print_stdout, reason = "how long it took is what there is to see")]
 
+mod holes;
+
 use std::{
     cell::RefCell,
-    env,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     panic::{self, catch_unwind},
-    str::FromStr,
-    sync::{
-        Arc, Mutex, Once,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, Mutex, Once},
+    thread,
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Socket, Type};
+use holes::{GRACE, Hole, NOISE, Times, deadline, holes, rounds};
 use spanring::{Config, DiagnosticSink, DriverChoice, Engine, Export, Receipt, WorkerChoice};
 
 /// More than a batch: some are in a request, some are not.
 const SPANS: u64 = 700;
-/// What is promised beyond the deadline.
-const GRACE: Duration = Duration::from_millis(50);
-/// What the machine may add: it was seen to stand still for 2.7 s.
-const NOISE: Duration = Duration::from_secs(20);
 /// Time for a request, so long that a shutdown that waits for one is found out.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-// ---- Collectors that are none.
-
-/// Keeps its address as long as it lives.
-#[derive(Debug)]
-struct Hole {
-    name: &'static str,
-    address: SocketAddr,
-    _listener: Arc<TcpListener>,
-    _connections: Vec<TcpStream>,
-}
-
-fn holes() -> [Hole; 3] {
-    [silent(), unattended(), full()]
-}
-
-/// Accepts, and never answers.
-fn silent() -> Hole {
-    let listener = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    let own = Arc::clone(&listener);
-    // It ends with the process: nobody waits for it.
-    thread::spawn(move || own.incoming().collect::<Vec<_>>());
-    Hole { name: "silent", address: listener.local_addr().unwrap(), _listener: listener, _connections: vec![] }
-}
-
-/// Never accepts: the kernel does.
-fn unattended() -> Hole {
-    let listener = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    Hole { name: "unattended", address: listener.local_addr().unwrap(), _listener: listener, _connections: vec![] }
-}
-
-/// Never accepts, and its queue is full: connecting takes for ever.
-fn full() -> Hole {
-    const TRIES: usize = 16;
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    socket.listen(0).unwrap();
-    let listener = Arc::new(TcpListener::from(socket));
-    let address = listener.local_addr().unwrap();
-    let tries = (0..TRIES).map_while(|_| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok());
-    Hole { name: "full", address, _connections: tries.collect(), _listener: listener }
-}
 
 // ---- Rounds.
 
@@ -84,14 +34,6 @@ fn full() -> Hole {
 struct Round {
     receipt: Receipt,
     elapsed: Duration,
-}
-
-fn number<N: FromStr>(name: &str, default: N) -> N {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-fn deadline() -> Duration {
-    Duration::from_millis(number("SPANRING_SHUTDOWN_MILLIS", 60))
 }
 
 /// An engine with spans for this hole, some of them on their way.
@@ -118,49 +60,14 @@ fn shut_down(engine: &Engine) -> Round {
     Round { receipt, elapsed: begun.elapsed() }
 }
 
-/// A thread that does nothing but wait for a millisecond: what it misses is the machine's doing, not the engine's.
-struct Stalls {
-    is_over: Arc<AtomicBool>,
-    watcher: JoinHandle<Duration>,
-}
-
-impl Stalls {
-    fn watch() -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let end = Arc::clone(&is_over);
-        let watcher = thread::spawn(move || {
-            let mut longest = Duration::ZERO;
-            while !end.load(Relaxed) {
-                let begun = Instant::now();
-                thread::park_timeout(Duration::from_millis(1));
-                longest = longest.max(begun.elapsed());
-            }
-            longest
-        });
-        Self { is_over, watcher }
-    }
-
-    fn longest(self) -> Duration {
-        self.is_over.store(true, Relaxed);
-        self.watcher.join().unwrap()
-    }
-}
-
 /// Runs `call` against each hole, again and again, and looks at every receipt.
 fn check(place: &str, worker: WorkerChoice, call: impl Fn(Arc<Engine>) -> Round) {
-    let rounds = number("SPANRING_SHUTDOWN_ROUNDS", 8);
     for hole in holes() {
-        let stalls = Stalls::watch();
-        let mut longest = Duration::ZERO;
-        let mut broken = 0;
-        let mut unfinished = 0;
-        for number in 0..rounds {
-            let engine = Arc::new(engine(&hole, number, worker));
+        let mut times = Times::of(format!("{place}, {}", hole.name));
+        for round in 0..rounds() {
+            let engine = Arc::new(engine(&hole, round, worker));
             let Round { receipt, elapsed } = call(Arc::clone(&engine));
-            assert!(elapsed < deadline() + GRACE + NOISE, "{place}, {}: {elapsed:?}", hole.name);
-            longest = longest.max(elapsed);
-            broken += usize::from(elapsed > deadline() + GRACE);
-            unfinished += usize::from(!receipt.is_complete);
+            times.note(elapsed, receipt.is_complete);
             assert!(receipt.ledger.is_closed(), "{receipt:?}");
             assert_eq!(receipt.ledger.exported, 0, "{receipt:?}");
             assert_eq!(receipt.lost.shutdown_deadline + receipt.waiting, SPANS, "{receipt:?}");
@@ -172,13 +79,8 @@ fn check(place: &str, worker: WorkerChoice, call: impl Fn(Arc<Engine>) -> Round)
             assert!(last.is_complete && last.ledger.is_closed(), "{last:?}");
             assert_eq!((last.ledger.lost.shutdown_deadline, last.ledger.lost.total()), (SPANS, SPANS), "{last:?}");
         }
-        println!(
-            "{place}, {}: {rounds} rounds, longest {longest:?} of {:?}, {broken} beyond it and {GRACE:?}, {unfinished} without a last word; the machine stood still for {:?} at most",
-            hole.name,
-            deadline(),
-            stalls.longest()
-        );
-        assert!(unfinished * 2 < rounds, "{place}, {}: {unfinished} of {rounds} receipts are incomplete", hole.name);
+        let unfinished = times.tell();
+        assert!(unfinished * 2 < rounds(), "{place}, {}: {unfinished} receipts are incomplete", hole.name);
     }
 }
 
@@ -258,7 +160,7 @@ fn dropped_engine_keeps_the_deadline_of_its_configuration() {
 #[test]
 fn span_that_waits_between_two_requests_is_counted_at_the_deadline() {
     const LARGE: u64 = 20;
-    let hole = silent();
+    let hole = holes::silent();
     let export = Export {
         timeout: TIMEOUT,
         connections_max: 1,

@@ -36,7 +36,7 @@ pub(super) struct Post {
     pub(super) plan: Arc<Plan>,
     pub(super) control: Control,
     choice: WorkerChoice,
-    reporter: Mutex<Reporter>,
+    pub(super) reporter: Mutex<Reporter>,
     /// Whether the thread was started. Set by the first who needs it.
     is_manned: AtomicBool,
     thread: Mutex<Option<Thread>>,

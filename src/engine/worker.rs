@@ -546,37 +546,4 @@ impl fmt::Debug for Worker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn change_of_the_certificates_is_told_once_and_until_it_is_heard() {
-        let mut told = None;
-        let mut say = |reload: Option<&str>, is_heard| {
-            let mut said = None;
-            tell_reload(&mut told, reload.map(str::to_owned), |text| {
-                said = Some(text.to_owned());
-                is_heard
-            });
-            said
-        };
-        assert_eq!(say(None, true), None);
-        assert_eq!(say(Some("bad"), false).as_deref(), Some("bad"));
-        assert_eq!(say(Some("bad"), true).as_deref(), Some("bad"));
-        assert_eq!(say(Some("bad"), true), None);
-        assert_eq!(say(Some("worse"), true).as_deref(), Some("worse"));
-        assert_eq!(say(None, true).as_deref(), Some("the new certificates are in use"));
-        assert_eq!(say(None, true), None);
-    }
-
-    #[test]
-    fn certificates_that_cannot_be_used_show_in_every_health_but_the_first() {
-        let why = || "why".to_owned();
-        assert_eq!(health(&Condition::Unknown, Some("old")), Health::Starting);
-        assert_eq!(health(&Condition::Fine, None), Health::Healthy);
-        assert_eq!(health(&Condition::Fine, Some("old")), Health::Degraded("old".into()));
-        assert_eq!(health(&Condition::Troubled(why()), Some("old")), Health::Degraded("why; old".into()));
-        assert_eq!(health(&Condition::Unreachable(why()), None), Health::Down("why".into()));
-        assert_eq!(health(&Condition::Unreachable(why()), Some("old")), Health::Down("why; old".into()));
-    }
-}
+mod tests;

@@ -96,6 +96,24 @@ impl Collector {
         file.set_len(whole).expect("the file is ours");
     }
 
+    /// Leaves requests that it has written to its file without an answer from now on.
+    ///
+    /// # Panics
+    ///
+    /// When the folder is not ours.
+    pub fn hold_answers(&self) {
+        fs::write(self.files.join(HOLD), "").expect("the folder is ours");
+    }
+
+    /// Answers again.
+    ///
+    /// # Panics
+    ///
+    /// When it was not held.
+    pub fn give_answers(&self) {
+        fs::remove_file(self.files.join(HOLD)).expect("it was held");
+    }
+
     /// Where it takes OTLP over HTTP, without the path of a signal: what `OTEL_EXPORTER_OTLP_ENDPOINT` would be.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
@@ -112,15 +130,29 @@ impl Collector {
     ///
     /// When the file is not OTLP/JSON.
     pub fn spans(&self) -> Vec<PlacedSpan> {
+        self.requests().into_iter().flatten().collect()
+    }
+
+    /// The same, request by request: it writes a line for each.
+    ///
+    /// # Panics
+    ///
+    /// When the file is not OTLP/JSON.
+    pub fn requests(&self) -> Vec<Vec<PlacedSpan>> {
         let read = |line| json::traces(line).unwrap_or_else(|wrong| panic!("{wrong}: {line}"));
-        self.lines().lines().flat_map(read).flat_map(PlacedSpan::of).collect()
+        self.lines().lines().map(|line| read(line).into_iter().flat_map(PlacedSpan::of).collect()).collect()
+    }
+
+    /// How many requests it has received.
+    pub fn request_count(&self) -> usize {
+        self.lines().lines().count()
     }
 
     /// Starts the process and waits until it listens. False when it ends, as it does when its port is taken.
     fn launch(&mut self) -> bool {
         let log = fs::File::options().create(true).append(true).open(self.files.join(LOG)).expect("the folder is ours");
         let mut command = Command::new(&self.program);
-        command.arg(configuration(self.address(), &self.files.join(LINES)));
+        command.arg(configuration(self.address(), &self.files));
         // Its end of the standard input is how it learns that this process is gone.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let child = self.child.insert(command.spawn().expect("the program can be run"));
@@ -227,16 +259,17 @@ impl Port {
 
 /// How long a process may take to start or to end. Far more than it needs: it is reached only when something is wrong.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// The names of its files: what it received, and what it had to say.
+/// The names of its files: what it received, what it had to say, and what keeps it from answering while it is there.
 pub const LINES: &str = "traces.jsonl";
 pub const LOG: &str = "collector.log";
+const HOLD: &str = "hold";
 
 /// YAML is a superset of JSON, and JSON needs no line breaks. gRPC stays off as long as nobody names it here. No metrics of
 /// its own: they would bind port 8888.
-fn configuration(address: SocketAddr, lines: &Path) -> String {
+fn configuration(address: SocketAddr, files: &Path) -> String {
     let configuration = serde_json::json!({
         "receivers": {"otlp": {"protocols": {"http": {"endpoint": address.to_string()}}}},
-        "exporters": {"lines": {"path": lines}},
+        "exporters": {"lines": {"path": files.join(LINES), "hold": files.join(HOLD)}},
         "service": {
             "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["lines"]}},
             "telemetry": {"metrics": {"level": "none"}, "logs": {"level": "warn"}},
@@ -272,7 +305,7 @@ fn no_collector(reason: &str) -> Option<PathBuf> {
 }
 
 /// Asks until there is an answer, but not for ever.
-fn until<T>(mut answer: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn until<T>(mut answer: impl FnMut() -> Option<T>) -> Option<T> {
     const STEP: Duration = Duration::from_millis(10);
     let start = Instant::now();
     loop {

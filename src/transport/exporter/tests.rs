@@ -291,7 +291,7 @@ fn attempts_that_fail_together_count_as_one_failure() {
 #[test]
 fn http_15_peer_that_never_answers_leaves_time_for_another_attempt() {
     for hung in [Do::Hold, Do::TakeSlowly(Duration::from_secs(3)), Do::Stop] {
-        let mut rig = Rig::new(Network { window_bytes: 2_000, ..Network::calm(3) }, 1);
+        let mut rig = Rig::new(Network { window_bytes: 2_000, ..Network::calm(5) }, 1);
         rig.collector.will([hung.clone()]);
         rig.submit(5_000);
         let waited = rig.until_all_end(Duration::from_secs(12));
@@ -300,6 +300,36 @@ fn http_15_peer_that_never_answers_leaves_time_for_another_attempt() {
         assert_eq!((rig.taken(), repeats, rig.collector.seen().connections), (1, 1, 2), "{hung:?}");
         rig.finish();
     }
+}
+
+/// HTTP-15: a peer that leaves a request or a reply half-way is left after five seconds, also where an answer may take longer.
+#[test]
+fn http_15_peer_that_stalls_half_way_is_left_before_one_that_thinks() {
+    let stall = Duration::from_secs(5);
+    for (hung, waited_min) in [
+        (Do::Stop, stall),
+        (Do::TakeSlowly(Duration::from_secs(6)), stall),
+        // Not a byte of the answer: half of the time is for it.
+        (Do::Hold, Duration::from_secs(30)),
+    ] {
+        let mut rig = Rig::new(Network { window_bytes: 2_000, ..Network::calm(5) }, 1);
+        rig.exporter.settings.timeout = Duration::from_secs(60);
+        rig.collector.will([hung.clone()]);
+        rig.submit(5_000);
+        let waited = rig.until_all_end(Duration::from_secs(60));
+        assert!(waited >= waited_min && waited < waited_min + Duration::from_secs(1), "{hung:?}: {waited:?}");
+        assert_eq!((rig.taken(), rig.exporter.repeats()), (1, 1), "{hung:?}");
+        rig.finish();
+    }
+    // A reply that takes half a minute, but not five seconds without a byte.
+    let mut rig = calm();
+    rig.exporter.settings.timeout = Duration::from_secs(120);
+    rig.collector.will([Do::TakeSlowly(Duration::from_secs(4))]);
+    rig.submit(100);
+    let waited = rig.until_all_end(Duration::from_secs(60));
+    assert!(waited >= Duration::from_secs(20), "{waited:?}");
+    assert_eq!((rig.taken(), rig.exporter.repeats()), (1, 0));
+    rig.finish();
 }
 
 /// HTTP-15: all attempts together, however many they are.

@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
@@ -78,9 +79,11 @@ func factories() (otelcol.Factories, error) {
 	}, nil
 }
 
-// linesConfig is the configuration of the exporter: `exporters: {lines: {path: …}}`.
+// linesConfig is the configuration of the exporter: `exporters: {lines: {path: …, hold: …}}`.
 type linesConfig struct {
 	Path string `mapstructure:"path"`
+	// Hold names a file: while it exists, what is written is not answered. A kill then costs answers for certain.
+	Hold string `mapstructure:"hold"`
 }
 
 // Validate refuses an exporter without a file.
@@ -94,6 +97,7 @@ func (config *linesConfig) Validate() error {
 // lines appends a line of OTLP/JSON for each batch to a file.
 type lines struct {
 	path      string
+	hold      string
 	mutex     sync.Mutex
 	file      *os.File
 	marshaler ptrace.JSONMarshaler
@@ -108,7 +112,7 @@ func linesFactory() exporter.Factory {
 }
 
 func newLines(ctx context.Context, settings exporter.Settings, config component.Config) (exporter.Traces, error) {
-	lines := &lines{path: config.(*linesConfig).Path}
+	lines := &lines{path: config.(*linesConfig).Path, hold: config.(*linesConfig).Hold}
 	// Without options there is no queue and no retry: what is consumed is written, or the sender hears of it.
 	return exporterhelper.NewTraces(ctx, settings, config, lines.consume,
 		exporterhelper.WithStart(lines.start), exporterhelper.WithShutdown(lines.shutdown))
@@ -120,17 +124,36 @@ func (lines *lines) start(context.Context, component.Host) error {
 	return err
 }
 
-// consume writes with one system call. A kill in the middle of it may tear the line, whose sender then has no answer. No sync
-// to the disk: what the kernel has survives the process, and the tests kill no machines.
+// consume returns, and so lets the sender be answered, when the line is in the file.
 func (lines *lines) consume(_ context.Context, traces ptrace.Traces) error {
 	line, err := lines.marshaler.MarshalTraces(traces)
 	if err != nil {
 		return err
 	}
+	if err := lines.write(append(line, '\n')); err != nil {
+		return err
+	}
+	for lines.isHeld() {
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// write writes with one system call. A kill in the middle of it may tear the line, whose sender then has no answer. No sync
+// to the disk: what the kernel has survives the process, and the tests kill no machines.
+func (lines *lines) write(line []byte) error {
 	lines.mutex.Lock()
 	defer lines.mutex.Unlock()
-	_, err = lines.file.Write(append(line, '\n'))
+	_, err := lines.file.Write(line)
 	return err
+}
+
+func (lines *lines) isHeld() bool {
+	if lines.hold == "" {
+		return false
+	}
+	_, err := os.Stat(lines.hold)
+	return err == nil
 }
 
 func (lines *lines) shutdown(context.Context) error {

@@ -1,0 +1,237 @@
+//! The worker on a simulated network, in virtual time: what it says, and when it visits the lanes.
+
+use std::{
+    mem,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use super::*;
+use crate::{
+    engine::{Config, DiagnosticSink, Engine, Export, Taker, WorkerChoice, diagnostics::Reporter},
+    transport::driver::{
+        Address,
+        sim::{Network, Peer, Replies, Sim},
+    },
+};
+
+/// A collector that takes all it gets.
+#[derive(Default)]
+struct Service {
+    unread: Vec<u8>,
+}
+
+impl Peer for Service {
+    fn received(&mut self, bytes: &[u8], _: Moment, replies: &mut Replies) {
+        self.unread.extend(bytes);
+        let Some(head) = self.unread.windows(4).position(|end| end == b"\r\n\r\n") else {
+            return;
+        };
+        let text = String::from_utf8(self.unread[..head].to_vec()).unwrap();
+        let len = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        if self.unread.len() == head + 4 + len.parse::<usize>().unwrap() {
+            self.unread.clear();
+            replies.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    }
+}
+
+/// A worker on a simulated network, in virtual time, and the engine that it works for.
+struct Rig {
+    worker: Worker,
+    post: Arc<Post>,
+    sim: Sim,
+    engine: Engine,
+    said: Arc<Mutex<Vec<(Topic, String)>>>,
+}
+
+const BATCH: usize = 500;
+
+impl Rig {
+    fn new() -> Self {
+        let said = Arc::new(Mutex::new(vec![]));
+        let lines = Arc::clone(&said);
+        let sink = DiagnosticSink::new(move |line| lines.lock().unwrap().push((line.topic, line.text.clone())));
+        let place = "http://127.0.0.1:4318";
+        let export = Export { batch_spans_max: BATCH, diagnostics: Some(sink), ..Export::to(place) };
+        let worker = WorkerChoice::Polled;
+        let config = Config { export: Some(export), worker, memory_budget: 4 << 20, ..Config::default() };
+        let engine = Engine::start(config).unwrap();
+        let Taker::Export(exports) = &engine.taker else { panic!("it exports") };
+        let post = Arc::clone(exports.post(&engine.core));
+        let sim = Sim::new(Network::calm(1));
+        let mut worker = Worker::start(&post).unwrap();
+        worker.driver = Driver::sim(&sim);
+        worker.exporter = post.plan.exporter(worker.driver.waker(), 1);
+        let now = worker.driver.now();
+        worker.visits = Visits { last: now, next: now, found: 0, has_more: false };
+        worker.drops_seen = now;
+        Self { worker, post, sim, engine, said }
+    }
+
+    fn listen(&self) {
+        self.sim.listen(place(), Service::default);
+    }
+
+    fn unlisten(&self) {
+        self.sim.unlisten(&place());
+        self.sim.reset_all();
+    }
+
+    fn record(&self, spans: usize) {
+        let tracer = self.engine.tracer("test");
+        (0..spans).for_each(|_| tracer.span("work").start().end());
+    }
+
+    /// Turns until it holds.
+    fn until(&mut self, holds: impl Fn(&Self) -> bool) {
+        let late = self.worker.driver.now().after(Duration::from_secs(600));
+        while !holds(self) {
+            assert!(self.worker.driver.now() < late, "it never comes: {:?}", self.worker.exporter);
+            self.worker.turn(&self.post, Wait::UntilDue);
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.worker.driver.now().after(time);
+        self.until(|rig| rig.worker.driver.now() >= end);
+    }
+
+    /// What was said since the last look.
+    fn said(&self) -> Vec<Topic> {
+        mem::take(&mut *self.said.lock().unwrap()).into_iter().map(|(topic, _)| topic).collect()
+    }
+
+    /// As if nothing had been said for long: the limit on how often has no objection.
+    fn end_pauses(&self) {
+        *self.post.reporter.lock().unwrap() = Reporter::new(self.post.plan.diagnostics.clone());
+    }
+}
+
+fn place() -> Address {
+    Address::Tcp("127.0.0.1:4318".parse::<SocketAddr>().unwrap())
+}
+
+#[test]
+fn failure_is_told_once_and_so_is_the_recovery() {
+    let mut rig = Rig::new();
+    rig.record(1);
+    rig.until(|rig| matches!(rig.worker.exporter.condition(), Condition::Unreachable(_)));
+    rig.until(|rig| !rig.said.lock().unwrap().is_empty());
+    let [(topic, text)] = <[_; 1]>::try_from(mem::take(&mut *rig.said.lock().unwrap())).unwrap();
+    assert!(topic == Topic::Failure && text.contains("cannot be reached, spans wait in memory"), "{text}");
+    rig.end_pauses();
+    rig.pass(Duration::from_secs(300));
+    assert_eq!(rig.said(), [], "it is known");
+
+    rig.listen();
+    rig.until(|rig| !rig.said.lock().unwrap().is_empty());
+    let [(topic, text)] = <[_; 1]>::try_from(mem::take(&mut *rig.said.lock().unwrap())).unwrap();
+    assert_eq!((topic, text.as_str()), (Topic::Recovery, "http://127.0.0.1:4318/v1/traces takes spans again"));
+    assert_eq!(rig.engine.ledger().exported, 1);
+    rig.end_pauses();
+    rig.record(1);
+    rig.pass(Duration::from_secs(300));
+    assert_eq!((rig.said(), rig.engine.ledger().exported), (vec![], 2), "it is known");
+}
+
+/// What the limit on how often held back is told when it may be, if it is still so then.
+#[test]
+fn recovery_that_was_held_back_is_told_later() {
+    let mut rig = Rig::new();
+    rig.record(1);
+    rig.until(|rig| matches!(rig.worker.exporter.condition(), Condition::Unreachable(_)));
+    rig.until(|rig| !rig.said.lock().unwrap().is_empty());
+    assert_eq!(rig.said(), [Topic::Failure]);
+    // Another recovery was told a moment ago.
+    rig.post.insist(Topic::Recovery, "before");
+    rig.listen();
+    rig.until(|rig| rig.worker.exporter.condition() == &Condition::Fine);
+    rig.pass(Duration::from_secs(3));
+    rig.end_pauses();
+    rig.pass(Duration::from_secs(3));
+    assert_eq!(rig.said(), [Topic::Recovery; 2]);
+
+    // Another failure was. One that is over before it is told is no news, and neither is its end.
+    rig.post.insist(Topic::Failure, "before");
+    rig.unlisten();
+    rig.record(1);
+    rig.until(|rig| matches!(rig.worker.exporter.condition(), Condition::Unreachable(_)));
+    rig.listen();
+    rig.until(|rig| rig.worker.exporter.condition() == &Condition::Fine);
+    rig.end_pauses();
+    rig.pass(Duration::from_secs(3));
+    let said = rig.said();
+    let count = |wanted| said.iter().filter(|&&topic| topic == wanted).count();
+    assert_eq!(count(Topic::Failure) - 1, count(Topic::Recovery), "{said:?}");
+}
+
+#[test]
+fn first_success_is_no_recovery() {
+    let mut rig = Rig::new();
+    rig.listen();
+    rig.record(1);
+    rig.until(|rig| rig.engine.ledger().exported == 1);
+    rig.pass(Duration::from_secs(300));
+    assert_eq!(rig.said(), []);
+}
+
+/// At a constant rate a visit finds a batch, and an idle engine wakes up once a second.
+#[test]
+fn visits_find_a_batch_each_and_are_seldom_while_nothing_comes() {
+    const RATE: u128 = 10_000;
+    let mut rig = Rig::new();
+    rig.listen();
+    let mut visits = vec![];
+    let mut recorded = 0;
+    let end = Moment::START.after(Duration::from_secs(10));
+    while rig.worker.driver.now() < end {
+        let due = usize::try_from(RATE * u128::from(rig.worker.driver.now().nanos()) / 1_000_000_000).unwrap();
+        rig.record(due - recorded);
+        recorded = due;
+        rig.worker.turn(&rig.post, Wait::UntilDue);
+        if visits.last() != Some(&rig.worker.visits.last) {
+            visits.push(rig.worker.visits.last);
+        }
+    }
+    let late = visits.iter().filter(|at| at.since(Moment::START) >= Duration::from_secs(5)).count();
+    assert!((90..=110).contains(&late), "{late} visits in five seconds of 50,000 spans");
+    rig.pass(Duration::from_secs(20));
+    let waits = rig.sim.waits();
+    rig.pass(Duration::from_secs(100));
+    let waits = rig.sim.waits() - waits;
+    assert!((95..=110).contains(&waits), "{waits} waits in a hundred idle seconds");
+    let ledger = rig.engine.ledger();
+    assert_eq!((ledger.exported, ledger.lost.total()), (recorded as u64, 0));
+}
+
+#[test]
+fn change_of_the_certificates_is_told_once_and_until_it_is_heard() {
+    let mut told = None;
+    let mut say = |reload: Option<&str>, is_heard| {
+        let mut said = None;
+        tell_reload(&mut told, reload.map(str::to_owned), |text| {
+            said = Some(text.to_owned());
+            is_heard
+        });
+        said
+    };
+    assert_eq!(say(None, true), None);
+    assert_eq!(say(Some("bad"), false).as_deref(), Some("bad"));
+    assert_eq!(say(Some("bad"), true).as_deref(), Some("bad"));
+    assert_eq!(say(Some("bad"), true), None);
+    assert_eq!(say(Some("worse"), true).as_deref(), Some("worse"));
+    assert_eq!(say(None, true).as_deref(), Some("the new certificates are in use"));
+    assert_eq!(say(None, true), None);
+}
+
+#[test]
+fn certificates_that_cannot_be_used_show_in_every_health_but_the_first() {
+    let why = || "why".to_owned();
+    assert_eq!(health(&Condition::Unknown, Some("old")), Health::Starting);
+    assert_eq!(health(&Condition::Fine, None), Health::Healthy);
+    assert_eq!(health(&Condition::Fine, Some("old")), Health::Degraded("old".into()));
+    assert_eq!(health(&Condition::Troubled(why()), Some("old")), Health::Degraded("why; old".into()));
+    assert_eq!(health(&Condition::Unreachable(why()), None), Health::Down("why".into()));
+    assert_eq!(health(&Condition::Unreachable(why()), Some("old")), Health::Down("why; old".into()));
+}
