@@ -4,14 +4,20 @@ use std::{
     mem,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use super::*;
+use super::{Visits, Wait, Worker, health, tell_reload};
 use crate::{
-    engine::{Config, DiagnosticSink, Engine, Export, Taker, WorkerChoice, diagnostics::Reporter},
-    transport::driver::{
-        Address,
-        sim::{Network, Peer, Replies, Sim},
+    engine::{
+        Config, DiagnosticSink, Engine, Export, Health, Taker, Topic, WorkerChoice, diagnostics::Reporter, post::Post,
+    },
+    transport::{
+        driver::{
+            Address, Driver, Moment,
+            sim::{Network, Peer, Replies, Sim},
+        },
+        exporter::Condition,
     },
 };
 
