@@ -21,7 +21,9 @@ pub struct Run {
 pub struct Bounds {
     /// Spans.
     pub spans_max: usize,
-    /// Bytes of the spans and of their scopes' envelopes.
+    /// Bytes of the spans and of their scopes' envelopes, unless one span alone has more.
+    pub bytes_aim: usize,
+    /// Bytes of a span and its scope's envelope that go out alone.
     pub bytes_max: usize,
 }
 
@@ -79,7 +81,7 @@ impl Batch {
             let len = record.framed_len();
             let scope = record.scope();
             let envelope = if self.has(scope) { 0 } else { envelope_len(scope) };
-            if self.bytes + envelope + len > bounds.bytes_max {
+            if self.bytes + envelope + len > self.bytes_max(bounds) {
                 if self.spans == 0 {
                     oversize += 1;
                     return Visit::Next;
@@ -131,6 +133,11 @@ impl Batch {
         (self.spans > 0).then_some(self.since)
     }
 
+    /// What the batch may come to with one span more.
+    fn bytes_max(&self, bounds: Bounds) -> usize {
+        if self.spans == 0 { bounds.bytes_max } else { bounds.bytes_aim }
+    }
+
     fn is_full(&self, bounds: Bounds) -> bool {
         self.spans >= bounds.spans_max
     }
@@ -143,7 +150,7 @@ impl Batch {
     fn place(&mut self, carried: &Run, bounds: Bounds, now: u64, envelope_len: &mut impl FnMut(u16) -> usize) -> bool {
         debug_assert_eq!(self.spans, 0, "a span is carried from a full batch into an empty one");
         let len = envelope_len(carried.scope) + carried.spans.len();
-        if len > bounds.bytes_max {
+        if len > self.bytes_max(bounds) {
             return false;
         }
         self.run(carried.scope).spans.extend_from_slice(&carried.spans);
@@ -250,7 +257,7 @@ mod tests {
     }
 
     fn bounds(spans_max: usize, bytes_max: usize) -> Bounds {
-        Bounds { spans_max, bytes_max }
+        Bounds { spans_max, bytes_aim: bytes_max, bytes_max }
     }
 
     #[test]
@@ -309,6 +316,23 @@ mod tests {
             batch.clear();
         }
         assert_eq!((spans, oversize, batch.held()), (2, 1, 0));
+    }
+
+    #[test]
+    fn span_above_the_aim_goes_alone() {
+        let lanes = lanes();
+        [10, 10, 500, 10, 500, 500, 10].into_iter().for_each(|len| end(&lanes, 0, 0, len));
+        let mut reader = lanes.reader().unwrap();
+        let mut batch = Batch::default();
+        let bounds = Bounds { bytes_aim: 400, ..bounds(100, 1000) };
+        let counts = [(); 6].map(|()| {
+            let visited = batch.fill(&mut reader, None, bounds, &Raw, 5, |_| 50);
+            let count = batch.spans();
+            batch.clear();
+            (count, visited.oversize)
+        });
+        assert_eq!(counts, [(2, 0), (1, 0), (1, 0), (1, 0), (1, 0), (1, 0)]);
+        assert_eq!(batch.held(), 0);
     }
 
     /// A span that did not fit behind another is measured anew, with the envelope of its scope, and so is what comes behind it.

@@ -5,7 +5,6 @@ use std::{fmt, mem, time::Duration};
 use super::{
     deadline::Deadline,
     diagnostics::{Health, Topic},
-    export::REQUEST_BYTES_MIN,
     post::Post,
     stats::Ended,
     wishes::Wish,
@@ -32,8 +31,8 @@ pub(super) struct Worker {
     batch: Batch,
     pace: Pace,
     scopes: Scopes,
-    /// Most bytes that a request may have: less than configured once a collector has said so.
-    request_bytes_max: usize,
+    /// Bytes that a request has, unless one span alone has more: less than the most once a collector took no such request.
+    request_bytes_aim: usize,
     driver: Driver,
     exporter: Exporter,
     outcomes: Vec<Outcome>,
@@ -111,9 +110,9 @@ const DRIVER_END_MAX: Duration = Duration::from_millis(10);
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 /// How long it is until a lane that could not be closed is tried again: a thread is in the middle of an end.
 const CLOSE_AGAIN: Duration = Duration::from_millis(1);
-/// The next requests are made no smaller than this because of a collector that called one too large: the largest span, a
-/// resource and a scope fit, so that no span counts as too large that was never tried.
-const REQUEST_BYTES_LEARNT_MIN: usize = REQUEST_BYTES_MIN;
+/// The next requests are made no smaller than this because of a collector that called one too large: one that says so of each
+/// request would else get every span alone.
+const REQUEST_BYTES_LEARNT_MIN: usize = 4 << 10;
 
 impl Worker {
     /// A worker in place of none; why not, if there cannot be one.
@@ -137,7 +136,7 @@ impl Worker {
             batch: Batch::default(),
             pace: Pace::new(plan.batch_spans_max, plan.schedule_delay),
             scopes: Scopes::default(),
-            request_bytes_max: plan.request_bytes_max,
+            request_bytes_aim: plan.request_bytes_max,
             driver,
             exporter,
             outcomes: vec![],
@@ -266,9 +265,12 @@ impl Worker {
             Some(Goal { stage: Stage::Gathering(marks), .. }) if !self.is_closing => Some(&**marks),
             _ => None,
         };
+        let plan = &post.plan;
+        let behind_the_resource = |bytes: usize| bytes.saturating_sub(plan.resource.envelope_len_max());
         let bounds = Bounds {
-            spans_max: post.plan.batch_spans_max,
-            bytes_max: self.request_bytes_max.saturating_sub(post.plan.resource.envelope_len_max()),
+            spans_max: plan.batch_spans_max,
+            bytes_aim: behind_the_resource(self.request_bytes_aim),
+            bytes_max: behind_the_resource(plan.request_bytes_max),
         };
         let visited = batch.fill(reader, marks, bounds, anchors, now.nanos(), |scope| {
             scopes.head(&post.core, scope).envelope_len_max()
@@ -276,7 +278,7 @@ impl Worker {
         self.visits.found += visited.spans;
         if visited.oversize > 0 {
             post.control.counts.oversize.add_owned(visited.oversize as u64);
-            let max = self.request_bytes_max;
+            let max = plan.request_bytes_max;
             post.say(Topic::Loss, &format!("{} spans are too large for a request of {max} bytes", visited.oversize));
         }
         visited.is_full
@@ -418,8 +420,8 @@ impl Worker {
             return post.say(Topic::Loss, &text);
         };
         let learnt = (body.len() / 2).max(REQUEST_BYTES_LEARNT_MIN);
-        if learnt < self.request_bytes_max {
-            self.request_bytes_max = learnt;
+        if learnt < self.request_bytes_aim {
+            self.request_bytes_aim = learnt;
             let text =
                 format!("the collector takes no request of {} bytes; the next have at most {learnt}", body.len());
             post.say(Topic::Warning, &text);
