@@ -39,7 +39,7 @@ pub fn classify(reply: &Reply) -> Verdict {
         400 => "the collector finds the request malformed: check that the endpoint takes OTLP over HTTP, and its log",
         401 | 403 => "the collector wants other credentials: check the headers, and OTEL_EXPORTER_OTLP_HEADERS",
         404 | 405 => "nothing takes traces at this path: check that the endpoint ends with /v1/traces, once",
-        407 => "the proxy wants credentials: put them in the proxy's URL",
+        407 => PROXY_CREDENTIALS,
         408 => "the collector waited too long for the request: check the network in between",
         415 => "the collector does not take protobuf, or not gzip: check the endpoint, or set the compression to none",
         431 => "the headers are too large for the collector: send fewer or shorter ones",
@@ -48,6 +48,17 @@ pub fn classify(reply: &Reply) -> Verdict {
         _ => "the collector refuses the request: see its log",
     };
     Verdict::Refused { remedy }
+}
+
+/// What a user can do where a proxy answers with this status instead of making a tunnel.
+#[must_use]
+pub fn tunnel_remedy(status: u16) -> &'static str {
+    match status {
+        407 => PROXY_CREDENTIALS,
+        401 | 403 | 405 => "have it allow CONNECT to the host and port of the endpoint",
+        502..=504 => "it does not reach the endpoint: check the endpoint's host and port, and the proxy's log",
+        _ => "check that an HTTP proxy listens there and allows CONNECT, and its log",
+    }
 }
 
 /// When the peer wants to hear from us again (HTTP-07). RFC 9110, section 10.2.3.
@@ -119,6 +130,8 @@ impl Default for Backoff {
     }
 }
 
+const PROXY_CREDENTIALS: &str =
+    "the proxy wants credentials, or others: put user:password@ in front of the host in the proxy's URL";
 /// The longest wait. A peer that names a longer one, by mistake or with intent, does not silence the exporter for it.
 pub const DELAY_MAX: Duration = Duration::from_secs(30);
 /// Half a second, times 1.6 a step, is at the longest wait after nine failures.
