@@ -399,7 +399,8 @@ impl Exporter {
             if self.names.asked.is_some_and(|asked| now.since(asked) >= LOOK_UP_MAX) {
                 self.names.asked = None;
                 let host = self.route.peer().0;
-                let why = format!("nobody says where {host} is: no answer within {} s", LOOK_UP_MAX.as_secs());
+                let seconds = LOOK_UP_MAX.as_secs();
+                let why = format!("nobody says where {host} is within {seconds} s: check this machine's DNS");
                 self.fail_to_connect(why, now);
             }
             return;
@@ -451,7 +452,9 @@ impl Exporter {
             }
             News::Ended(mut request, ending) => {
                 let began = mem::replace(&mut request.since, now);
-                request.left = request.left.saturating_sub(now.since(began));
+                if !matches!(ending, Ending::Unwelcome(_)) {
+                    request.left = request.left.saturating_sub(now.since(began));
+                }
                 self.judge(request, ending, began, now, outcomes);
             }
         }
@@ -472,6 +475,10 @@ impl Exporter {
                 if !is_stale {
                     self.suffer(Condition::Troubled(why.clone()), None, began, now);
                 }
+                return self.try_again(request, why);
+            }
+            Ending::Unwelcome(why) => {
+                self.suffer(Condition::Unreachable(why.clone()), None, began, now);
                 return self.try_again(request, why);
             }
             Ending::Late(why) => {

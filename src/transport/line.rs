@@ -7,7 +7,7 @@ use super::{
     driver::{Address, Conn, Event, Moment},
     http1::{Progress, Reply, ReplyError, ReplyReader},
     request::Request,
-    retry::PROXY_CREDENTIALS,
+    retry::tunnel_remedy,
     tls::Session,
 };
 
@@ -119,6 +119,9 @@ pub enum Ending {
         /// Whether it had been used before, and not a byte came: the peer has most likely closed it at the same moment.
         is_stale: bool,
     },
+    /// The server would not have us, as comes out only with the first request: in TLS 1.3 our side of the handshake is done
+    /// before the server has looked at our certificate.
+    Unwelcome(String),
     /// The time was up.
     Late(String),
 }
@@ -436,11 +439,7 @@ impl Link {
                     &bytes[used..]
                 }
                 Ok(Progress { reply: Some(reply), .. }) => {
-                    let status = reply.status;
-                    let remedy = match status {
-                        407 => PROXY_CREDENTIALS,
-                        _ => "let it connect to the collector there, or name the collector in NO_PROXY",
-                    };
+                    let (status, remedy) = (reply.status, tunnel_remedy(reply.status));
                     let why = format!("the proxy makes no tunnel: it answers with status {status}: {remedy}");
                     return LinkStep::Leave(Some(News::Unreachable(why)));
                 }
@@ -463,7 +462,7 @@ impl Link {
         match (step, result) {
             (step, _) if !is_over => step,
             (LinkStep::Stay, Ok(())) => self.ended(net),
-            (LinkStep::Stay, Err(why)) => self.broken(net, why),
+            (LinkStep::Stay, Err(why)) => self.dismissed(net, why),
             (LinkStep::Say(news), _) => LinkStep::Leave(Some(news)),
             (LinkStep::Leave(news), _) => LinkStep::Leave(news),
         }
@@ -515,6 +514,16 @@ impl Link {
         self.broken(net, why.unwrap_or_else(|| UNANSWERED.into()))
     }
 
+    /// The session has failed.
+    fn dismissed(&mut self, net: &mut Net<'_>, why: String) -> LinkStep {
+        match &self.stage {
+            Stage::Busy(exchange) if self.served == 0 && !exchange.reply.has_begun() => {
+                self.end(net, Ending::Unwelcome(why))
+            }
+            _ => self.broken(net, why),
+        }
+    }
+
     fn broken(&mut self, net: &mut Net<'_>, why: String) -> LinkStep {
         let is_used = self.served > 0;
         match &self.stage {
@@ -529,11 +538,14 @@ impl Link {
 
     fn tick(&mut self, net: &mut Net<'_>) -> LinkStep {
         match &mut self.stage {
-            Stage::Tunnel(_, until) | Stage::Handshake(until) if net.now >= *until => {
-                let why = format!(
-                    "the peer accepts the connection, and makes no tunnel or handshake within {} s",
-                    GREETING_MAX.as_secs()
-                );
+            Stage::Tunnel(_, until) if net.now >= *until => {
+                let seconds = GREETING_MAX.as_secs();
+                let why = format!("the proxy accepts the connection, and makes no tunnel within {seconds} s");
+                LinkStep::Leave(Some(News::Unreachable(why)))
+            }
+            Stage::Handshake(until) if net.now >= *until => {
+                let seconds = GREETING_MAX.as_secs();
+                let why = format!("the connection stands, and the TLS handshake is not done within {seconds} s");
                 LinkStep::Leave(Some(News::Unreachable(why)))
             }
             Stage::Busy(exchange) if exchange.ending.is_none() => {

@@ -50,9 +50,16 @@ pub fn classify(reply: &Reply) -> Verdict {
     Verdict::Refused { remedy }
 }
 
-/// What a user can do about 407, whether it answers a request or a tunnel.
-pub(super) const PROXY_CREDENTIALS: &str =
-    "the proxy wants credentials: put user:password@ before the host in the proxy's URL";
+/// What a user can do where a proxy answers with this status instead of making a tunnel.
+#[must_use]
+pub fn tunnel_remedy(status: u16) -> &'static str {
+    match status {
+        407 => PROXY_CREDENTIALS,
+        401 | 403 | 405 => "have it allow CONNECT to the host and port of the endpoint",
+        502..=504 => "it does not reach the endpoint: check the endpoint's host and port, and the proxy's log",
+        _ => "check that an HTTP proxy listens there and allows CONNECT, and its log",
+    }
+}
 
 /// When the peer wants to hear from us again (HTTP-07). RFC 9110, section 10.2.3.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -123,6 +130,8 @@ impl Default for Backoff {
     }
 }
 
+const PROXY_CREDENTIALS: &str =
+    "the proxy wants credentials, or others: put user:password@ in front of the host in the proxy's URL";
 /// The longest wait. A peer that names a longer one, by mistake or with intent, does not silence the exporter for it.
 pub const DELAY_MAX: Duration = Duration::from_secs(30);
 /// Half a second, times 1.6 a step, is at the longest wait after nine failures.

@@ -28,8 +28,8 @@ use std::{
 
 pub use self::{
     healthy::{
-        Collector, Connection, Encoding, Ending, Head, Malformed, Mode, OK, Place, Port, ReceivedRequest, Refusal,
-        Request, Tally, for_each_span, ids, on_free_port, serve, serve_one,
+        Collector, Connection, Encoding, Ending, Head, Listener, Malformed, Mode, OK, Place, Port, ReceivedRequest,
+        Refusal, Request, Socket, Tally, for_each_span, ids, on_free_port, serve, serve_one,
     },
     rows::{ROWS, answer, http_date},
     unix::Path,

@@ -1,6 +1,7 @@
 //! The exporter on a simulated network: seeded schedules against an oracle, every operation made to fail, and single claims.
 
 mod rig;
+mod ways;
 
 use std::{collections::BTreeSet, env, io::ErrorKind, panic, time::Duration};
 

@@ -20,7 +20,7 @@ use crate::transport::{
     gzip::Compression,
     head::{RequestHead, UserAgent},
     headers::Headers,
-    outcome::End,
+    outcome::{End, Outcome},
     route::Route,
 };
 
@@ -32,6 +32,8 @@ enum Manner {
     Closes,
     /// What comes behind the answer is no record of TLS.
     Garbles,
+    /// It never says a word.
+    Hangs,
 }
 
 /// What a collector has seen.
@@ -59,9 +61,13 @@ struct Collector {
 
 impl Peer for Collector {
     fn received(&mut self, mut bytes: &[u8], _: Moment, replies: &mut Replies) {
-        while !bytes.is_empty() {
+        if self.manner == Manner::Hangs {
+            return;
+        }
+        let mut is_refused = false;
+        while !bytes.is_empty() && !is_refused {
             self.connection.read_tls(&mut bytes).expect("there is room");
-            self.connection.process_new_packets().expect("good records");
+            is_refused = self.connection.process_new_packets().is_err();
             // Nothing more for now is an error of this reader.
             let _ = self.connection.reader().read_to_end(&mut self.heard);
         }
@@ -84,7 +90,7 @@ impl Peer for Collector {
         if !records.is_empty() {
             replies.send(records);
         }
-        if is_over && self.manner != Manner::KeepsAlive {
+        if is_refused || is_over && self.manner != Manner::KeepsAlive {
             replies.end();
         }
     }
@@ -95,54 +101,81 @@ const HOST: &str = "10.0.0.1";
 /// The end of a request, and long enough for several records.
 const BODY: &[u8] = &[b'x'; 40_000];
 
+/// An exporter and its collector behind TLS.
+struct Stage {
+    driver: Driver,
+    exporter: Exporter,
+    outcomes: Vec<Outcome>,
+    account: Account,
+}
+
+impl Stage {
+    /// With a collector that wants a certificate of the CA's from its clients, or none.
+    fn new(network: Network, manner: Manner, version: usize, wants_certificate: bool) -> Self {
+        let (authority, folder) = (authority("the CA"), Folder::new());
+        let clients = wants_certificate.then_some(&authority);
+        let config: Arc<ServerConfig> = server(&Leaf::new(&authority, &[HOST]), VERSIONS[version], clients).into();
+        let account = Account::default();
+        let sim = Sim::new(network);
+        let address = Address::Tcp(PLACE.parse::<SocketAddr>().expect("it is an address"));
+        let served = account.clone();
+        sim.listen(address, move || {
+            served.seen().connections += 1;
+            let mut connection = ServerConnection::new(Arc::clone(&config)).expect("random numbers");
+            connection.set_buffer_limit(None);
+            Collector { connection, manner, heard: vec![], account: served.clone() }
+        });
+        let driver = Driver::sim(&sim);
+        let endpoint = Endpoint::parse(&format!("https://{PLACE}/v1/traces")).expect("it is an endpoint");
+        let head = RequestHead::new(&endpoint, None, &Headers::default(), &UserAgent::default());
+        let settings = Settings {
+            connections_max: 1,
+            timeout: Duration::from_secs(10),
+            compression: Compression::None,
+            unix_time: || Duration::ZERO,
+            seed: 1,
+        };
+        let resolver = Resolver::new(driver.waker());
+        let tls = tls(&folder, &authority, HOST);
+        let exporter = Exporter::new(settings, Route { endpoint, proxy: None }, head, Some(tls), resolver);
+        Self { driver, exporter, outcomes: vec![], account }
+    }
+
+    fn submit(&mut self) {
+        let mut buffer = self.exporter.buffer();
+        buffer.extend(BODY);
+        self.exporter.submit(buffer, 1, self.driver.now());
+    }
+
+    /// Waits, at most for so long.
+    fn turn(&mut self, time: Duration) {
+        let now = self.driver.now();
+        self.exporter.turn(&mut self.driver, now, &mut self.outcomes);
+        let until = now.after(time);
+        let until = self.exporter.due().map_or(until, |due| due.min(until));
+        let mut completions = vec![];
+        self.driver.wait(Some(until), &mut completions).expect("no wait was to fail");
+        let now = self.driver.now();
+        for completion in completions {
+            self.exporter.complete(&mut self.driver, completion, now, &mut self.outcomes);
+        }
+    }
+}
+
 /// What was seen after three requests, all of which were taken, and how many of them were sent again.
 fn three_requests(network: Network, manner: Manner, version: usize) -> (usize, usize, u64) {
-    let (authority, folder) = (authority("the CA"), Folder::new());
-    let config: Arc<ServerConfig> = server(&Leaf::new(&authority, &[HOST]), VERSIONS[version], None).into();
-    let account = Account::default();
-    let sim = Sim::new(network);
-    let address = Address::Tcp(PLACE.parse::<SocketAddr>().expect("it is an address"));
-    let served = account.clone();
-    sim.listen(address, move || {
-        served.seen().connections += 1;
-        let mut connection = ServerConnection::new(Arc::clone(&config)).expect("random numbers");
-        connection.set_buffer_limit(None);
-        Collector { connection, manner, heard: vec![], account: served.clone() }
-    });
-    let mut driver = Driver::sim(&sim);
-    let endpoint = Endpoint::parse(&format!("https://{PLACE}/v1/traces")).expect("it is an endpoint");
-    let head = RequestHead::new(&endpoint, None, &Headers::default(), &UserAgent::default());
-    let settings = Settings {
-        connections_max: 1,
-        timeout: Duration::from_secs(10),
-        compression: Compression::None,
-        unix_time: || Duration::ZERO,
-        seed: 1,
-    };
-    let resolver = Resolver::new(driver.waker());
-    let tls = tls(&folder, &authority, HOST);
-    let mut exporter = Exporter::new(settings, Route { endpoint, proxy: None }, head, Some(tls), resolver);
-    let (mut outcomes, mut completions) = (vec![], vec![]);
+    let mut stage = Stage::new(network, manner, version, false);
     for taken in 1..=3 {
-        let mut buffer = exporter.buffer();
-        buffer.extend(BODY);
-        exporter.submit(buffer, 1, driver.now());
-        while exporter.pending() > 0 {
-            let now = driver.now();
-            exporter.turn(&mut driver, now, &mut outcomes);
-            let until = exporter.due().unwrap_or(now.after(Duration::from_secs(60)));
-            driver.wait(Some(until), &mut completions).expect("no wait was to fail");
-            let now = driver.now();
-            for completion in completions.drain(..) {
-                exporter.complete(&mut driver, completion, now, &mut outcomes);
-            }
+        stage.submit();
+        while stage.exporter.pending() > 0 {
+            stage.turn(Duration::from_secs(60));
         }
-        assert_eq!(outcomes.len(), taken);
-        assert!(matches!(outcomes[taken - 1].end, End::Taken(_)), "{:?}", outcomes[taken - 1]);
-        assert_eq!(exporter.condition(), &Condition::Fine);
+        assert_eq!(stage.outcomes.len(), taken);
+        assert!(matches!(stage.outcomes[taken - 1].end, End::Taken(_)), "{:?}", stage.outcomes[taken - 1]);
+        assert_eq!(stage.exporter.condition(), &Condition::Fine);
     }
-    let seen = account.seen();
-    (seen.requests, seen.connections, exporter.repeats())
+    let seen = stage.account.seen();
+    (seen.requests, seen.connections, stage.exporter.repeats())
 }
 
 fn networks() -> [Network; 3] {
@@ -178,5 +211,45 @@ fn answer_that_comes_before_garbage_counts() {
     for (version, network) in (0..VERSIONS.len()).flat_map(|version| networks().map(|network| (version, network))) {
         let (requests, connections, _) = three_requests(network, Manner::Garbles, version);
         assert_eq!((requests, connections), (3, 3));
+    }
+}
+
+#[test]
+fn handshake_that_hangs_is_given_up_in_time_and_tried_again() {
+    let mut stage = Stage::new(Network::calm(1), Manner::Hangs, 1, false);
+    stage.submit();
+    // Two attempts, with some turns for each, and the waits behind them.
+    let limit = stage.driver.now().after(Duration::from_secs(12));
+    for _ in 0..40 {
+        if stage.account.seen().connections < 3 {
+            stage.turn(Duration::from_secs(60));
+        }
+    }
+    assert!(stage.account.seen().connections > 2 && stage.driver.now() < limit, "{:?}", stage.exporter);
+    let Condition::Unreachable(why) = stage.exporter.condition() else { panic!("{:?}", stage.exporter.condition()) };
+    assert!(why.contains("TLS handshake") && why.contains("within 5 s"), "{why}");
+    assert_eq!((stage.exporter.pending(), stage.outcomes.len()), (1, 0));
+}
+
+/// In TLS 1.3 our side of the handshake is done before the server has looked at it, so the refusal meets the first request.
+#[test]
+fn refusal_of_the_client_lets_requests_wait_in_both_versions() {
+    // So slow that the attempts of an hour take longer than a request may.
+    let network =
+        Network { delay_min: Duration::from_millis(100), delay_max: Duration::from_millis(200), ..Network::calm(1) };
+    for version in 0..VERSIONS.len() {
+        let mut stage = Stage::new(network.clone(), Manner::KeepsAlive, version, true);
+        stage.submit();
+        let limit = stage.driver.now().after(Duration::from_secs(3600));
+        let mut told = 0;
+        while stage.driver.now() < limit {
+            stage.turn(Duration::from_secs(60));
+            match stage.exporter.condition() {
+                Condition::Unreachable(why) if why.contains("asks for a client certificate") => told += 1,
+                condition => assert_eq!((condition, told), (&Condition::Unknown, 0)),
+            }
+        }
+        assert!(told > 0 && stage.account.seen().connections > 50);
+        assert_eq!((stage.exporter.pending(), stage.outcomes.len()), (1, 0));
     }
 }

@@ -19,6 +19,8 @@ mod absent;
 pub use absent::{Session, Tls};
 
 #[cfg(all(test, feature = "tls"))]
+mod certificates;
+#[cfg(all(test, feature = "tls"))]
 mod exchange;
 #[cfg(all(test, feature = "tls"))]
 mod fixture;

@@ -226,6 +226,12 @@ impl Rig {
 
     /// An exporter to this authority, and a collector at this address.
     pub(super) fn at(authority: &str, listens: &str, network: Network, connections_max: usize) -> Self {
+        let endpoint = Endpoint::parse(&format!("http://{authority}/v1/traces")).expect("it is an endpoint");
+        Self::on(Route { endpoint, proxy: None }, listens, network, connections_max)
+    }
+
+    /// An exporter on this route. Names are looked up by the test: [`Rig::settle`].
+    pub(super) fn on(route: Route, listens: &str, network: Network, connections_max: usize) -> Self {
         let seed = network.seed;
         let sim = Sim::new(network);
         let collector = Collector::default();
@@ -233,9 +239,8 @@ impl Rig {
         let serve = move || Service { collector: served.clone(), unread: vec![], is_done: false };
         sim.listen(place(listens), serve);
         let driver = Driver::sim(&sim);
-        let endpoint = Endpoint::parse(&format!("http://{authority}/v1/traces")).expect("it is an endpoint");
         let headers = Headers::new(&[]).expect("there are none");
-        let head = RequestHead::new(&endpoint, None, &headers, &UserAgent::default());
+        let head = RequestHead::new(&route.endpoint, route.proxy.as_ref(), &headers, &UserAgent::default());
         let settings = Settings {
             connections_max,
             timeout: TIMEOUT,
@@ -243,8 +248,8 @@ impl Rig {
             unix_time: || Duration::from_secs(784_111_777),
             seed,
         };
-        let route = Route { endpoint, proxy: None };
-        let exporter = Exporter::new(settings, route, head, None, Resolver::new(driver.waker()));
+        let resolver = Resolver::new(driver.waker()).on(|_, _| Ok(()));
+        let exporter = Exporter::new(settings, route, head, None, resolver);
         let (open, ends, completions) = (BTreeMap::new(), vec![], vec![]);
         Self { sim, driver, exporter, collector, open, ends, completions, vain: 0, names: 0 }
     }
@@ -256,6 +261,13 @@ impl Rig {
         self.exporter.submit(buffer, SPANS, self.driver.now());
         self.open.insert(self.names, SPANS);
         self.names
+    }
+
+    /// Waits for the exporter to ask for a name's addresses, and answers.
+    pub(super) fn settle(&mut self, answer: Result<&str, &str>) {
+        self.until(Duration::from_secs(60), |rig| rig.exporter.names.asked.is_some());
+        let answer = answer.map(|address| vec![address.parse().expect("it is an address")]).map_err(str::to_owned);
+        self.exporter.names.resolver.as_ref().expect("there is a name").settle(answer);
     }
 
     /// One turn, at most until then. Checks what must hold after each.

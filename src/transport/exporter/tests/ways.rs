@@ -1,0 +1,111 @@
+//! The way to the collector fails before there is a connection to speak on: names that lead nowhere, a proxy without a tunnel.
+
+use std::time::Duration;
+
+use super::{
+    super::{ADDRESSES_AGE_MAX, Condition, LOOK_UP_MAX},
+    rig::{PLACE, Rig, SOON, place},
+};
+use crate::transport::{
+    driver::{
+        Moment,
+        sim::{Network, Peer, Replies},
+    },
+    endpoint::Endpoint,
+    proxy::Proxy,
+    route::Route,
+};
+
+fn named() -> Rig {
+    Rig::at("collector.example:4318", PLACE, Network::calm(5), 1)
+}
+
+/// The next attempt to connect fails within this time; why.
+fn next_failure(rig: &mut Rig, time_max: Duration) -> String {
+    let since = rig.exporter.trouble.since;
+    rig.until(time_max, |rig| rig.exporter.trouble.since != since);
+    let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
+    why.clone()
+}
+
+#[test]
+fn name_that_is_not_found_is_asked_for_again_and_nothing_is_given_up() {
+    let mut rig = named();
+    rig.submit(100);
+    for _ in 0..8 {
+        rig.settle(Err("collector.example: no such host"));
+        assert_eq!(next_failure(&mut rig, SOON), "collector.example: no such host");
+    }
+    assert_eq!((rig.exporter.pending(), rig.ends.len()), (1, 0));
+    rig.settle(Ok(PLACE));
+    rig.until_all_end(SOON);
+    assert_eq!((rig.taken(), rig.exporter.repeats(), rig.exporter.condition()), (1, 0, &Condition::Fine));
+    rig.finish();
+}
+
+#[test]
+fn lookup_that_hangs_is_given_up_in_time_and_tried_again() {
+    let mut rig = named();
+    rig.submit(100);
+    let start = rig.driver.now();
+    let why = next_failure(&mut rig, LOOK_UP_MAX + SOON);
+    assert!(rig.driver.now().since(start) >= LOOK_UP_MAX);
+    assert!(why.contains("collector.example") && why.contains("10 s"), "{why}");
+    rig.settle(Ok(PLACE));
+    rig.until_all_end(SOON);
+    assert_eq!((rig.taken(), rig.exporter.condition()), (1, &Condition::Fine));
+    rig.finish();
+}
+
+#[test]
+fn old_addresses_are_looked_up_again_and_kept_if_that_fails() {
+    let mut rig = named();
+    rig.submit(100);
+    rig.settle(Ok(PLACE));
+    rig.until_all_end(SOON);
+    rig.pass(ADDRESSES_AGE_MAX + SOON);
+    for lookups in [1, 0] {
+        rig.sim.reset_all();
+        rig.pass(SOON);
+        rig.submit(100);
+        (0..lookups).for_each(|_| rig.settle(Err("no answer")));
+        rig.until_all_end(SOON);
+        assert_eq!(rig.exporter.condition(), &Condition::Fine);
+    }
+    assert_eq!((rig.taken(), rig.collector.seen().connections), (3, 3));
+    rig.finish();
+}
+
+#[test]
+fn name_that_led_to_nobody_is_looked_up_again() {
+    let mut rig = named();
+    rig.submit(100);
+    rig.settle(Ok("10.0.0.9:4318"));
+    assert!(next_failure(&mut rig, SOON).starts_with("10.0.0.9:4318: "));
+    rig.settle(Ok(PLACE));
+    rig.until_all_end(SOON);
+    assert_eq!(rig.taken(), 1);
+    rig.finish();
+}
+
+/// Accepts, reads, and says nothing.
+struct Silent;
+
+impl Peer for Silent {
+    fn received(&mut self, _: &[u8], _: Moment, _: &mut Replies) {}
+}
+
+#[test]
+fn proxy_that_never_makes_the_tunnel_is_given_up_in_time_and_tried_again() {
+    let endpoint = Endpoint::parse("https://collector.example:4318/v1/traces").expect("it is an endpoint");
+    let proxy = Some(Proxy::parse(PLACE).expect("it is a proxy"));
+    let mut rig = Rig::on(Route { endpoint, proxy }, PLACE, Network::calm(5), 1);
+    rig.sim.listen(place(PLACE), || Silent);
+    rig.submit(100);
+    for _ in 0..2 {
+        let why = next_failure(&mut rig, Duration::from_secs(6));
+        assert_eq!(why, "the proxy accepts the connection, and makes no tunnel within 5 s");
+    }
+    assert_eq!((rig.exporter.pending(), rig.ends.len()), (1, 0));
+    rig.finish();
+}

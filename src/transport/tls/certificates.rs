@@ -1,0 +1,106 @@
+//! Certificates good and bad, files to hold them, and what a server makes of them: for the tests here and those over sockets.
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
+use rustls::{
+    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::WebPkiClientVerifier,
+    version::{TLS12, TLS13},
+};
+
+pub(super) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
+
+pub(super) fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::new(vec![]).expect("no names");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA")
+}
+
+/// A certificate and its key.
+pub(super) struct Leaf {
+    pub(super) certificate: Certificate,
+    pub(super) key: KeyPair,
+}
+
+impl Leaf {
+    pub(super) fn new(authority: &Authority, names: &[&str]) -> Self {
+        Self::with(authority, names, |_| {})
+    }
+
+    pub(super) fn with(authority: &Authority, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, authority).expect("a certificate");
+        Self { certificate, key }
+    }
+
+    pub(super) fn of_client(authority: &Authority) -> Self {
+        Self::with(authority, &[], |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth])
+    }
+}
+
+/// Files of one test, removed after it.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(super) fn new() -> Self {
+        static COUNT: Mutex<u32> = Mutex::new(0);
+        let mut count = COUNT.lock().expect("no test panics here");
+        *count += 1;
+        let place = env::temp_dir().join(format!("spanring-tls-{}-{count}", process::id()));
+        fs::create_dir_all(&place).expect("a folder");
+        Self(place)
+    }
+
+    /// Writes the file, as of so many seconds from some moment: the test need not wait for the clock of the file system.
+    pub(super) fn write(&self, name: &str, text: impl AsRef<[u8]>, second: u64) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("a file");
+        let file = fs::File::options().write(true).open(&path).expect("the file");
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + second)).expect("its time");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn server(
+    leaf: &Leaf,
+    version: &'static SupportedProtocolVersion,
+    clients: Option<&Authority>,
+) -> ServerConfig {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_protocol_versions(&[version]).expect("a version of ring's");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.der().clone()).expect("a CA");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+        }
+    };
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf.key.serialize_der()));
+    builder.with_single_cert(vec![leaf.certificate.der().clone()], key).expect("a certificate and its key")
+}
