@@ -9,6 +9,7 @@ pub mod head;
 pub mod headers;
 pub mod http1;
 mod line;
+mod link;
 pub mod outcome;
 pub mod proxy;
 mod request;
