@@ -10,7 +10,7 @@ mod rig;
 use std::{
     fs,
     io::{Error, ErrorKind},
-    thread,
+    mem, thread,
     time::{Duration, Instant},
 };
 
@@ -34,7 +34,12 @@ macro_rules! table {
 
 table! {
     // Virtual time does not wait for another thread.
-    real: [wake_ends_the_wait send_that_waits_keeps_nothing_else_waiting]
+    real: [
+        wake_ends_the_wait
+        send_that_waits_keeps_nothing_else_waiting
+        wait_that_begins_a_send_ends_in_time
+        what_a_peer_takes_of_a_send_is_told
+    ]
     everywhere: [
         connects_over_tcp
         refused_connect_is_a_completion
@@ -233,16 +238,37 @@ fn wake_ends_the_wait(mut world: World) {
 
 fn send_that_waits_keeps_nothing_else_waiting(mut world: World) {
     let conn = world.connect(Behaviour::Silent);
-    world.clog(conn, vec![5; 16 << 20]);
-    world.driver.cancel(conn);
-    let (buffer, _) = world.sent(conn);
-    // Begun by the wait itself, with no room for a byte.
-    let len = buffer.len();
-    world.driver.send(conn, buffer, 0..len);
-    world.driver.waker().wake();
-    world.wait_without_completion(PATIENCE);
-    world.driver.cancel(conn);
-    let _ = world.sent(conn);
+    let mut buffer = vec![5; 16 << 20];
+    // The wait begins the send, of which a part may go at once.
+    while let (back, Some(_)) = world.wait_for_a_send(conn, buffer, PATIENCE, |world| world.driver.waker().wake()) {
+        buffer = back;
+    }
+    world.driver.close(conn);
+}
+
+/// The kernel gives a send that goes on time of its own: no more than is left.
+fn wait_that_begins_a_send_ends_in_time(mut world: World) {
+    let conn = world.connect(Behaviour::Silent);
+    let wanted = Duration::from_micros(200);
+    let mut buffer = vec![5; 16 << 20];
+    // The machine may stand still now and then, but not each time.
+    let is_in_time = (0..1_000).any(|_| {
+        let start = world.driver.now();
+        let (back, sent) = world.wait_for_a_send(conn, mem::take(&mut buffer), wanted, |_| {});
+        buffer = back;
+        sent.is_none() && world.driver.now().since(start) < wanted + Duration::from_millis(3)
+    });
+    assert!(is_in_time);
+    world.driver.close(conn);
+}
+
+/// However little that is: who sends has to see that it goes on, and may hear an answer to the beginning.
+fn what_a_peer_takes_of_a_send_is_told(mut world: World) {
+    let conn = world.connect(Behaviour::Silent);
+    let len = 16 << 20;
+    world.driver.send(conn, vec![5; len], 0..len);
+    let (_, result) = world.sent(conn);
+    assert!((1..len).contains(&result.unwrap()), "the peer does not read");
     world.driver.close(conn);
 }
 

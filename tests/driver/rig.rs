@@ -192,6 +192,31 @@ impl World {
         }
     }
 
+    /// Sends in a wait, at most for so long; the buffer, and what the wait came to: what was sent, or nothing, and then the
+    /// send is cancelled.
+    pub fn wait_for_a_send(
+        &mut self,
+        conn: Conn,
+        buffer: Vec<u8>,
+        time: Duration,
+        meanwhile: impl FnOnce(&Self),
+    ) -> (Vec<u8>, Option<usize>) {
+        let len = buffer.len();
+        self.driver.send(conn, buffer, 0..len);
+        meanwhile(self);
+        let until = self.driver.now().after(time);
+        let mut completions = vec![];
+        self.driver.wait(Some(until), &mut completions).unwrap();
+        assert!(time < PATIENCE || self.driver.now() < until, "nothing ended the wait");
+        let is_sent = !completions.is_empty();
+        self.early.extend(completions);
+        if !is_sent {
+            self.driver.cancel(conn);
+        }
+        let (back, result) = self.sent(conn);
+        (back, is_sent.then(|| result.unwrap()))
+    }
+
     /// The next completion of this connection.
     pub fn next(&mut self, conn: Conn) -> Event {
         self.find(|completion| completion.conn == conn, PATIENCE).unwrap_or_else(|| panic!("no completion of {conn:?}"))

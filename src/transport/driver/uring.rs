@@ -89,7 +89,7 @@ const DRAIN_LOOKS: u32 = 4;
 /// At a pause of 1 ms each, a second in which the kernel takes nothing and completes nothing.
 const REFUSALS_MAX: u32 = 1_000;
 /// How long a send that the peer does not take at once may keep us from what else completes, in the call that submits it.
-const SEND_MICROS: u32 = 5_000;
+const SEND_TIME: Duration = Duration::from_millis(5);
 /// One request is never longer; a send may be short anyway.
 const SEND_BYTES_MAX: u32 = 1 << 30;
 
@@ -194,8 +194,8 @@ impl Uring {
         let (buffer, range) = link.send.insert((buffer, range));
         let bytes = &buffer[range.clone()];
         let len = u32::try_from(bytes.len()).unwrap_or(SEND_BYTES_MAX).min(SEND_BYTES_MAX);
-        // The kernel goes on by itself after a short write, as long as the socket takes more.
-        let entry = opcode::Send::new(Fd(link.socket.as_raw_fd()), bytes.as_ptr(), len).flags(libc::MSG_WAITALL);
+        // Without MSG_WAITALL: who sends has to see that a slow peer takes bytes, and that an answer is one to the beginning.
+        let entry = opcode::Send::new(Fd(link.socket.as_raw_fd()), bytes.as_ptr(), len);
         let entry = entry.build().user_data(tag(Operation::Send as u8, conn));
         self.sends += 1;
         // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nobody writes there.
@@ -321,8 +321,8 @@ impl Uring {
         let arguments = time.as_ref().map_or(arguments, |time| arguments.timespec(time));
         let arguments = match completions_min {
             0 | 1 => arguments,
-            // From then on one is enough.
-            _ => arguments.min_wait_usec(SEND_MICROS),
+            // From then on one is enough. The kernel lets this time pass also where the other is shorter.
+            _ => arguments.min_wait_usec(timeout.map_or(SEND_TIME, |time| time.min(SEND_TIME)).subsec_micros()),
         };
         let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         flags.set(EnterFlags::NO_IOWAIT, matches!(self.idle, Idle::Inside));
