@@ -200,6 +200,18 @@ fn export_that_cannot_work_is_an_error_at_start_that_says_what_to_do() {
     }
 }
 
+#[test]
+fn resource_that_leaves_no_room_for_spans_is_an_error_at_start() {
+    let start = |budget: usize| {
+        let half = "x".repeat(45 << 10);
+        let resource = Resource::service("shop").with("one", half.as_str()).with("other", half.as_str());
+        Engine::start(Config { export: Some(Export::default()), resource, memory_budget: budget, ..Config::default() })
+    };
+    let error = start(4 << 20).unwrap_err().to_string();
+    assert!(error.contains("resource") && error.contains("memory_budget"), "{error}");
+    assert!(start(32 << 20).is_ok());
+}
+
 #[cfg(not(feature = "tls"))]
 #[test]
 fn https_without_the_feature_is_an_error_at_start() {

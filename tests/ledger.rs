@@ -3,12 +3,14 @@
 mod stress;
 
 use std::{
+    net::TcpListener,
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
 use spanring::{
-    Config, Engine,
+    Config, DiagnosticSink, Engine, Export, Ledger,
     internals::{Class, Lanes, Offer, Ring, Shape, Shut, ring},
 };
 use stress::{Outcome, Plan};
@@ -106,6 +108,36 @@ fn spans_end_at_once_while_the_only_ring_is_held() {
     assert_eq!(engine.memory().spill_waiting, 0, "the ring is open again");
     assert_eq!(engine.drain(|_, _| ()), 1);
     assert!(engine.ledger().is_closed());
+}
+
+/// Unread, and yet to the span; and the blocks come home.
+#[test]
+fn shutdown_counts_what_waits_in_rings_and_on_the_spill_stack() {
+    const SPANS: u64 = 2_000;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let export = Export {
+        // Nothing is sent before the shutdown.
+        schedule_delay: Duration::from_secs(3600),
+        batch_spans_max: 100_000,
+        diagnostics: Some(DiagnosticSink::new(|_| ())),
+        ..Export::to(&format!("http://{}", taken.local_addr().unwrap()))
+    };
+    let config = Config { memory_budget: 8 << 20, lanes: Some(1), export: Some(export), ..Config::default() };
+    let engine = Engine::start(config).unwrap();
+    let record = |spans| (0..spans).for_each(|_| engine.tracer("test").span("work").start().end());
+    let lease = ring(&engine, 0).enter().unwrap();
+    record(SPANS);
+    drop(lease);
+    record(SPANS / 2);
+    let before = engine.ledger();
+    assert!(before.queued + before.in_flight > SPANS / 2, "{before:?}");
+    let _ = engine.shutdown(Duration::ZERO);
+    let receipt = engine.shutdown(Duration::from_secs(20));
+    let Ledger { started, lost, .. } = receipt.ledger;
+    assert!(receipt.is_complete && receipt.waiting == 0 && receipt.ledger.is_closed(), "{receipt:?}");
+    assert_eq!((started, lost.shutdown_deadline + lost.spill_full), (SPANS + SPANS / 2, started), "{receipt:?}");
+    let memory = engine.memory();
+    assert_eq!((memory.rings_waiting, memory.spill_waiting), (0, 0));
 }
 
 #[test]

@@ -243,6 +243,26 @@ fn keeps_to(limit: usize, refusals: usize) {
     assert_eq!((collector.tally().spans, engine.stats().repeats), (6 * SPANS as u64, 0));
 }
 
+/// What is learnt is of the spans: each request carries the resource anyhow.
+#[test]
+fn http_12_limit_that_was_learnt_leaves_spans_together() {
+    const SPANS: usize = 500;
+    let (collector, bodies) = limited(20_000);
+    let resource = Resource::service("shop").with("ballast", "x".repeat(14_000).as_str());
+    let export = Export { diagnostics: Words::default().sink(), ..Export::to(&collector.url()) };
+    let engine = Engine::start(Config { export: Some(export), resource, ..Config::default() }).unwrap();
+    for _ in 0..3 {
+        record(&engine, SPANS);
+        assert!(engine.flush(PATIENCE).is_complete);
+    }
+    bodies.lock().unwrap().clear();
+    record(&engine, SPANS);
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.ledger.exported == receipt.ledger.started, "{receipt:?}");
+    let requests = bodies.lock().unwrap().len();
+    assert!(requests < SPANS / 10, "{requests} requests");
+}
+
 /// A collector's limit is learnt with care: a span is too large only where the collector has said so of that span.
 #[test]
 fn http_12_limit_that_was_learnt_loses_no_span_untried() {
@@ -367,6 +387,37 @@ fn http_11_http_13_what_the_collector_says_is_told() {
     assert_eq!(engine.flush(PATIENCE).lost.rejected, 5);
     assert!(words.say("5 spans were refused with status 400") && words.say("(it says: no)"));
     assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("400")));
+}
+
+/// It took them, so they are not sent again; but whether there is a collector at all is in doubt.
+#[test]
+fn answer_of_a_web_server_is_no_good_health() {
+    let page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 20\r\n\r\n<html>Welcome</html>";
+    let serve = move |connection: &mut Connection| {
+        while connection.wait()? && connection.read_request()?.is_ok() {
+            connection.write(page)?;
+        }
+        Ok(())
+    };
+    let port = Port::claim((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let collector = Collector::start_with(Arc::new(port), Mode::Count, Arc::new(serve)).unwrap();
+    let words = Words::default();
+    let engine = engine(Export { diagnostics: words.sink(), ..Export::to(&collector.url()) });
+    record(&engine, 5);
+    let receipt = engine.flush(PATIENCE);
+    assert!(receipt.is_complete && receipt.exported == 5, "{receipt:?}");
+    assert!(words.say("5 spans count as delivered, but what http://127.0.0.1:"));
+    assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("no answer of a collector")));
+}
+
+#[test]
+fn last_word_on_losses_is_their_balance() {
+    let (_stand, engine, words) = faulty("status_400", Export::default());
+    record(&engine, 5);
+    assert!(engine.flush(PATIENCE).is_complete);
+    assert!(engine.shutdown(PATIENCE).is_complete);
+    engine.tracer("test").span("late").start().end();
+    assert!(words.say("of 5 spans 5 were lost in all: 5 as rejected"));
 }
 
 #[test]

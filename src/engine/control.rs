@@ -45,6 +45,8 @@ pub(super) struct Counts {
     pub(super) body_bytes: Counter,
     /// Connections that stand now.
     pub(super) connections: Counter,
+    /// Drops at the lanes that were told.
+    pub(super) drops_told: Counter,
     /// When the oldest span that is in no finished request came out of the lanes, on the monotonic clock; zero without one.
     pub(super) oldest: Counter,
 }

@@ -82,8 +82,12 @@ impl Export {
     }
 }
 
-/// Least bytes of a request: the largest span that a block holds, a resource and a scope.
+/// Least bytes of a request: the largest span with its scope, and a resource.
 pub(super) const REQUEST_BYTES_MIN: usize = 96 << 10;
+/// The largest span that a block holds, and a scope.
+pub(super) const SPAN_BYTES_MAX: usize = 72 << 10;
+/// An ordinary span, and a scope.
+pub(super) const SPAN_BYTES: usize = 16 << 10;
 
 /// The URL for traces below this base (CFG-22). A query stays behind the path.
 pub(super) fn traces_url(base: &str) -> String {

@@ -110,8 +110,7 @@ impl Ledger {
         // Later stages first: a span that moves on meanwhile is then seen where it was before, and no term goes negative.
         let export = counts.map(Export::of);
         let taken = core.taken();
-        // A spilled span is counted after it is on the stack, so the drain may have it before its count.
-        let accepted = (sum(Tally::Queued) + sum(Tally::Spilled)).max(taken);
+        let accepted = core.accepted();
         let ended_closed = sum(Tally::EndedClosed);
         let (lane_full, spill_full) = (sum(Tally::LaneFull), sum(Tally::SpillFull));
         let sibling_hits = sum(Tally::Sibling);

@@ -5,7 +5,7 @@ use std::{env, time::Duration};
 use super::{
     config::{Config, ConfigError},
     diagnostics::DiagnosticSink,
-    export::{Export, ProxyChoice, REQUEST_BYTES_MIN},
+    export::{Export, ProxyChoice, REQUEST_BYTES_MIN, SPAN_BYTES, SPAN_BYTES_MAX},
 };
 use crate::{
     otlp,
@@ -81,13 +81,16 @@ impl Plan {
         let batch_spans_max = range("export.batch_spans_max", export.batch_spans_max, 1, BATCH_SPANS_MAX)?;
         let bytes = export.request_bytes_max;
         range("export.request_bytes_max", bytes, REQUEST_BYTES_MIN, REQUEST_BYTES_MAX)?;
+        let request_bytes_max = export.request_bytes(config.memory_budget);
+        let resource = config.resource.encode();
+        warnings.extend(cramped(&resource, request_bytes_max)?);
         let agent = UserAgent::default();
         Ok(Self {
             head: RequestHead::new(&endpoint, proxy.as_ref(), &headers, &agent),
             route: Route { endpoint, proxy },
-            resource: config.resource.encode(),
+            resource,
             batch_spans_max,
-            request_bytes_max: export.request_bytes(config.memory_budget),
+            request_bytes_max,
             schedule_delay: export.schedule_delay,
             shutdown_timeout: export.shutdown_timeout,
             driver: export.driver,
@@ -131,6 +134,20 @@ impl Plan {
         };
         let resolver = Resolver::new(waker).on(|name, work| spawn::start(name, work).map(drop));
         Exporter::new(settings, self.route.clone(), self.head.clone(), self.tls.clone(), resolver)
+    }
+}
+
+/// What to say of a resource that leaves little room for spans, of which each request has a copy of it.
+fn cramped(resource: &otlp::Resource, request_bytes_max: usize) -> Result<Option<String>, ConfigError> {
+    let bytes = resource.envelope_len_max();
+    let left = request_bytes_max.saturating_sub(bytes);
+    let remedy = "shorten it, or raise memory_budget and export.request_bytes_max";
+    let why =
+        format!("each request carries the resource, which leaves {left} of its {request_bytes_max} bytes for spans");
+    match left {
+        ..SPAN_BYTES => Err(ConfigError::new("resource", format!("{bytes} bytes"), format!("{why}: {remedy}"))),
+        SPAN_BYTES..SPAN_BYTES_MAX => Ok(Some(format!("{why}, and larger ones are lost as oversize: {remedy}"))),
+        _ => Ok(None),
     }
 }
 

@@ -109,6 +109,8 @@ impl Post {
 
     /// Ends the work; false if the worker has not accounted for everything by the deadline.
     pub(super) fn shut_down(&self, deadline: Deadline) -> bool {
+        // At once, whoever works and when.
+        self.core.owner().close();
         self.control.wishes.ask_shutdown(deadline);
         // The worker gives up at the deadline, and needs a moment to say so.
         self.await_it(deadline, deadline.after_grace(), Awaited::Over)
@@ -238,7 +240,7 @@ impl Post {
     fn abandon(core: &Arc<Core>) -> Option<u64> {
         core.owner().close();
         let _ = core.close();
-        Some(core.reader()?.read(None, |_| ()) as u64)
+        Some(core.reader()?.give_up())
     }
 
     /// Closes the lanes. A thread that is in the middle of an end has a few milliseconds to get out of its ring.

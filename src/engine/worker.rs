@@ -5,6 +5,7 @@ use std::{fmt, mem, time::Duration};
 use super::{
     deadline::Deadline,
     diagnostics::{Health, Topic},
+    ledger::Ledger,
     post::Post,
     stats::Ended,
     wishes::Wish,
@@ -47,9 +48,10 @@ pub(super) struct Worker {
     told_reload: Option<String>,
     /// The health that was last set here.
     health: Health,
-    /// When the drops at the lanes were last looked at, and how many of them were told.
+    /// What the last answer was, if it was none of a collector's.
+    unread: Option<String>,
+    /// When the drops at the lanes were last looked at.
     drops_seen: Moment,
-    drops_told: u64,
     is_closing: bool,
 }
 
@@ -110,7 +112,7 @@ const DRIVER_END_MAX: Duration = Duration::from_millis(10);
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 /// How long it is until a lane that could not be closed is tried again: a thread is in the middle of an end.
 const CLOSE_AGAIN: Duration = Duration::from_millis(1);
-/// The next requests are made no smaller than this because of a collector that called one too large: one that says so of each
+/// The next requests are made for no less than this, beside the resource, because of a collector that called one too large: one that says so of each
 /// request would else get every span alone.
 const REQUEST_BYTES_LEARNT_MIN: usize = 4 << 10;
 
@@ -148,7 +150,7 @@ impl Worker {
             told_reload: None,
             health: Health::default(),
             drops_seen: now,
-            drops_told: 0,
+            unread: None,
             is_closing: false,
         })
     }
@@ -196,12 +198,16 @@ impl Worker {
         let given_up = self.exporter.abandon(&mut self.driver, now) + self.batch.held();
         // What ends from here on is lost as closed, not queued for nobody.
         post.close_lanes();
-        let left = self.reader.read(None, |_| ());
-        let lost = given_up + left;
-        post.control.counts.shutdown_deadline.add_owned(lost as u64);
+        let lost = given_up as u64 + self.reader.give_up();
+        post.control.counts.shutdown_deadline.add_owned(lost);
         if lost > 0 {
-            post.insist(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline"));
+            let why = match self.exporter.condition() {
+                Condition::Troubled(why) | Condition::Unreachable(why) => format!(": {why}"),
+                Condition::Unknown | Condition::Fine => String::new(),
+            };
+            post.insist(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline{why}"));
         }
+        tell_balance(post);
         // Before the last word: what waits for it may end the process.
         let _left_to_the_kernel = self.driver.shut_down(now.after(DRIVER_END_MAX));
         post.control.counts.connections.set(0);
@@ -211,7 +217,6 @@ impl Worker {
     /// Takes up what callers want.
     fn heed(&mut self, post: &Post, wish: Wish) {
         if wish.shutdown.is_some() && !self.is_closing {
-            post.core.owner().close();
             self.is_closing = true;
             self.exporter.hurry();
         }
@@ -317,7 +322,8 @@ impl Worker {
         counts.connections.set(self.exporter.standing() as u64);
         counts.oldest.set(self.oldest(now));
         let (condition, reload) = (self.exporter.condition(), self.exporter.reload_failure().map(stale));
-        let health = health(condition, reload.as_deref());
+        let complaints = [reload.as_deref(), self.unread.as_deref()];
+        let health = health(condition, complaints.into_iter().flatten());
         if health != self.health {
             post.control.set_health(health.clone());
             self.health = health;
@@ -350,15 +356,16 @@ impl Worker {
         self.drops_seen = now;
         let seats = post.core.seats();
         let drops = [Tally::LaneFull, Tally::SpillFull, Tally::LiveLimit].map(|tally| seats.sum(tally)).iter().sum();
+        let told = &post.control.counts.drops_told;
         let text = || {
-            let more = drops - self.drops_told;
+            let more = drops - told.load();
             format!(
                 "{more} spans were dropped because the memory for them is full: raise memory_budget, sample, or see why \
                  the collector does not keep up"
             )
         };
-        if drops > self.drops_told && post.announce(Topic::Loss, text) {
-            self.drops_told = drops;
+        if drops > told.load() && post.announce(Topic::Loss, text) {
+            told.set(drops);
         }
     }
 
@@ -378,9 +385,14 @@ impl Worker {
         let ended = match outcome.end {
             End::Taken(reply) => {
                 let said = if reply.is_whole() { otlp::accepted(&reply.body).ok() } else { None };
-                if said.is_none() {
-                    let text = format!("the collector took {spans} spans, and what it says of them cannot be read");
-                    post.say(Topic::Warning, &text);
+                self.unread = said.is_none().then(|| {
+                    let route = &post.plan.route;
+                    format!(
+                        "what {route} answers is no answer of a collector: see that the endpoint takes OTLP over HTTP"
+                    )
+                });
+                if let Some(why) = &self.unread {
+                    post.say(Topic::Warning, &format!("{spans} spans count as delivered, but {why}"));
                 }
                 let accepted = said.unwrap_or_default();
                 let rejected = accepted.rejected.min(spans);
@@ -419,7 +431,9 @@ impl Worker {
             let text = format!("a span of {} bytes is too large for the collector", body.len());
             return post.say(Topic::Loss, &text);
         };
-        let learnt = (body.len() / 2).max(REQUEST_BYTES_LEARNT_MIN);
+        // Each half has the whole resource again.
+        let resource = post.plan.resource.envelope_len_max();
+        let learnt = resource + (body.len().saturating_sub(resource) / 2).max(REQUEST_BYTES_LEARNT_MIN);
         if learnt < self.request_bytes_aim {
             self.request_bytes_aim = learnt;
             let text =
@@ -510,15 +524,28 @@ fn tell_reload(told: &mut Option<String>, reload: Option<String>, announce: impl
     }
 }
 
-/// What the collector's condition, and a failed reload, come to.
-fn health(condition: &Condition, reload: Option<&str>) -> Health {
-    let with = |why: &String| reload.map_or(why.clone(), |reload| format!("{why}; {reload}"));
-    match (condition, reload) {
-        (Condition::Unknown, _) => Health::Starting,
-        (Condition::Fine, None) => Health::Healthy,
-        (Condition::Fine, Some(reload)) => Health::Degraded(reload.to_owned()),
-        (Condition::Troubled(why), _) => Health::Degraded(with(why)),
-        (Condition::Unreachable(why), _) => Health::Down(with(why)),
+/// What the collector's condition, and further complaints, come to.
+fn health<'a>(condition: &'a Condition, complaints: impl Iterator<Item = &'a str>) -> Health {
+    let with = |why: Option<&'a String>| {
+        let all: Vec<&str> = why.map(String::as_str).into_iter().chain(complaints).collect();
+        all.join("; ")
+    };
+    match condition {
+        Condition::Unknown => Health::Starting,
+        Condition::Fine => Some(with(None)).filter(|why| !why.is_empty()).map_or(Health::Healthy, Health::Degraded),
+        Condition::Troubled(why) => Health::Degraded(with(Some(why))),
+        Condition::Unreachable(why) => Health::Down(with(Some(why))),
+    }
+}
+
+/// The last word on losses, whatever was told of them before.
+fn tell_balance(post: &Post) {
+    let ledger = Ledger::of(&post.core, Some(&post.control.counts));
+    let causes = ledger.lost.by_cause().into_iter().filter(|&(_, spans)| spans > 0);
+    let causes: Vec<String> = causes.map(|(cause, spans)| format!("{spans} as {cause}")).collect();
+    if !causes.is_empty() {
+        let (lost, started) = (ledger.lost.total(), ledger.started);
+        post.insist(Topic::Loss, &format!("of {started} spans {lost} were lost in all: {}", causes.join(", ")));
     }
 }
 

@@ -75,7 +75,7 @@ pub struct Lanes<Owner, Draft = ()> {
     seats: Seats,
     arena: Memory,
     /// Spans that the reader has taken out. Written by the reader.
-    taken: CachePadded<Counter>,
+    taken: CachePadded<Taken>,
     /// Whether a reader exists. Written by [`Lanes::reader`] and the reader's drop.
     has_reader: AtomicBool,
     /// The generation of the process that these lanes are fit for, with [`MOVING`] while they are not yet. Written by [`Lanes::settle`].
@@ -135,7 +135,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
             pool: Pool::new(shape.arena_bytes),
             seats: Seats::new(shape.seats),
             arena,
-            taken: CachePadded::new(Counter::new()),
+            taken: CachePadded::default(),
             has_reader: AtomicBool::new(false),
             home: AtomicU32::new(fork.settle()),
             unsettled: Counter::new(),
@@ -335,7 +335,15 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     /// Spans that a reader has taken out.
     #[must_use]
     pub fn taken(&self) -> u64 {
-        self.taken.load()
+        self.taken.of_rings.load() + self.taken.spilled.load()
+    }
+
+    /// Spans that were accepted. One that is spilled is counted behind its push, and may have been taken before.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        // First, because what is taken later is then counted later.
+        let taken = self.taken.spilled.load();
+        self.seats.sum(Tally::Queued) + self.seats.sum(Tally::Spilled).max(taken)
     }
 
     /// Figures of the lanes' memory.
@@ -372,7 +380,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         }
         let started = self.seats.sum(Tally::Recording);
         let outcomes = [Tally::LaneFull, Tally::SpillFull, Tally::EndedClosed, Tally::Forked];
-        let ended = outcomes.map(|tally| self.seats.sum(tally)).iter().sum::<u64>() + self.taken.load();
+        let ended = outcomes.map(|tally| self.seats.sum(tally)).iter().sum::<u64>() + self.taken();
         for ring in &self.rings {
             // SAFETY: `home` says moving, and every start and end asks for the generation before it comes to a ring: no
             // other thread of this process is in one.
@@ -388,7 +396,8 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         );
         self.spill.abandon();
         self.seats.clear();
-        self.taken.set(0);
+        self.taken.of_rings.set(0);
+        self.taken.spilled.set(0);
         let lost = started.saturating_sub(ended);
         self.seats.add(SeatId::Shared, Tally::Recording, lost);
         self.seats.add(SeatId::Shared, Tally::Forked, lost);
@@ -441,6 +450,13 @@ pub struct Fill {
     pub arena_carved: u64,
 }
 
+/// How many spans a reader has taken out, and of where.
+#[derive(Debug, Default)]
+struct Taken {
+    of_rings: Counter,
+    spilled: Counter,
+}
+
 /// Takes finished spans out. There is one at a time.
 #[derive(Debug)]
 pub struct Reader<Owner, Draft = ()> {
@@ -480,8 +496,8 @@ impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
         let mut count = 0;
         // A visitor may fork, and go on in the child: there the records are the parent's to deliver, and the lanes may have
         // been settled under this pass.
-        let mut visit = |record: &[u8]| {
-            lanes.taken.add_owned(1);
+        let mut visit = |taken: &Counter, record: &[u8]| {
+            taken.add_owned(1);
             let answer = visit(record);
             if lanes.fork.raw() == self.generation { answer } else { Visit::Gone }
         };
@@ -489,7 +505,8 @@ impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
             let index = (self.first + turn) % lanes.rings.len();
             let mark = until.map_or(u64::MAX, |marks| marks.0[index]);
             // SAFETY: there is one reader at a time, and it is borrowed mutably.
-            let (read, answer) = unsafe { lanes.rings[index].read(mark, &mut visit) };
+            let (read, answer) =
+                unsafe { lanes.rings[index].read(mark, &mut |record| visit(&lanes.taken.of_rings, record)) };
             count += read;
             if answer != Visit::Next {
                 self.first = index + 1;
@@ -499,10 +516,37 @@ impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
         let size = |number| lanes.listed_bytes(number);
         let (spilled, answer) = lanes.spill.take_all(lanes.pool.links(), size, |number| {
             let mut answer = Visit::Next;
-            lanes.free_listed(number, |record| answer = visit(record));
+            lanes.free_listed(number, |record| answer = visit(&lanes.taken.spilled, record));
             answer
         });
         (count + spilled, answer == Visit::Next)
+    }
+
+    /// Takes out what waits in closed lanes without a look at it, in a time that does not grow with it: how many spans.
+    pub fn give_up(&mut self) -> u64 {
+        if !self.is_fit() {
+            return 0;
+        }
+        let lanes = &*self.lanes;
+        let taken = &lanes.taken;
+        // A span is counted under the lease, so whoever finds the ring closed finds it counted.
+        let waiting = lanes.seats.sum(Tally::Queued).saturating_sub(taken.of_rings.load());
+        taken.of_rings.add_owned(waiting);
+        for ring in &lanes.rings {
+            // SAFETY: there is one reader at a time, and it is borrowed mutably.
+            unsafe { ring.skip() };
+        }
+        // Blocks have to come home: they keep the lanes' memory.
+        let (spilled, _all) = lanes.spill.take_all(
+            lanes.pool.links(),
+            |number| lanes.listed_bytes(number),
+            |number| {
+                taken.spilled.add_owned(1);
+                lanes.free_listed(number, |_| ());
+                Visit::Next
+            },
+        );
+        waiting + spilled as u64
     }
 
     /// The lanes that are read.

@@ -240,6 +240,16 @@ impl Ring {
         (count, Visit::Next)
     }
 
+    /// Steps over what is published, unread.
+    ///
+    /// # Safety
+    ///
+    /// * As for [`Ring::read`]: one reader at a time.
+    pub unsafe fn skip(&self) {
+        // ORDERING: Relaxed. No byte is read, so none has to be there, and none has to be kept from writers.
+        self.reader.head.store(self.tail.load(Relaxed), Relaxed);
+    }
+
     /// Gives up what is published and frees the lease, for a child process: the parent delivers its spans.
     ///
     /// # Safety

@@ -113,7 +113,7 @@ impl Backoff {
     /// The next wait: from nothing up to a ceiling, as evenly as `random` is, and the ceiling rises.
     pub fn next(&mut self, random: u64) -> Duration {
         let ceiling = self.ceiling;
-        self.ceiling = (ceiling * 8 / 5).min(DELAY_MAX);
+        self.ceiling = (ceiling * 8 / 5).min(PAUSE_MAX);
         let nanos = (ceiling.as_nanos() * u128::from(random)) >> u64::BITS;
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
@@ -134,7 +134,9 @@ const PROXY_CREDENTIALS: &str =
     "the proxy wants credentials, or others: put user:password@ in front of the host in the proxy's URL";
 /// The longest wait. A peer that names a longer one, by mistake or with intent, does not silence the exporter for it.
 pub const DELAY_MAX: Duration = Duration::from_secs(30);
-/// Half a second, times 1.6 a step, is at the longest wait after nine failures.
+/// The longest wait of our own choice: what the memory has to hold of an outage lasts so much longer.
+pub const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Half a second, times 1.6 a step, is at the longest wait after five failures.
 const DELAY_FIRST_MAX: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -223,9 +225,9 @@ mod tests {
     fn http_08_waits_grow_to_the_maximum_and_start_over() {
         let mut backoff = Backoff::new();
         let ceilings: Vec<_> = (0..12).map(|_| backoff.next(u64::MAX).as_millis() + 1).collect();
-        assert_eq!(ceilings, [500, 800, 1280, 2048, 3277, 5243, 8389, 13_422, 21_475, 30_000, 30_000, 30_000]);
+        assert_eq!(ceilings, [500, 800, 1280, 2048, 3277, 5000, 5000, 5000, 5000, 5000, 5000, 5000]);
         assert_eq!(backoff.next(0), Duration::ZERO);
-        assert_eq!(backoff.next(1 << 63), DELAY_MAX / 2);
+        assert_eq!(backoff.next(1 << 63), PAUSE_MAX / 2);
         backoff.reset();
         assert_eq!(backoff, Backoff::new());
     }

@@ -234,6 +234,7 @@ fn change_of_the_certificates_is_told_once_and_until_it_is_heard() {
 #[test]
 fn certificates_that_cannot_be_used_show_in_every_health_but_the_first() {
     let why = || "why".to_owned();
+    let health = |condition: &Condition, complaint: Option<&str>| health(condition, complaint.into_iter());
     assert_eq!(health(&Condition::Unknown, Some("old")), Health::Starting);
     assert_eq!(health(&Condition::Fine, None), Health::Healthy);
     assert_eq!(health(&Condition::Fine, Some("old")), Health::Degraded("old".into()));

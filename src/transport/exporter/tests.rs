@@ -256,7 +256,7 @@ fn http_08_exporters_do_not_come_back_in_step_and_wait_longer_each_time() {
     let wait =
         |at: usize| -> Duration { all.iter().map(|tries| tries[at + 1].since(tries[at])).sum::<Duration>() / 20 };
     assert!(wait(0) < Duration::from_millis(450), "{:?}", wait(0));
-    assert!(wait(10) > Duration::from_secs(8), "{:?}", wait(10));
+    assert!(wait(10) > Duration::from_millis(1_500), "{:?}", wait(10));
 }
 
 #[test]
