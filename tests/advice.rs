@@ -84,6 +84,22 @@ fn certificates_without_tls_are_a_warning_of_the_environment() {
     assert_eq!(refusal(config).field(), "export.certificate");
 }
 
+/// Whoever holds a lock around the start may rely on where the sink is called, and on when.
+#[test]
+fn warnings_at_start_are_told_on_the_thread_that_starts() {
+    let told_by = Arc::new(Mutex::new(vec![]));
+    let mut config = read(&[HTTP, ("OTEL_CONFIG_FILE", "/etc/otel.yaml")]);
+    let threads = Arc::clone(&told_by);
+    config.export.as_mut().unwrap().diagnostics = Some(DiagnosticSink::new(move |diagnostic| {
+        if diagnostic.topic == Topic::Configuration {
+            threads.lock().unwrap().push(thread::current().id());
+        }
+    }));
+    let engine = Engine::start(config).unwrap();
+    assert_eq!(*told_by.lock().unwrap(), [thread::current().id()]);
+    drop(engine);
+}
+
 /// A proxy that wants credentials of everybody; its URL.
 fn strict_proxy() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

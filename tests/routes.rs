@@ -184,6 +184,11 @@ fn proxy_of_the_environment_is_used() {
         return on_each_driver(|driver| {
             let mut config = Config::from_env();
             config.export.as_mut().unwrap().driver = driver;
+            let told = config.explain();
+            assert!(
+                told.contains("export.proxy = by the environment: http://127.0.0.1:") && !told.contains("ss@"),
+                "{told}"
+            );
             let engine = Engine::start(config).unwrap();
             record(&engine);
             let receipt = engine.shutdown(PATIENCE);

@@ -12,8 +12,8 @@ use std::{
 
 use proptest::prelude::*;
 use spanring::{
-    Compression, Config, DiagnosticSink, DriverChoice, Engine, Export, ProxyChoice, Resource, ResourceValue, Sampling,
-    SpanLimits, StartError, Topic,
+    Compression, Config, ConfigError, DiagnosticSink, DriverChoice, Engine, Export, ProxyChoice, Resource,
+    ResourceValue, Sampling, SpanLimits, StartError, Topic,
     internals::{
         VARIABLES,
         transport::{Endpoint, proxy},
@@ -305,6 +305,50 @@ fn cfg_06_variables_without_effect_are_warnings() {
     good(&[("OTEL_LOG_LEVEL", "INFO"), ("OTEL_PROPAGATORS", "none")]);
 }
 
+/// Who reads that a variable is ignored wants to know what happens.
+#[test]
+fn cfg_06_lines_end_with_what_is_used_instead() {
+    let long = "x".repeat(20_000);
+    let cases: [(&[(&str, &str)], &str); 17] = [
+        (&[("OTEL_TRACES_EXPORTER", "zipkin")], "export stays otlp"),
+        (&[("OTEL_TRACES_EXPORTER", "otlp,console")], "export stays otlp"),
+        (&[("OTEL_TRACES_EXPORTER", "none,console")], "export stays none"),
+        (&[("OTEL_SDK_DISABLED", "1")], "export stays otlp"),
+        (
+            &[("OTEL_TRACES_SAMPLER", "traceidratio")],
+            "every trace that begins here is recorded and sent; sampling stays ParentBased",
+        ),
+        (&[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")], "export.compression stays Auto"),
+        (&[("OTEL_EXPORTER_OTLP_HEADERS", "a=1,secret")], "export.headers stays none"),
+        (&[("SPANRING_MEMORY_BUDGET", "1000")], "memory_budget stays 33554432 bytes"),
+        (
+            &[("SPANRING_MEMORY_BUDGET", "64MiB"), ("OTEL_BSP_MAX_QUEUE_SIZE", "4097")],
+            "(bytes, without a unit); memory_budget stays 8388608 bytes",
+        ),
+        (&[("OTEL_BSP_MAX_QUEUE_SIZE", "many")], "memory_budget stays 33554432 bytes"),
+        (
+            &[("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "5")],
+            "(milliseconds, without a unit); export.timeout stays 5ms",
+        ),
+        (&[("OTEL_BSP_EXPORT_TIMEOUT", "10s")], "export.timeout stays 10s"),
+        (&[("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"), ("OTEL_TRACES_EXPORTER", "none")], "; nothing is exported"),
+        (
+            &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
+            "spans are sent as http/protobuf, which collectors mostly take on port 4318, and gRPC on 4317",
+        ),
+        (&[("OTEL_RESOURCE_ATTRIBUTES", "a")], "the resource has none of its attributes"),
+        (
+            &[("OTEL_SERVICE_NAME", &long), ("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop")],
+            "bytes; resource.service.name stays \"shop\"",
+        ),
+        (&[("OTEL_CONFIG_FILE", "/etc/otel.yaml")], "the other variables are read instead"),
+    ];
+    for (variables, instead) in cases {
+        let (_, warning) = bad(variables);
+        assert!(warning.ends_with(instead), "{warning}");
+    }
+}
+
 #[test]
 fn cfg_07_configuration_file_is_a_warning_and_the_variables_count() {
     let (config, warning) = bad(&[("OTEL_CONFIG_FILE", "/etc/otel.yaml"), ("OTEL_SERVICE_NAME", "shop")]);
@@ -376,19 +420,46 @@ fn cfg_23_scheme_host_port_and_path_are_honoured() {
         let endpoint = Endpoint::parse(&export(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url)]).endpoint).unwrap();
         assert_eq!((endpoint.is_tls(), endpoint.host(), endpoint.port(), endpoint.path()), (is_tls, host, port, path));
     }
-    for url in [
-        "collector:4318",
-        "ftp://collector",
-        "http://",
-        "http://a b",
-        "http://collector:0",
-        "http://user:secret@collector",
+}
+
+/// What `Engine::start` says of the endpoint that these variables give.
+fn refused_endpoint(variables: &[(&str, &str)]) -> ConfigError {
+    let StartError::Config(error) = Engine::start(good(variables)).unwrap_err() else { panic!("{variables:?}") };
+    assert_eq!(error.field(), "export.endpoint", "{variables:?}");
+    error
+}
+
+/// In the place of a mistyped one, spans and credentials would go to the default, in plain text.
+#[test]
+fn cfg_23_endpoint_that_is_no_url_is_an_error_at_start() {
+    let (own, general) = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT");
+    let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2");
+    let long = format!("http://h/{}", "x".repeat(20_000));
+    for (url, remedy) in [
+        ("htps://collector.prod:4318", "use http://, https:// or unix:///"),
+        ("collector:4318", "begin it with http://"),
+        ("ftp://collector", "use http://"),
+        ("http://", "write a name"),
+        ("http://a b", "take it out of the host"),
+        ("http://collector:0", "write a number"),
+        ("http://user:hunter2@collector", "in a header"),
+        ("unix:///a#", "begin it with `/`"),
+        (&long, "shorten it"),
     ] {
-        for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
-            let (config, warning) = bad(&[(name, url)]);
-            assert_eq!(values(&config), values(&good(&[])));
-            assert!(!warning.contains("secret"), "{warning}");
+        for name in [general, own] {
+            let error = refused_endpoint(&[(name, url), headers]);
+            assert_eq!(error.variable(), Some(name));
+            let text = error.to_string();
+            assert!(text.contains(name) && text.contains(remedy) && !text.contains("hunter2"), "{text}");
         }
+        // A wrong one does not give way to the general one.
+        assert_eq!(refused_endpoint(&[(own, url), (general, "http://localhost:4318")]).variable(), Some(own));
+        // One that is not used is not looked at.
+        assert_eq!(export(&[(own, "http://own:4318/x"), (general, url)]).endpoint, "http://own:4318/x");
+        assert!(good(&[(own, url), ("OTEL_TRACES_EXPORTER", "none")]).export.is_none());
+        let mut config = good(&[(own, url)]);
+        config.export.as_mut().unwrap().endpoint = Export::default().endpoint;
+        drop(Engine::start(config).unwrap());
     }
 }
 
@@ -525,12 +596,21 @@ fn environment_of_the_process_is_read_and_need_not_be_text() {
     if env::var_os(CHILD).is_some() {
         let config = Config::from_env();
         assert_eq!(str(&config, "service.name").as_deref(), Some("shop"));
-        assert_eq!(config.warnings(), ["OTEL_TRACES_SAMPLER is ignored: it is not UTF-8"]);
+        let warnings = [
+            "OTEL_TRACES_SAMPLER is ignored: it is not UTF-8; sampling stays ParentBased",
+            "SPANRING_DRIVR is ignored: no such variable is read, but SPANRING_DRIVER is; export.driver stays Auto",
+        ];
+        assert_eq!(config.warnings(), warnings);
+        let StartError::Config(error) = Engine::start(config).unwrap_err() else { panic!("it is the endpoint") };
+        assert_eq!(error.variable(), Some("OTEL_EXPORTER_OTLP_ENDPOINT"), "{error}");
         return;
     }
     let mut child = Command::new(env::current_exe().unwrap());
     child.args(["--exact", "environment_of_the_process_is_read_and_need_not_be_text"]).env_clear().env(CHILD, "1");
     child.env("OTEL_SERVICE_NAME", "shop").env("OTEL_TRACES_SAMPLER", OsStr::from_bytes(b"always_\xff"));
+    child.env("OTEL_EXPORTER_OTLP_ENDPOINT", OsStr::from_bytes(b"http://\xff"));
+    // What is near one of ours is told, and what is not may be another's.
+    child.env("SPANRING_DRIVR", "poll").env("SPANRING_MEMORY_BUDGET", "").env("SPANRING_SERVICE_HOST", "10.0.0.1");
     assert!(child.status().unwrap().success());
 }
 
@@ -551,6 +631,12 @@ fn proxy_of_the_environment_that_cannot_be_used_is_a_warning() {
     let said = Arc::clone(&lines);
     let export = config.export.as_mut().unwrap();
     export.endpoint = "http://192.0.2.1:4318/v1/traces".into();
+    let shown = values(&config)["export.proxy"].clone();
+    assert!(
+        shown.starts_with("by the environment: none, because of ALL_PROXY") && !shown.contains("hunter2"),
+        "{shown}"
+    );
+    let export = config.export.as_mut().unwrap();
     export.diagnostics = Some(DiagnosticSink::new(move |diagnostic| said.lock().unwrap().push(diagnostic.clone())));
     drop(Engine::start(config).unwrap());
     let lines = lines.lock().unwrap();

@@ -66,6 +66,7 @@ rules! {
     nothing_is_imported_by_glob: each(&["src"], globs);
     source_files_are_reachable: unreachable(&sources("src"));
     results_named_in_the_readme_exist: results("README.md", &text("README.md"), &exists);
+    links_of_the_readme_lead_somewhere: dead_links("README.md", &text("README.md"));
     results_named_in_the_architecture_exist: results("ARCHITECTURE.md", &text("ARCHITECTURE.md"), &exists);
 }
 
@@ -264,6 +265,18 @@ fn unreachable(sources: &[Source]) -> Vec<String> {
     };
     let lost = sources.iter().filter(|source| !is_reached(source));
     lost.map(|source| source.finding(0, "declare it with `mod` in its parent, or remove it")).collect()
+}
+
+/// Code in brackets, which rustdoc makes a link of and nothing else does.
+fn dead_links(path: &str, text: &str) -> Vec<String> {
+    let lines = text.lines().enumerate();
+    let links = lines.flat_map(|(at, line)| line.split("[`").skip(1).map(move |rest| (at + 1, rest)));
+    let dead = links.filter_map(|(number, rest)| rest.split_once("`]").map(|(name, rest)| (number, name, rest)));
+    let dead = dead.filter(|(_, _, rest)| !rest.starts_with('('));
+    dead.map(|(number, name, _)| {
+        format!("{path}:{number}: [`{name}`] is a link in rustdoc alone: leave the brackets out")
+    })
+    .collect()
 }
 
 fn results(path: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
@@ -704,6 +717,15 @@ fn undeclared_file_is_refused() {
     assert_eq!(unreachable(&[root(), source("src/bin/a/main.rs", "mod b;"), source("src/bin/a/b.rs", "")]).len(), 0);
     assert_eq!(unreachable(&[root(), lane(), source("src/drain.rs", "")]).len(), 1);
     assert_eq!(unreachable(&[root(), lane(), source("src/lane/spill.rs", "")]).len(), 1);
+}
+
+#[test]
+fn link_of_rustdoc_alone_is_refused() {
+    assert_eq!(dead_links("README.md", "`size`, [a](b), [`c`](d), a[0]").len(), 0);
+    assert_eq!(
+        dead_links("README.md", "all\nof [`size`] and [`size`](d)"),
+        ["README.md:2: [`size`] is a link in rustdoc alone: leave the brackets out"]
+    );
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub enum WorkerChoice {
     ///     let mut span = tracer.span("turn").start();
     ///     span.set("turn", turn);
     ///     span.end();
-    ///     // At most 200 µs of this turn. It never waits, and says whether it could go on.
+    ///     // About 200 µs of this turn. It never waits, and says whether it could go on.
     ///     if !engine.poll_once(Duration::from_micros(200)) {
     ///         thread::sleep(Duration::from_millis(10)); // the host's own wait for work
     ///     }
@@ -70,6 +70,8 @@ pub enum WorkerChoice {
     ///
     /// * Any thread may poll, one at a time; diagnostics come on the thread that does. Each poll moves what can be moved now, so
     ///   a request takes several: poll every 10 ms or so, or answers are read late and retries are made late.
+    /// * The time of a poll is looked at between its steps: one that has begun, as a batch or a round of the driver, is not
+    ///   interrupted, so that a poll may take some hundred microseconds more.
     /// * When nobody polls nothing is sent: spans wait in the lanes, and what finds no more room is dropped and counted as
     ///   `lane_full`. Nobody who records waits for a poll.
     /// * [`flush`](crate::Engine::flush), [`shutdown`](crate::Engine::shutdown) and dropping the engine do the work themselves,

@@ -60,7 +60,9 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Where diagnostics go. It is called by the engine's worker, which waits for it.
+/// Where diagnostics go. It is called by the engine's worker, which waits for it, or by the thread that polls, and for warnings
+/// at start by the thread that is in [`Engine::start`](crate::Engine::start): a sink must not wait for what is held around that
+/// call, or it never ends.
 #[derive(Clone)]
 pub struct DiagnosticSink(Arc<dyn Fn(&Diagnostic) + Send + Sync>);
 
@@ -122,8 +124,9 @@ impl Reporter {
         let now = ticks::monotonic_nanos();
         let mut text = text.into();
         if said.held_back > 0 {
-            text +=
-                &format!(" ({} more of this kind in the last {} s)", said.held_back, (now - said.at) / 1_000_000_000);
+            let (more, seconds) = (said.held_back, (now - said.at) / 1_000_000_000);
+            let lines = if more == 1 { "line of this kind was" } else { "lines of this kind were" };
+            text += &format!(" ({more} more {lines} held back in the last {seconds} s)");
         }
         *said = Said { at: now, held_back: 0 };
         let diagnostic = Diagnostic { topic, text };
@@ -151,6 +154,9 @@ mod tests {
         reporter.topics[Topic::Failure as usize].at -= 11_000_000_000;
         reporter.say(Topic::Failure, "again");
         let texts: Vec<_> = lines.lock().unwrap().iter().map(|line| line.text.clone()).collect();
-        assert_eq!(texts, ["failure 0", "recovery", "again (99 more of this kind in the last 11 s)"]);
+        assert_eq!(
+            texts,
+            ["failure 0", "recovery", "again (99 more lines of this kind were held back in the last 11 s)"]
+        );
     }
 }

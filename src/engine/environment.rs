@@ -1,19 +1,14 @@
-//! The configuration from the environment: OpenTelemetry's variables, and two of our own. What cannot be read is a warning, and
-//! so is what is known here and not supported: nobody should wonder why a variable has no effect.
+//! The configuration from the environment: OpenTelemetry's variables, and two of our own. What cannot be read is a warning (an
+//! endpoint is an error at start), and so is what is known here and not supported: nobody should wonder why a variable has no
+//! effect.
 
-use std::{
-    cell::RefCell,
-    env::{self, VarError},
-    ops::RangeInclusive,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{env, ffi::OsString, iter, mem, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use percent_encoding::percent_decode_str;
 
 use super::{
     config::{BUDGET_MIN, COUNT_MAX, Config},
-    explain::Origins,
+    explain::{Instead, Origins},
     export::{Export, traces_url},
     plan::BATCH_SPANS_MAX,
     resource::Resource,
@@ -29,9 +24,10 @@ impl Config {
     /// The configuration that the environment of this process asks for. Unlike [`Config::default`] it exports, to this
     /// machine, unless told otherwise.
     ///
-    /// Nothing here fails: a value that cannot work is ignored, and is one of the [`warnings`](Self::warnings). An empty
-    /// variable is an unset one. What the program sets in the struct wins over the environment, and
-    /// [`explain`](Self::explain) says where each value comes from:
+    /// Nothing here fails: a value that cannot work is ignored, and is one of the [`warnings`](Self::warnings), which says what
+    /// is used instead. Only an endpoint that cannot work is kept, and [`Engine::start`](crate::Engine::start) refuses it: spans
+    /// and headers shall not go elsewhere because of a mistyped URL. An empty variable is an unset one. What the program sets in
+    /// the struct wins over the environment, and [`explain`](Self::explain) says where each value comes from:
     ///
     /// ```
     /// let config = spanring::Config { memory_budget: 64 << 20, ..spanring::Config::from_env() };
@@ -69,26 +65,23 @@ impl Config {
     /// | `OTEL_CONFIG_FILE`, `OTEL_LOG_LEVEL`, `OTEL_PROPAGATORS`, `OTEL_TRACES_SAMPLER_ARG` | | not supported: a warning says what happens instead |
     ///
     /// Each `OTEL_EXPORTER_OTLP_…` has an `OTEL_EXPORTER_OTLP_TRACES_…`, which wins. The lower-case form of a proxy's variable
-    /// wins, and `HTTP_PROXY` is not read in a CGI program, where it is a header of the caller's.
+    /// wins, and `HTTP_PROXY` is not read in a CGI program, where it is a header of the caller's. A `SPANRING_…` that is almost
+    /// one of ours, but for a letter or two, is a warning.
     #[must_use]
     pub fn from_env() -> Self {
-        let garbled = RefCell::new(vec![]);
-        let mut config = Self::from_vars(|name| match env::var(name) {
-            Ok(text) => Some(text),
-            Err(VarError::NotPresent) => None,
-            Err(VarError::NotUnicode(_)) => {
-                garbled.borrow_mut().push(format!("{name} is ignored: it is not UTF-8"));
-                None
-            }
-        });
-        garbled.into_inner().into_iter().for_each(|warning| config.origins.warn(warning));
-        config
+        let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Self::from_texts(&|name| env::var_os(name).map(OsString::into_string), names)
     }
 
-    /// As [`Config::from_env`], with variables from elsewhere: `read` is given a name.
+    /// As [`Config::from_env`], with variables from elsewhere: `read` is given a name. Other names than it is given are not known
+    /// here, so that none is found to be mistyped.
     #[must_use]
     pub fn from_vars(read: impl Fn(&str) -> Option<String>) -> Self {
-        let mut variables = Variables { read: &read, origins: Origins::of_environment() };
+        Self::from_texts(&|name| read(name).map(Ok), iter::empty())
+    }
+
+    fn from_texts(read: &Read<'_>, names: impl Iterator<Item = String>) -> Self {
+        let mut variables = Variables { read, origins: Origins::of_environment(), ignored: vec![] };
         let mut config = Self { resource: variables.resource(), ..Self::default() };
         variables.limits(&mut config.limits);
         variables.sampling(&mut config.sampling);
@@ -99,25 +92,31 @@ impl Config {
         variables.otlp(&mut export);
         config.export = exports.then_some(export);
         variables.unsupported();
+        variables.mistyped(names);
         if variables.is_disabled() {
             config = Self { memory_budget: BUDGET_MIN, lanes: Some(1), sampling: Sampling::AlwaysOff, ..config };
             config.export = None;
         }
         config.origins = variables.origins;
-        config.remember();
+        config.remember(variables.ignored);
         config
     }
 }
 
+/// Gives a variable's text by its name, or its bytes where it is not UTF-8.
+type Read<'a> = dyn Fn(&str) -> Option<Result<String, OsString>> + 'a;
+
 /// The variables while they are read, and what there is to say of them.
 struct Variables<'a> {
-    read: &'a dyn Fn(&str) -> Option<String>,
+    read: &'a Read<'a>,
     origins: Origins,
+    /// What is ignored and why, and what is so instead.
+    ignored: Vec<(String, Instead)>,
 }
 
 impl Variables<'_> {
     fn is_disabled(&mut self) -> bool {
-        let disabled = self.first(&["OTEL_SDK_DISABLED"], |text| {
+        let disabled = self.first(Instead::Stays("export"), &["OTEL_SDK_DISABLED"], |text| {
             // CFG-03: what is not true is false.
             word(text, &[("true", true), ("false", false)])
         });
@@ -132,8 +131,10 @@ impl Variables<'_> {
 
     /// RES-06: the service's own variable wins over the list.
     fn resource(&mut self) -> Resource {
-        let list = self.first(&["OTEL_RESOURCE_ATTRIBUTES"], attributes);
-        let service = self.first(&["OTEL_SERVICE_NAME"], |text| Ok(vec![("service.name".to_owned(), text.to_owned())]));
+        let none = Instead::Is("the resource has none of its attributes");
+        let list = self.first(none, &["OTEL_RESOURCE_ATTRIBUTES"], attributes);
+        let name = |text: &str| Ok(vec![("service.name".to_owned(), text.to_owned())]);
+        let service = self.first(Instead::Stays("resource.service.name"), &["OTEL_SERVICE_NAME"], name);
         let pairs =
             list.into_iter().chain(service).flat_map(|(pairs, name)| pairs.into_iter().map(move |pair| (pair, name)));
         pairs.fold(Resource::default(), |resource, ((key, value), name)| {
@@ -185,9 +186,25 @@ impl Variables<'_> {
 
     /// Says what happens in place of what is not supported.
     fn unsupported(&mut self) {
-        for (name, met, why) in UNSUPPORTED {
-            if self.text(name).is_some_and(|text| !text.eq_ignore_ascii_case(met)) {
-                self.origins.warn(format!("{name} is ignored: {why}"));
+        for (name, met, why, instead) in UNSUPPORTED {
+            let instead = Instead::Is(instead);
+            if self.text(name, instead).is_some_and(|text| !text.eq_ignore_ascii_case(met)) {
+                self.ignore(name, why, instead);
+            }
+        }
+    }
+
+    /// Says which of these names are almost ours. Others with our prefix may be anybody's: a service of this name has
+    /// `SPANRING_SERVICE_HOST` and more from Kubernetes.
+    fn mistyped(&mut self, names: impl Iterator<Item = String>) {
+        for name in names.filter(|name| name.starts_with("SPANRING_")) {
+            let close = OWN.iter().find(|(own, _)| (1..=TYPOS_MAX).contains(&distance(own, &name)));
+            if let Some((own, setting)) = close {
+                self.ignore(
+                    &name.escape_debug().to_string(),
+                    &format!("no such variable is read, but {own} is"),
+                    Instead::Stays(setting),
+                );
             }
         }
     }
@@ -195,14 +212,15 @@ impl Variables<'_> {
     /// Whether spans are exported. Of several exporters those that are known count.
     fn exports(&mut self) -> bool {
         let exporters = [("otlp", true), ("none", false)];
-        let Some(text) = self.text(EXPORTER) else {
+        let stays = Instead::Stays("export");
+        let Some(text) = self.text(EXPORTER, stays) else {
             return true;
         };
         let mut exports = None;
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             match word(name, &exporters) {
                 Ok(is_otlp) => exports = Some(is_otlp || exports == Some(true)),
-                Err(why) => self.origins.warn(format!("{EXPORTER} is ignored: {why}")),
+                Err(why) => self.ignore(EXPORTER, &why, stays),
             }
         }
         if exports.is_some() {
@@ -212,7 +230,7 @@ impl Variables<'_> {
     }
 
     fn sizes(&mut self, exports: bool, memory_budget: &mut usize, batch_spans_max: &mut usize) {
-        let queue = self.first(&["OTEL_BSP_MAX_QUEUE_SIZE"], |text| {
+        let queue = self.first(Instead::Stays("memory_budget"), &["OTEL_BSP_MAX_QUEUE_SIZE"], |text| {
             let spans = number(text, 1..=usize::MAX)?;
             Ok((spans, queue_budget(spans).ok_or_else(|| format!("{spans} spans need more memory than 16 GiB"))?))
         });
@@ -221,7 +239,7 @@ impl Variables<'_> {
             self.origins.note("memory_budget", name);
         }
         self.set(memory_budget, "memory_budget", &["SPANRING_MEMORY_BUDGET"], |text| {
-            let memory_budget = number(text, 1..=usize::MAX)?;
+            let memory_budget = number_of("bytes", text, 1..=usize::MAX)?;
             let config = Config { memory_budget, export: exports.then(Export::default), ..Config::default() };
             let shape = config.shape().map(|_| memory_budget);
             shape.map_err(|error| format!("{memory_budget} bytes cannot work: {}", error.remedy()))
@@ -242,7 +260,8 @@ impl Variables<'_> {
         let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
         self.set(&mut export.timeout, "export.timeout", &names, millis);
         let bound = |timeout: Duration| if timeout.is_zero() { Duration::MAX } else { timeout };
-        if let Some((timeout, name)) = self.first(&["OTEL_BSP_EXPORT_TIMEOUT"], millis)
+        if let Some((timeout, name)) =
+            self.first(Instead::Stays("export.timeout"), &["OTEL_BSP_EXPORT_TIMEOUT"], millis)
             && bound(timeout) < bound(export.timeout)
         {
             export.timeout = timeout;
@@ -251,24 +270,11 @@ impl Variables<'_> {
     }
 
     fn otlp(&mut self, export: &mut Export) {
-        let _ = self.first(&["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"], |text| {
-            let why = "spans are sent as http/protobuf, which collectors mostly take on port 4318, and gRPC on 4317";
-            word(text, &[("http/protobuf", ())]).map_err(|fault| format!("{fault}; {why}"))
-        });
-        // CFG-21: as it is. CFG-22: a base.
-        let endpoint = self
-            .first(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"], |url| {
-                Endpoint::parse(url).map(|_| url.to_owned()).map_err(|error| error.to_string())
-            })
-            .or_else(|| {
-                self.first(&["OTEL_EXPORTER_OTLP_ENDPOINT"], |base| {
-                    Endpoint::traces(base).map(|_| traces_url(base)).map_err(|error| error.to_string())
-                })
-            });
-        if let Some((endpoint, name)) = endpoint {
-            export.endpoint = endpoint;
-            self.origins.note("export.endpoint", name);
-        }
+        let instead =
+            Instead::Is("spans are sent as http/protobuf, which collectors mostly take on port 4318, and gRPC on 4317");
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+        let _ = self.first(instead, &names, |text| word(text, &[("http/protobuf", ())]));
+        self.endpoint(&mut export.endpoint);
         let names = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
         self.set(&mut export.headers, "export.headers", &names, headers);
         let names = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
@@ -298,15 +304,32 @@ impl Variables<'_> {
         }
     }
 
+    /// CFG-21: the one for traces as it is. CFG-22: a base. One that cannot work is kept as well, so that the start fails: in its
+    /// place the spans, and the headers with what is secret, would go where nobody has sent them.
+    fn endpoint(&mut self, place: &mut String) {
+        let as_it_is: fn(&str) -> String = str::to_owned;
+        let below_it = |base: &str| if Endpoint::traces(base).is_ok() { traces_url(base) } else { base.to_owned() };
+        let names = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", as_it_is), ("OTEL_EXPORTER_OTLP_ENDPOINT", below_it)];
+        let given = names.into_iter().find_map(|(name, url)| {
+            let text = (self.read)(name)?.unwrap_or_else(|garbled| garbled.to_string_lossy().into_owned());
+            let text = text.trim();
+            (!text.is_empty()).then(|| (url(text), name))
+        });
+        if let Some((url, name)) = given {
+            *place = url;
+            self.origins.note("export.endpoint", name);
+        }
+    }
+
     /// Sets a field to what the first of these variables says that can be read.
     fn set<T>(
         &mut self,
         place: &mut T,
-        setting: &str,
+        setting: &'static str,
         names: &[&'static str],
         parse: impl Fn(&str) -> Result<T, String>,
     ) {
-        if let Some((value, name)) = self.first(names, parse) {
+        if let Some((value, name)) = self.first(Instead::Stays(setting), names, parse) {
             *place = value;
             self.origins.note(setting, name);
         }
@@ -315,52 +338,68 @@ impl Variables<'_> {
     /// What the first of these variables says that can be read, and its name.
     fn first<T>(
         &mut self,
+        instead: Instead,
         names: &[&'static str],
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<(T, &'static str)> {
-        names.iter().find_map(|&name| match parse(&self.text(name)?) {
+        names.iter().find_map(|&name| match parse(&self.text(name, instead)?) {
             Ok(value) => Some((value, name)),
             Err(why) => {
-                self.origins.warn(format!("{name} is ignored: {why}"));
+                self.ignore(name, &why, instead);
                 None
             }
         })
     }
 
     /// The text of a variable. An empty one is as good as none (CFG-02).
-    fn text(&mut self, name: &str) -> Option<String> {
-        let text = (self.read)(name)?;
+    fn text(&mut self, name: &str, instead: Instead) -> Option<String> {
+        let Ok(text) = (self.read)(name)? else {
+            self.ignore(name, "it is not UTF-8", instead);
+            return None;
+        };
         let text = text.trim();
         if text.len() > TEXT_BYTES_MAX {
-            self.origins.warn(format!("{name} is ignored: it has more than {TEXT_BYTES_MAX} bytes"));
+            self.ignore(name, &format!("it has more than {TEXT_BYTES_MAX} bytes"), instead);
             return None;
         }
         (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    fn ignore(&mut self, name: &str, why: &str, instead: Instead) {
+        self.ignored.push((format!("{name} is ignored: {why}"), instead));
     }
 }
 
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 /// What happens to those who wanted fewer traces.
-const UNSAMPLED: &str = "as by parentbased_always_on, every trace that begins here is recorded and sent";
-/// Variables of OpenTelemetry's that have no effect: the name, the value that asks for what happens anyway, and what that is.
-const UNSUPPORTED: [(&str, &str, &str); 4] = [
-    ("OTEL_CONFIG_FILE", "", "configuration files are not supported; the other variables are read instead"),
+const UNSAMPLED: &str = "every trace that begins here is recorded and sent";
+/// Variables of OpenTelemetry's that have no effect: the name, the value that asks for what happens anyway, why, and what that
+/// is.
+const UNSUPPORTED: [(&str, &str, &str, &str); 4] = [
+    ("OTEL_CONFIG_FILE", "", "configuration files are not supported", "the other variables are read instead"),
     (
         "OTEL_LOG_LEVEL",
         "info",
-        "diagnostics have no levels; there is one line for each change, and `Export::diagnostics` can sift them by topic",
+        "diagnostics have no levels",
+        "there is one line for each change, and `Export::diagnostics` can sift them by topic",
     ),
     (
         "OTEL_PROPAGATORS",
         "none",
-        "no headers are read or written; take contexts from requests and put them there yourself, as a `SpanContext`",
+        "no headers are read or written",
+        "take contexts from requests and put them there yourself, as a `SpanContext`",
     ),
     (
         "OTEL_TRACES_SAMPLER_ARG",
         "",
-        "no sampler that takes an argument is supported; OTEL_TRACES_SAMPLER alone decides what is recorded",
+        "no sampler that takes an argument is supported",
+        "OTEL_TRACES_SAMPLER alone decides what is recorded",
     ),
 ];
+/// Our own variables, and what each sets.
+const OWN: [(&str, &str); 2] = [("SPANRING_MEMORY_BUDGET", "memory_budget"), ("SPANRING_DRIVER", "export.driver")];
+/// Letters in which a name may differ from one of ours and be taken for it: two that change places are two.
+const TYPOS_MAX: usize = 2;
 /// Every variable that [`Config::from_vars`] asks for, for the tests and the fuzzer: one of them sees that it is so, and that
 /// the documentation has them all.
 pub const VARIABLES: [&str; 39] = [
@@ -431,9 +470,17 @@ where
     number.ok_or_else(|| format!("{} is no whole number from {} to {}", shown(text), range.start(), range.end()))
 }
 
+/// As [`number`], where somebody may write a unit behind it: the number alone has this one.
+fn number_of<N>(unit: &str, text: &str, range: RangeInclusive<N>) -> Result<N, String>
+where
+    N: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    number(text, range).map_err(|why| format!("{why} ({unit}, without a unit)"))
+}
+
 /// A time in whole milliseconds (CFG-05).
 fn millis(text: &str) -> Result<Duration, String> {
-    number(text, 0..=MILLIS_MAX).map(|millis| Duration::from_millis(u64::from(millis)))
+    number_of("milliseconds", text, 0..=MILLIS_MAX).map(|millis| Duration::from_millis(u64::from(millis)))
 }
 
 /// The memory with rings for so many spans; `None` if no engine has so much.
@@ -473,9 +520,44 @@ fn decoded(text: &str) -> Option<String> {
     decoded.map(|text| text.into_owned())
 }
 
+/// How many letters have to be added, left out or changed to make one name of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.bytes().enumerate() {
+        let mut before = mem::replace(&mut row[0], at + 1);
+        for (next, known) in other.bytes().enumerate() {
+            let changed = before + usize::from(letter != known);
+            before = row[next + 1];
+            row[next + 1] = changed.min(before + 1).min(row[next] + 1);
+        }
+    }
+    row[other.len()]
+}
+
 /// A text for a warning: on one line, and not too long.
 fn shown(text: &str) -> String {
     let start: String = text.chars().take(SHOWN_CHARS_MAX).collect();
     let rest = if start.len() < text.len() { "…" } else { "" };
     format!("{start:?}{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_variables_are_those_of_the_list() {
+        let listed = VARIABLES.into_iter().filter(|name| name.starts_with("SPANRING_"));
+        assert!(listed.eq(OWN.map(|(name, _)| name)));
+    }
+
+    #[test]
+    fn distance_counts_letters() {
+        let cases =
+            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("abc", "abc", 0), ("abc", "ac", 1), ("ac", "abc", 1)];
+        let more = [("abc", "axc", 1), ("abc", "acb", 2), ("kitten", "sitting", 3), ("abcd", "bcda", 2)];
+        for (one, other, expected) in cases.into_iter().chain(more) {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use super::{
     config::Config,
     export::{Export, ProxyChoice},
+    plan::proxy_of_environment,
     resource::{Resource, ResourceValue},
 };
 use crate::{
@@ -28,6 +29,15 @@ struct Note {
     variable: &'static str,
     /// The value as it was then, so that a later change by the program shows.
     value: String,
+}
+
+/// What is so in place of what a variable asks for that is ignored.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Instead {
+    /// This setting stays what it is without the variable.
+    Stays(&'static str),
+    /// This, whatever else is set.
+    Is(&'static str),
 }
 
 /// One line of the explanation.
@@ -63,7 +73,7 @@ impl Config {
     }
 
     /// What was wrong with the environment, a line for each variable that is ignored. The engine says it at start, together
-    /// with what shows only then: a proxy that cannot be used, certificates that the endpoint has no use for.
+    /// with what shows only then and is not here: a proxy that cannot be used, certificates that the endpoint has no use for.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         self.origins.warnings()
@@ -79,14 +89,22 @@ impl Config {
             .next()
     }
 
-    /// Notes the values that were read, once all are in place.
-    pub(super) fn remember(&mut self) {
+    /// Notes the values that were read, once all are in place, and what stands in for those that are ignored.
+    pub(super) fn remember(&mut self, ignored: Vec<(String, Instead)>) {
         let settings = settings(self);
         for note in &mut self.origins.notes {
             if let Some(setting) = settings.iter().find(|setting| setting.name == note.setting) {
                 note.value.clone_from(&setting.value);
             }
         }
+        let warnings = ignored.into_iter().map(|(line, instead)| match instead {
+            Instead::Is(what) => format!("{line}; {what}"),
+            Instead::Stays(name) => match settings.iter().find(|setting| setting.name == name) {
+                Some(setting) => format!("{line}; {name} stays {}", setting.shown),
+                None => format!("{line}; nothing is exported"),
+            },
+        });
+        self.origins.warnings = warnings.collect();
     }
 }
 
@@ -100,10 +118,6 @@ impl Origins {
         let setting = name_of(setting);
         self.notes.retain(|note| note.setting != setting);
         self.notes.push(Note { setting, variable, value: String::new() });
-    }
-
-    pub(super) fn warn(&mut self, warning: String) {
-        self.warnings.push(warning);
     }
 
     pub(super) fn warnings(&self) -> &[String] {
@@ -208,7 +222,7 @@ fn of_export(export: &Export) -> [Setting; 15] {
         plain("export.schedule_delay", format!("{schedule_delay:?}")),
         plain("export.shutdown_timeout", format!("{shutdown_timeout:?}")),
         plain("export.driver", format!("{driver:?}")),
-        masked("export.proxy", shown_proxy(proxy), format!("{proxy:?}")),
+        masked("export.proxy", shown_proxy(proxy, endpoint), format!("{proxy:?}")),
         plain("export.certificate", file(certificate)),
         plain("export.client_certificate", file(client_certificate)),
         masked("export.client_key", client_key.as_ref().map_or(NONE, |_| SECRET), file(client_key)),
@@ -216,9 +230,14 @@ fn of_export(export: &Export) -> [Setting; 15] {
     ]
 }
 
-fn shown_proxy(proxy: &ProxyChoice) -> String {
+/// The proxy as it would be used now, for this endpoint.
+fn shown_proxy(proxy: &ProxyChoice, endpoint: &str) -> String {
     match proxy {
-        ProxyChoice::Environment => "as the environment says".to_owned(),
+        ProxyChoice::Environment => {
+            let proxy = Endpoint::parse(endpoint).map_or(Ok(None), |endpoint| proxy_of_environment(&endpoint));
+            let shown = proxy.map(|proxy| proxy.map_or(NONE.to_owned(), |proxy| proxy.to_string()));
+            format!("by the environment: {}", shown.unwrap_or_else(|error| format!("{NONE}, because of {error}")))
+        }
         ProxyChoice::Direct => NONE.to_owned(),
         ProxyChoice::Url(url) => Proxy::parse(url).map_or_else(|error| error.to_string(), |proxy| proxy.to_string()),
     }

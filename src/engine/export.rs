@@ -40,6 +40,8 @@ pub struct Export {
     /// File with the key (PEM) of `client_certificate`.
     pub client_key: Option<PathBuf>,
     /// Who hears of losses, failures and recoveries, one line each; `None` is the standard error. The worker waits for it.
+    /// Warnings at start are told on the thread that starts the engine, before [`Engine::start`](crate::Engine::start) returns: a
+    /// sink that waits for a lock which is held around that call waits for ever.
     pub diagnostics: Option<DiagnosticSink>,
 }
 

@@ -33,6 +33,8 @@ pub struct Ledger {
 }
 
 /// Spans that were lost, by cause. The list is closed: there is no other way to lose one.
+///
+/// Lost means not known to be delivered: a request that is given up on its way, as by `shutdown(Duration::ZERO)`, may still arrive.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Lost {

@@ -114,7 +114,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When a field of the configuration cannot work, or the system refuses the memory or the thread.
+    /// When a field of the configuration cannot work, also one from a variable (an endpoint that is no URL), or the system
+    /// refuses the memory or the thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let blame = |error: ConfigError| {
             let variable = config.variable(error.field());
@@ -198,7 +199,8 @@ impl Engine {
     }
 
     /// Runs the export on this thread, for [`WorkerChoice::Polled`], where an example stands: until there is nothing to do but
-    /// wait, or `budget` is spent. Says whether there is more to do now. Does nothing while another thread does.
+    /// wait, or about `budget` is spent: the clock is read between steps, and a step (a batch that is gathered and framed, a round
+    /// of the driver) is not interrupted. Says whether there is more to do now. Does nothing while another thread does.
     pub fn poll_once(&self, budget: Duration) -> bool {
         match &self.taker {
             Taker::Program(_) => false,

@@ -17,7 +17,7 @@ use crate::{
         gzip::Compression,
         head::{RequestHead, UserAgent},
         headers::Headers,
-        proxy::Proxy,
+        proxy::{Proxy, ProxyError},
         route::Route,
         tls::{Tls, TlsFile, TlsFiles},
     },
@@ -60,7 +60,7 @@ impl Plan {
         let proxy = match &export.proxy {
             ProxyChoice::Direct => None,
             // A variable that other programs share must not keep this one from its start.
-            ProxyChoice::Environment => Proxy::choose(&endpoint, |name| env::var(name).ok()).unwrap_or_else(|error| {
+            ProxyChoice::Environment => proxy_of_environment(&endpoint).unwrap_or_else(|error| {
                 warnings.push(format!("{error}; until then no proxy is used"));
                 None
             }),
@@ -149,6 +149,11 @@ fn cramped(resource: &otlp::Resource, request_bytes_max: usize) -> Result<Option
         SPAN_BYTES..SPAN_BYTES_MAX => Ok(Some(format!("{why}, and larger ones are lost as oversize: {remedy}"))),
         _ => Ok(None),
     }
+}
+
+/// The proxy for this endpoint, as the environment of the process says.
+pub(super) fn proxy_of_environment(endpoint: &Endpoint) -> Result<Option<Proxy>, ProxyError> {
+    Proxy::choose(endpoint, |name| env::var(name).ok())
 }
 
 /// What to say of certificates where there is no TLS: the bytes would go out in the clear, which whoever gave them does not

@@ -13,7 +13,8 @@ pub struct Load {
     pub record_bytes: u32,
     /// The longest time between two visits of the drain.
     pub schedule_delay: Duration,
-    /// How long the collector may be away without loss.
+    /// How long the collector may be away without loss, and how long it is then until it is tried again: attempts are up to 5 s
+    /// apart, or what the collector asks for, at most 30 s. Add that.
     pub outage: Duration,
     /// Spans of the peak that are open at the same time.
     pub live_spans: u32,

@@ -202,7 +202,7 @@ impl Worker {
         post.control.counts.shutdown_deadline.add_owned(lost);
         if lost > 0 {
             let why = match self.exporter.condition() {
-                Condition::Troubled(why) | Condition::Unreachable(why) => format!(": {why}"),
+                Condition::Troubled(why) | Condition::Refusing(why) | Condition::Unreachable(why) => format!(": {why}"),
                 Condition::Unknown | Condition::Fine => String::new(),
             };
             post.insist(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline{why}"));
@@ -338,7 +338,8 @@ impl Worker {
     fn tell(&self, post: &Post, condition: &Condition) -> bool {
         let route = &post.plan.route;
         match condition {
-            Condition::Unknown => true,
+            // What is refused is told as a loss.
+            Condition::Unknown | Condition::Refusing(_) => true,
             Condition::Fine if self.told == Condition::Unknown => true,
             Condition::Fine => post.announce(Topic::Recovery, || format!("{route} takes spans again")),
             Condition::Troubled(why) => post.announce(Topic::Failure, || format!("{route}: {why}")),
@@ -533,7 +534,7 @@ fn health<'a>(condition: &'a Condition, complaints: impl Iterator<Item = &'a str
     match condition {
         Condition::Unknown => Health::Starting,
         Condition::Fine => Some(with(None)).filter(|why| !why.is_empty()).map_or(Health::Healthy, Health::Degraded),
-        Condition::Troubled(why) => Health::Degraded(with(Some(why))),
+        Condition::Troubled(why) | Condition::Refusing(why) => Health::Degraded(with(Some(why))),
         Condition::Unreachable(why) => Health::Down(with(Some(why))),
     }
 }

@@ -215,7 +215,8 @@ impl fmt::Display for EndpointFault {
             Self::Empty => "is empty: name a collector, as in http://localhost:4318",
             Self::TooLong => "is longer than 4096 bytes: shorten it, and put what is secret in a header",
             Self::Character => {
-                "has a space, a control character or one that is not ASCII: percent-encode it, and write the host as xn--…"
+                "has a space, a control character or one that is not ASCII: take it out of the host, or write that as xn--…, \
+                 and percent-encode it elsewhere"
             }
             Self::NoScheme => "has no scheme: begin it with http://, https:// or unix:///",
             Self::Scheme => "has a scheme that is not known here: use http://, https:// or unix:///",
@@ -599,6 +600,8 @@ mod tests {
             assert!(message.starts_with(beginning), "{message}");
             assert!(message.contains(": "), "{message}");
         }
+        let message = Endpoint::parse("http://a b").unwrap_err().to_string();
+        assert!(message.contains("take it out of the host"), "a host with `%20` is none either: {message}");
         let long = format!("htt://{}", "x".repeat(1000));
         assert!(Endpoint::parse(&long).unwrap_err().to_string().len() < 400);
     }

@@ -75,6 +75,8 @@ pub enum Condition {
     Fine,
     /// It answers, and wants to be asked again later, or answered in part.
     Troubled(String),
+    /// It answers, and refuses: each outcome says so.
+    Refusing(String),
     /// It cannot be reached.
     Unreachable(String),
 }
@@ -467,7 +469,7 @@ impl Exporter {
             Ending::Replied(reply) => reply,
             Ending::Garbled(why) => {
                 let end = End::Refused { status: None, why: why.clone(), body: vec![] };
-                self.suffer(Condition::Troubled(why), None, began, now);
+                self.suffer(Condition::Refusing(why), None, began, now);
                 return self.conclude(request, end, now, outcomes);
             }
             Ending::Broken { why, is_stale } => {
@@ -512,7 +514,7 @@ impl Exporter {
             }
             Verdict::Refused { remedy } => {
                 let status = reply.status;
-                self.recover(Condition::Troubled(format!("status {status}: {remedy}")), now);
+                self.recover(Condition::Refusing(format!("status {status}: {remedy}")), now);
                 let end = End::Refused { status: Some(status), why: remedy.to_owned(), body: reply.body };
                 self.conclude(request, end, now, outcomes);
             }

@@ -29,7 +29,7 @@ impl Headers {
         let members = text.split(',').map(|member| member.trim_matches(WHITE)).filter(|member| !member.is_empty());
         members.enumerate().try_fold(Self::default(), |headers, (index, member)| {
             // A member without a name may be a secret as a whole, so it is shown by its number.
-            let nameless = |fault| HeaderError::new(&format!("member {}", index + 1), fault);
+            let nameless = |fault| HeaderError { what: format!("number {} of the list", index + 1), fault };
             let (name, value) = member.split_once('=').ok_or_else(|| nameless(HeaderFault::NoValue))?;
             let (name, value) = (name.trim_matches(WHITE), value.trim_matches(WHITE));
             if HeaderName::from_bytes(name.as_bytes()).is_err() {
@@ -82,14 +82,14 @@ impl fmt::Debug for Headers {
 /// Why a header is refused. It names the header, and never shows its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HeaderError {
-    name: String,
+    what: String,
     fault: HeaderFault,
 }
 
 impl HeaderError {
     pub(super) fn new(name: &str, fault: HeaderFault) -> Self {
         let printable = name.chars().map(|character| if character.is_ascii_graphic() { character } else { ' ' });
-        Self { name: printable.take(SHOWN_CHARS_MAX).collect(), fault }
+        Self { what: format!("header `{}`", printable.take(SHOWN_CHARS_MAX).collect::<String>()), fault }
     }
 
     /// What is wrong.
@@ -101,7 +101,7 @@ impl HeaderError {
 
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "header `{}` {}", self.name, self.fault)
+        write!(f, "{} {}", self.what, self.fault)
     }
 }
 
@@ -243,6 +243,20 @@ mod tests {
         assert!(Headers::new(&many[..64]).is_ok());
         assert_eq!(Headers::new(&many).unwrap_err().fault(), HeaderFault::TooMany);
         assert_eq!(fault("a", &"x".repeat(16 << 10)), HeaderFault::TooMany);
+    }
+
+    /// What has no name of its own is not told as if it had one.
+    #[test]
+    fn members_of_a_list_are_told_by_their_name_or_their_number() {
+        let cases = [
+            ("a=1,secret", "number 2 of the list has no `=`: "),
+            ("a b=1", "number 1 of the list has no valid name: "),
+            ("a=1,host=h", "header `host` is set by the exporter itself: "),
+        ];
+        for (text, beginning) in cases {
+            let error = Headers::from_env_text(text).unwrap_err().to_string();
+            assert!(error.starts_with(beginning), "{error}");
+        }
     }
 
     #[test]
