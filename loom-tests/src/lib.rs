@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    env, panic, process,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Once,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
@@ -25,6 +26,8 @@ pub const WIDE_RING_BYTES: usize = 128;
 const PREEMPTIONS_MAX: usize = 2;
 /// Steps of one execution. loom's own bound of 1000 is less than what making an engine's lanes takes.
 const BRANCHES_MAX: usize = 20_000;
+/// In the environment of a mutant: its first panic ends the process, and nobody waits for the models that find nothing.
+pub const FIRST_PANIC_ENDS: &str = "SPANRING_FIRST_PANIC_ENDS";
 
 /// Runs `check` in every order that loom tells apart, and returns what was noted in at least one of them: a model that
 /// never comes to the interesting place proves nothing, so each says which places it came to.
@@ -33,6 +36,8 @@ const BRANCHES_MAX: usize = 20_000;
 /// and with that load the orders that matter. Which are hidden depends on who runs first; hence every order of birth of the
 /// threads is a run of its own.
 pub fn model(check: impl Fn(&Run) + Send + Sync + 'static) -> Run {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(end_at_first_panic_if_wanted);
     let mut run = Run::default();
     let check = Arc::new(check);
     while run.order == 0 || run.order < run.orders.load(SeqCst) {
@@ -48,6 +53,16 @@ pub fn model(check: impl Fn(&Run) + Send + Sync + 'static) -> Run {
     }
     println!("{} executions", run.executions.load(SeqCst));
     run
+}
+
+fn end_at_first_panic_if_wanted() {
+    if env::var_os(FIRST_PANIC_ENDS).is_some() {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            tell(panic);
+            process::exit(101);
+        }));
+    }
 }
 
 /// One run of a model: the order in which its threads are born, and what happened. The latter is outside of the model:

@@ -2,44 +2,60 @@
 //!
 //! Nobody's time runs out here, so a wake-up that is lost shows as a deadlock.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use loom::sync::{
     Condvar, Mutex,
-    atomic::{
-        AtomicBool, AtomicUsize,
-        Ordering::{Relaxed, SeqCst},
-    },
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 use spanring::{
     Deadline,
     internals::{Awaited, Wish, Wishes, driver},
 };
-use spanring_loom::model;
+use spanring_loom::{Run, model};
 
-/// What a driver promises of its sleep: a wake-up ends it, or the next one.
+/// What a driver promises of its sleep: a wake-up ends it, or the next one, and so does an answer.
 #[derive(Default)]
 struct Bed {
-    is_woken: Mutex<bool>,
+    calls: Mutex<Calls>,
     changed: Condvar,
 }
 
+#[derive(Default)]
+struct Calls {
+    is_woken: bool,
+    answers: usize,
+}
+
+/// What a sleep came to.
+struct Sleep {
+    /// Whether it was one: nobody had called before.
+    is_sound: bool,
+    /// The collector's answers that came.
+    answers: usize,
+}
+
 impl Bed {
-    /// Sleeps until somebody wakes it; whether it came to sleep at all.
-    fn sleep(&self) -> bool {
-        let mut is_woken = self.is_woken.lock().unwrap();
-        let sleeps = !*is_woken;
-        while !*is_woken {
-            is_woken = self.changed.wait(is_woken).unwrap();
+    /// Sleeps until somebody calls.
+    fn sleep(&self) -> Sleep {
+        let mut calls = self.calls.lock().unwrap();
+        let is_sound = !calls.is_woken && calls.answers == 0;
+        while !calls.is_woken && calls.answers == 0 {
+            calls = self.changed.wait(calls).unwrap();
         }
-        *is_woken = false;
-        sleeps
+        Sleep { is_sound, answers: mem::take(&mut *calls).answers }
+    }
+
+    /// The collector answers a request. The answer may come first: then the request is answered at once.
+    fn answer(&self) {
+        self.calls.lock().unwrap().answers += 1;
+        self.changed.notify_one();
     }
 }
 
 impl driver::Bell for Bed {
     fn ring(&self) {
-        *self.is_woken.lock().unwrap() = true;
+        self.calls.lock().unwrap().is_woken = true;
         self.changed.notify_one();
     }
 }
@@ -48,6 +64,7 @@ const SPANS: usize = 2;
 
 struct Shared {
     wishes: Wishes,
+    /// The bed of the first worker.
     bed: Arc<Bed>,
     /// The spans, none of which says anything of another. Each is recorded by one caller, and delivered by the worker.
     recorded: [AtomicBool; SPANS],
@@ -55,118 +72,286 @@ struct Shared {
 }
 
 impl Shared {
-    fn new() -> Arc<Self> {
-        let shared = Self {
+    /// What callers have while no worker was started.
+    fn unmanned() -> Arc<Self> {
+        Arc::new(Self {
             wishes: Wishes::default(),
             bed: Arc::default(),
             recorded: [(); SPANS].map(|()| AtomicBool::new(false)),
             delivered: [(); SPANS].map(|()| AtomicBool::new(false)),
-        };
-        shared.lie_in(&shared.bed);
-        Arc::new(shared)
+        })
     }
 
-    /// Goes to sleep in this bed from now on.
+    /// What callers have once a worker was started.
+    fn new() -> Arc<Self> {
+        let shared = Self::unmanned();
+        shared.lie_in(&shared.bed);
+        shared
+    }
+
+    /// Who works sleeps in this bed from now on.
     fn lie_in(&self, bed: &Arc<Bed>) {
         self.wishes.set_waker(driver::Waker::new(Arc::clone(bed) as Arc<dyn driver::Bell>));
     }
 
-    /// Records a span and flushes; whether it was delivered.
-    fn flush(&self, span: usize) -> bool {
+    /// Records a span and asks for a flush; its number.
+    fn ask(&self, span: usize) -> u64 {
         self.recorded[span].store(true, Relaxed);
-        let number = self.wishes.ask_flush();
+        self.wishes.ask_flush()
+    }
+
+    /// Waits for this flush; whether the span was delivered.
+    fn hear(&self, number: u64, span: usize) -> bool {
         assert!(self.wishes.wait(Awaited::Flush(number), late(2)));
         self.delivered[span].load(Relaxed)
     }
 
-    /// Delivers what is recorded.
-    fn deliver(&self) {
-        for (recorded, delivered) in self.recorded.iter().zip(&self.delivered) {
-            if recorded.load(Relaxed) {
+    /// Records a span and flushes; whether it was delivered.
+    fn flush(&self, span: usize) -> bool {
+        self.hear(self.ask(span), span)
+    }
+
+    /// Records the spans and flushes each, one after the other. All are delivered.
+    fn flush_all(&self) {
+        (0..SPANS).for_each(|span| assert!(self.flush(span), "span {span} {TOO_EARLY}"));
+    }
+
+    fn shut_down(&self, deadline: Deadline) {
+        self.wishes.ask_shutdown(deadline);
+        assert!(self.wishes.wait(Awaited::Over, deadline));
+    }
+}
+
+const TOO_EARLY: &str = "was recorded before a flush, and not delivered when that was answered";
+/// Where a bell ended the sleep of a worker.
+const IDLE: &str = "woken while idle";
+const GATHERING: &str = "woken while gathering";
+const SENDING: &str = "woken while sending";
+
+fn late(hours: u64) -> Deadline {
+    Deadline::after(Duration::from_secs(hours * 3600))
+}
+
+fn past() -> Deadline {
+    Deadline::after(Duration::ZERO)
+}
+
+/// The worker, as far as callers have to do with it: the steps of `Worker::turn` in `src/engine/worker.rs`, in their order.
+struct Worker {
+    bed: Arc<Bed>,
+    goal: Option<Goal>,
+    /// How many goals it has had.
+    goals: usize,
+    /// The request that is on its way. There is room for one.
+    request: Option<Marks>,
+    /// Answers of the collector that are not those of a request yet.
+    answers: usize,
+    mistake: Option<Mistake>,
+    run: Run,
+}
+
+/// Spans.
+type Marks = [bool; SPANS];
+
+struct Goal {
+    number: u64,
+    stage: Stage,
+}
+
+enum Stage {
+    Gathering(Marks),
+    Sending,
+}
+
+/// What a worker may do wrong.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Mistake {
+    /// It goes to sleep when it has answered, because nobody rang meanwhile.
+    SleepsOnAnswer,
+    /// It answers whom it heard, not those for whom it gathered.
+    AnswersEverybody,
+}
+
+impl Worker {
+    /// A worker whose collector answers at once.
+    fn new(run: Run, bed: &Arc<Bed>) -> Self {
+        Self { bed: Arc::clone(bed), goal: None, goals: 0, request: None, answers: usize::MAX, mistake: None, run }
+    }
+
+    /// Does what is wished, until this was wished and all is done; how many goals that were.
+    fn work(mut self, shared: &Shared, is_last: impl Fn(Wish) -> bool) -> usize {
+        while self.turn(shared, &is_last) {}
+        self.goals
+    }
+
+    /// One turn; whether there is another.
+    fn turn(&mut self, shared: &Shared, is_last: &impl Fn(Wish) -> bool) -> bool {
+        let wish = shared.wishes.wish();
+        self.heed(shared, wish);
+        self.gather();
+        self.account(shared);
+        if self.reach(shared, wish) && self.mistake != Some(Mistake::SleepsOnAnswer) {
+            return true;
+        }
+        if is_last(wish) && self.goal.is_none() && self.request.is_none() {
+            return false;
+        }
+        self.sleep();
+        self.account(shared);
+        true
+    }
+
+    fn heed(&mut self, shared: &Shared, wish: Wish) {
+        if wish.wants_flush && self.goal.is_none() {
+            let marks = shared.recorded.each_ref().map(|recorded| recorded.load(Relaxed));
+            self.goal = Some(Goal { number: wish.flush, stage: Stage::Gathering(marks) });
+            self.goals += 1;
+        }
+    }
+
+    fn gather(&mut self) {
+        if self.request.is_none()
+            && let Some(Goal { stage, .. }) = &mut self.goal
+            && let Stage::Gathering(marks) = *stage
+        {
+            self.request = Some(marks);
+            *stage = Stage::Sending;
+        }
+    }
+
+    fn account(&mut self, shared: &Shared) {
+        if self.answers > 0
+            && let Some(marks) = self.request.take()
+        {
+            self.answers -= 1;
+            for (delivered, _) in shared.delivered.iter().zip(marks).filter(|(_, is_marked)| *is_marked) {
                 delivered.store(true, Relaxed);
             }
         }
     }
 
-    /// Does what is wished, or sleeps, until this was wished; whether it came to sleep.
-    fn work(&self, bed: &Bed, is_last: impl Fn(Wish) -> bool) -> bool {
-        let mut has_slept = false;
-        loop {
-            let wish = self.wishes.wish();
-            if wish.wants_flush {
-                self.deliver();
-                self.wishes.flushed(wish.flush);
-            }
-            if is_last(wish) {
-                return has_slept;
-            }
-            // A worker that has done something looks again before it sleeps.
-            has_slept |= !wish.wants_flush && bed.sleep();
+    fn reach(&mut self, shared: &Shared, wish: Wish) -> bool {
+        let Some(Goal { stage: Stage::Sending, number }) = self.goal else {
+            return false;
+        };
+        if self.request.is_some() {
+            return false;
+        }
+        self.goal = None;
+        let everybody = self.mistake == Some(Mistake::AnswersEverybody);
+        shared.wishes.flushed(if everybody { wish.flush } else { number });
+        true
+    }
+
+    fn sleep(&mut self) {
+        let Sleep { is_sound, answers } = self.bed.sleep();
+        self.answers += answers;
+        if is_sound && answers == 0 {
+            self.run.note(match self.goal {
+                None => IDLE,
+                Some(Goal { stage: Stage::Gathering(_), .. }) => GATHERING,
+                Some(Goal { stage: Stage::Sending, .. }) => SENDING,
+            });
         }
     }
-}
-
-fn late(hours: u64) -> Deadline {
-    Deadline::after(Duration::from_secs(hours * 3600))
 }
 
 /// A caller flushes again while the worker that has ended its first flush goes to sleep.
 #[test]
 fn flush_is_answered_by_a_worker_that_goes_to_sleep() {
     let run = model(|run| {
-        let ((), has_slept) = run.two(
+        let notes = run.clone();
+        run.two(
             &Shared::new(),
-            |shared| (0..2).for_each(|span| assert!(shared.flush(span), "span {span} was recorded before its flush")),
-            |shared| shared.work(&shared.bed, |wish| wish.flush == 2),
+            |shared| shared.flush_all(),
+            |shared| Worker::new(notes, &shared.bed).work(shared, |wish| wish.flush == 2),
         );
-        run.note(if has_slept { "asleep" } else { "awake" });
     });
-    run.expect(["asleep", "awake"]);
+    run.expect([IDLE]);
 }
 
-/// Two callers flush at once, in one go or in two; the last to be answered ends the work.
+/// A flush is asked for while another is under way, and rings a worker that waits for the collector.
+#[test]
+fn flush_beside_one_that_is_under_way_is_answered() {
+    let run = flush_beside_one_that_is_under_way(None);
+    run.expect([IDLE, GATHERING, SENDING]);
+    run.expect([1, 2]);
+}
+
+fn flush_beside_one_that_is_under_way(mistake: Option<Mistake>) -> Run {
+    // One of before, which leaves no room for the first, and one of each flush.
+    const REQUESTS: usize = 3;
+    model(move |run| {
+        let notes = run.clone();
+        let ((), (), goals) = run.three(
+            &Shared::new(),
+            |shared| {
+                let numbers = [0, 1].map(|span| shared.ask(span));
+                (0..SPANS).for_each(|span| assert!(shared.hear(numbers[span], span), "span {span} {TOO_EARLY}"));
+            },
+            |shared| (0..REQUESTS).for_each(|_| shared.bed.answer()),
+            move |shared| {
+                let worker = Worker::new(notes, &shared.bed);
+                let worker = Worker { request: Some(Marks::default()), answers: 0, mistake, ..worker };
+                worker.work(shared, |wish| wish.flush == 2)
+            },
+        );
+        run.note(goals);
+    })
+}
+
+/// The model above sees what the worker may do wrong. No mutant can show it: the library's own worker is not in the model.
+mod mistakes {
+    use super::*;
+
+    /// `Worker::turn` must come back at once when `Worker::reach` has answered: the ring of a flush that was asked for
+    /// meanwhile ended an earlier sleep, and nothing else ends the next.
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn worker_sleeps_on_its_answer() {
+        flush_beside_one_that_is_under_way(Some(Mistake::SleepsOnAnswer));
+    }
+
+    /// `Worker::reach` must answer with the number of its goal, not with the last that `Worker::heed` has heard.
+    #[test]
+    #[should_panic(expected = "not delivered when that was answered")]
+    fn worker_answers_everybody() {
+        flush_beside_one_that_is_under_way(Some(Mistake::AnswersEverybody));
+    }
+}
+
+/// Two callers flush at once, in one go or in two.
 #[test]
 fn two_flushes_are_both_answered() {
     let run = model(|run| {
-        let goes = Arc::new(AtomicUsize::new(0));
-        let answered = Arc::new(AtomicUsize::new(0));
-        let flush = |span: usize| {
-            let answered = Arc::clone(&answered);
-            move |shared: &Arc<Shared>| {
-                assert!(shared.flush(span), "span {span} was recorded before its flush");
-                if answered.fetch_add(1, SeqCst) == 1 {
-                    shared.wishes.ask_shutdown(late(1));
-                }
-            }
-        };
-        let count = Arc::clone(&goes);
-        run.three(&Shared::new(), flush(0), flush(1), move |shared| {
-            shared.work(&shared.bed, |wish| {
-                count.fetch_add(usize::from(wish.wants_flush), SeqCst);
-                wish.shutdown.is_some()
-            })
-        });
-        run.note(goes.load(SeqCst));
+        let notes = run.clone();
+        let ((), (), goals) = run.three(
+            &Shared::new(),
+            |shared| assert!(shared.flush(0), "span 0 {TOO_EARLY}"),
+            |shared| assert!(shared.flush(1), "span 1 {TOO_EARLY}"),
+            |shared| Worker::new(notes, &shared.bed).work(shared, |wish| wish.flush == 2),
+        );
+        run.note(goals);
     });
     run.expect([1, 2]);
 }
 
-/// A caller flushes twice while another asks twice and does not wait: each flush has a number above those before.
+/// A caller flushes twice while the worker's own thread asks twice and does not wait, as a diagnostic sink does: each flush
+/// has a number above those before.
 #[test]
-fn flush_beside_flushes_that_were_given_up_is_answered() {
+fn flush_beside_flushes_that_nobody_waits_for_is_answered() {
     model(|run| {
-        run.three(
+        let notes = run.clone();
+        run.two(
             &Shared::new(),
             |shared| {
-                (0..2).for_each(|span| assert!(shared.flush(span), "span {span} was recorded before its flush"));
+                shared.flush_all();
                 shared.wishes.ask_shutdown(late(1));
             },
             |shared| {
-                for _ in 0..2 {
-                    shared.wishes.ask_flush();
-                }
+                (0..2).for_each(|_| _ = shared.wishes.ask_flush());
+                Worker::new(notes, &shared.bed).work(shared, |wish| wish.shutdown.is_some())
             },
-            |shared| shared.work(&shared.bed, |wish| wish.shutdown.is_some()),
         );
     });
 }
@@ -175,16 +360,14 @@ fn flush_beside_flushes_that_were_given_up_is_answered() {
 #[test]
 fn flush_and_shutdown_are_both_answered() {
     let run = model(|run| {
+        let notes = run.clone();
         let shared = Shared::new();
-        let (is_delivered, (), _) = run.three(
+        let (is_delivered, (), ()) = run.three(
             &shared,
             |shared| shared.flush(0),
+            |shared| shared.shut_down(late(1)),
             |shared| {
-                shared.wishes.ask_shutdown(late(1));
-                assert!(shared.wishes.wait(Awaited::Over, late(1)));
-            },
-            |shared| {
-                shared.work(&shared.bed, |wish| wish.shutdown.is_some());
+                Worker::new(notes, &shared.bed).work(shared, |wish| wish.shutdown.is_some());
                 shared.wishes.over();
             },
         );
@@ -199,36 +382,81 @@ fn flush_and_shutdown_are_both_answered() {
 #[test]
 fn earliest_of_two_shutdowns_counts() {
     model(|run| {
+        let notes = run.clone();
         let shared = Shared::new();
         let earlier = late(1);
-        let shut_down = |deadline| {
-            move |shared: &Arc<Shared>| {
-                shared.wishes.ask_shutdown(deadline);
-                assert!(shared.wishes.wait(Awaited::Over, deadline));
-            }
-        };
-        run.three(&shared, shut_down(earlier), shut_down(late(2)), move |shared: &Arc<Shared>| {
-            shared.work(&shared.bed, |wish| wish.shutdown == Some(earlier));
-            shared.wishes.over();
-        });
+        run.three(
+            &shared,
+            move |shared| shared.shut_down(earlier),
+            |shared| shared.shut_down(late(2)),
+            move |shared| {
+                Worker::new(notes, &shared.bed).work(shared, |wish| wish.shutdown == Some(earlier));
+                shared.wishes.over();
+            },
+        );
         assert_eq!(shared.wishes.wish().shutdown, Some(earlier));
     });
 }
 
-/// A worker takes the post of one that failed while a caller flushes: it hears of it, or is woken.
+/// A worker fails before it looks, or has heard a caller already: the one that takes its post hears of the flush, or is woken.
 #[test]
 fn flush_is_answered_by_a_worker_that_was_replaced() {
-    let run = model(|run| {
-        let ((), has_slept) = run.two(
-            &Shared::new(),
-            |shared| assert!(shared.flush(0)),
-            |shared| {
-                let bed = Arc::default();
-                shared.lie_in(&bed);
-                shared.work(&bed, |wish| wish.flush == 1)
-            },
-        );
-        run.note(if has_slept { "asleep" } else { "awake" });
-    });
-    run.expect(["asleep", "awake"]);
+    for has_turn in [false, true] {
+        let run = model(move |run| {
+            let notes = run.clone();
+            run.two(
+                &Shared::new(),
+                |shared| shared.flush_all(),
+                move |shared| {
+                    if has_turn {
+                        fail(&notes, shared);
+                    }
+                    assert!(!shared.wishes.wait(Awaited::Shutdown, past()), "nobody asked");
+                    let bed = Arc::default();
+                    shared.lie_in(&bed);
+                    Worker::new(notes, &bed).work(shared, |wish| wish.flush == 2)
+                },
+            );
+        });
+        run.expect([IDLE]);
+        if has_turn {
+            run.expect(["fails with a goal", "fails after a bell"]);
+        }
+    }
+}
+
+/// Fails once it has heard a caller: with a wish in hand, or after a bell that nobody rings again.
+fn fail(run: &Run, shared: &Shared) {
+    let mut worker = Worker::new(run.clone(), &shared.bed);
+    worker.heed(shared, shared.wishes.wish());
+    if worker.goal.is_none() {
+        worker.sleep();
+    }
+    run.note(if worker.goal.is_some() { "fails with a goal" } else { "fails after a bell" });
+}
+
+/// A shutdown while there is no worker, because one has failed or none could be started: the pause before the next ends, and
+/// nobody waits for ever. As in `Post::hold`.
+#[test]
+fn shutdown_without_a_worker_is_answered() {
+    for was_manned in [false, true] {
+        let run = model(move |run| {
+            let notes = run.clone();
+            let shared = if was_manned { Shared::new() } else { Shared::unmanned() };
+            let (_, (), ()) = run.three(
+                &shared,
+                |shared| shared.flush(0),
+                |shared| shared.shut_down(late(1)),
+                move |shared| {
+                    if was_manned {
+                        fail(&notes, shared);
+                    }
+                    notes.note(if shared.wishes.has(Awaited::Shutdown) { "no pause" } else { "pause" });
+                    assert!(shared.wishes.wait(Awaited::Shutdown, late(1)));
+                    shared.wishes.over();
+                },
+            );
+        });
+        run.expect(["no pause", "pause"]);
+    }
 }
