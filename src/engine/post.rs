@@ -14,6 +14,7 @@ use super::{
     control::Control,
     deadline::Deadline,
     diagnostics::{Health, Reporter, Topic},
+    ledger::Ledger,
     plan::Plan,
     wishes::Awaited,
     worker::{Turn, Wait, Worker},
@@ -216,6 +217,7 @@ impl Post {
                 self.close_lanes();
                 let left = Self::abandon(&self.core).unwrap_or(0);
                 self.control.counts.shutdown_deadline.add_owned(left);
+                self.tell_balance();
                 self.control.set_health(Health::Down("the engine has shut down".into()));
                 break;
             }
@@ -272,6 +274,17 @@ impl Post {
             }
         });
         is_said
+    }
+
+    /// The last word on losses, whatever was told of them before.
+    pub(super) fn tell_balance(&self) {
+        let ledger = Ledger::of(&self.core, Some(&self.control.counts));
+        let causes = ledger.lost.by_cause().into_iter().filter(|&(_, spans)| spans > 0);
+        let causes: Vec<String> = causes.map(|(cause, spans)| format!("{spans} as {cause}")).collect();
+        if !causes.is_empty() {
+            let (lost, started) = (ledger.lost.total(), ledger.started);
+            self.insist(Topic::Loss, &format!("of {started} spans {lost} were lost in all: {}", causes.join(", ")));
+        }
     }
 
     fn report(&self, report: impl FnOnce(&mut Reporter)) {

@@ -5,7 +5,6 @@ use std::{fmt, mem, time::Duration};
 use super::{
     deadline::Deadline,
     diagnostics::{Health, Topic},
-    ledger::Ledger,
     post::Post,
     stats::Ended,
     wishes::Wish,
@@ -207,7 +206,7 @@ impl Worker {
             };
             post.insist(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline{why}"));
         }
-        tell_balance(post);
+        post.tell_balance();
         // Before the last word: what waits for it may end the process.
         let _left_to_the_kernel = self.driver.shut_down(now.after(DRIVER_END_MAX));
         post.control.counts.connections.set(0);
@@ -536,17 +535,6 @@ fn health<'a>(condition: &'a Condition, complaints: impl Iterator<Item = &'a str
         Condition::Fine => Some(with(None)).filter(|why| !why.is_empty()).map_or(Health::Healthy, Health::Degraded),
         Condition::Troubled(why) | Condition::Refusing(why) => Health::Degraded(with(Some(why))),
         Condition::Unreachable(why) => Health::Down(with(Some(why))),
-    }
-}
-
-/// The last word on losses, whatever was told of them before.
-fn tell_balance(post: &Post) {
-    let ledger = Ledger::of(&post.core, Some(&post.control.counts));
-    let causes = ledger.lost.by_cause().into_iter().filter(|&(_, spans)| spans > 0);
-    let causes: Vec<String> = causes.map(|(cause, spans)| format!("{spans} as {cause}")).collect();
-    if !causes.is_empty() {
-        let (lost, started) = (ledger.lost.total(), ledger.started);
-        post.insist(Topic::Loss, &format!("of {started} spans {lost} were lost in all: {}", causes.join(", ")));
     }
 }
 

@@ -445,7 +445,11 @@ impl Link {
                 if let Some(why) = exchange.refusal.take() {
                     return self.broken(net, why);
                 }
-                let why = if is_late { "no answer in time" } else { "the peer stalled half-way" };
+                let why = if is_late {
+                    "no answer in time: see why the collector is slow, or raise the timeout"
+                } else {
+                    "the peer stalled half-way"
+                };
                 self.end(net, Ending::Late(why.into()))
             }
             _ => Step::Stay,
