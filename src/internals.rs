@@ -1,7 +1,8 @@
 //! Names for the benches, the fuzz targets and the loom models of this repository. Not stable, not for users.
 
 pub use crate::{
-    engine::{Awaited, VARIABLES, Wish, Wishes},
+    config::VARIABLES,
+    engine::{Awaited, Wish, Wishes},
     lane::{
         Alarm, Block, Call, Claim, Class, Combined, Hold, Home, Lanes, Lease, Left, Local, Marks, Offer, Pool, Reader,
         Ring, Seat, SeatId, Seats, Shape, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,

@@ -21,6 +21,10 @@ mod otlp;
 
 mod transport;
 
+mod report;
+
+mod config;
+
 mod engine;
 
 #[cfg(feature = "testing")]
@@ -30,13 +34,13 @@ pub mod testing;
 pub mod internals;
 
 pub use clock::{Clock, FakeClock};
-pub use engine::{
-    Config, ConfigError, Deadline, Diagnostic, DiagnosticSink, Engine, Export, ExportTime, Health, Ledger, Load, Lost,
-    Memory, Origins, ProxyChoice, Receipt, Resource, ResourceValue, Sizing, StartError, Stats, Topic, WorkerChoice,
-    flush_on_panic, shut_down_on_signals, size,
+pub use config::{
+    Config, ConfigError, Export, Load, Origins, ProxyChoice, Resource, ResourceValue, Sizing, WorkerChoice, size,
 };
+pub use engine::{Engine, StartError, flush_on_panic, shut_down_on_signals};
 pub use record::{Key, Kind, NO_ATTRIBUTES, SpanId, SpanLimits, Status, TraceId, Value};
-pub use sync::signal::Signal;
+pub use report::{Diagnostic, DiagnosticSink, ExportTime, Health, Ledger, Lost, Memory, Receipt, Stats, Topic};
+pub use sync::{deadline::Deadline, signal::Signal};
 pub use trace::{
     IdSource, InvalidTraceState, Link, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, SpanContext, TraceState,
     Tracer, panic_on_misuse,

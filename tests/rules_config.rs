@@ -662,7 +662,7 @@ fn list_of_variables_is_what_is_read() {
 /// The first column of the table in the documentation of `Config::from_env`, with what it says of variables for traces.
 #[test]
 fn documentation_has_every_variable_that_is_read_and_no_other() {
-    let source = include_str!("../src/engine/environment.rs");
+    let source = include_str!("../src/config/environment.rs");
     let rows = source.lines().filter_map(|line| line.trim().strip_prefix("/// | `"));
     let first = rows.map(|row| row.split(" | ").next().unwrap().split(['`', ',', ' ']));
     let mut documented: BTreeSet<_> = first.flatten().filter(|name| !name.is_empty()).map(str::to_owned).collect();

@@ -20,6 +20,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("select", &["record"]),
     ("otlp", &["record"]),
     ("trace", &["record", "lane", "sync", "clock"]),
+    ("report", &["sync", "lane", "trace"]),
+    ("config", &["record", "lane", "sync", "clock", "trace", "otlp", "transport", "report"]), // what its settings set
     ("engine", EVERYTHING),
     ("testing", EVERYTHING),
     ("internals", EVERYTHING),

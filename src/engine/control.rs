@@ -5,12 +5,11 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    diagnostics::Health,
-    stats::{Stats, Times},
-    wishes::Wishes,
+use super::wishes::Wishes;
+use crate::{
+    report::{Counts, Health, Stats},
+    sync::ticks,
 };
-use crate::sync::{Counter, ticks};
 
 /// Shared by an engine's callers and its worker, in one process. A child process has one of its own.
 #[derive(Debug, Default)]
@@ -25,45 +24,6 @@ pub(super) struct Control {
 struct Status {
     health: Health,
     driver: Option<(&'static str, String)>,
-}
-
-/// What became of spans after they left the lanes. Written by the worker, read by the ledger.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) exported: Counter,
-    pub(super) rejected: Counter,
-    pub(super) partially_rejected: Counter,
-    pub(super) retry_expired: Counter,
-    pub(super) oversize: Counter,
-    pub(super) shutdown_deadline: Counter,
-    pub(super) worker_lost: Counter,
-    /// Requests that have ended, and their times.
-    pub(super) times: Times,
-    /// Requests that were sent again.
-    pub(super) repeats: Counter,
-    /// Bytes of all bodies, before compression.
-    pub(super) body_bytes: Counter,
-    /// Connections that stand now.
-    pub(super) connections: Counter,
-    /// Drops at the lanes that were told.
-    pub(super) drops_told: Counter,
-    /// When the oldest span that is in no finished request came out of the lanes, on the monotonic clock; zero without one.
-    pub(super) oldest: Counter,
-}
-
-impl Counts {
-    /// Spans that left the lanes and have come to an end.
-    pub(super) fn ended(&self) -> u64 {
-        let lost = [
-            &self.rejected,
-            &self.partially_rejected,
-            &self.retry_expired,
-            &self.oversize,
-            &self.shutdown_deadline,
-            &self.worker_lost,
-        ];
-        lost.into_iter().map(Counter::load).sum::<u64>() + self.exported.load()
-    }
 }
 
 impl Control {

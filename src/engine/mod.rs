@@ -1,47 +1,27 @@
 //! The wiring: one engine owns the lanes, hands out tracers, takes the spans out, and keeps the ledger.
 
-mod config;
 mod control;
-mod deadline;
-mod diagnostics;
 mod ending;
-mod environment;
-mod explain;
-mod export;
 mod generations;
-mod ledger;
 mod plan;
 mod post;
-mod receipt;
-mod resource;
-mod sizing;
-mod stats;
 mod taker;
 mod wishes;
 mod worker;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-pub use config::{Config, ConfigError, WorkerChoice};
-pub use deadline::Deadline;
-pub use diagnostics::{Diagnostic, DiagnosticSink, Health, Topic};
 pub use ending::{flush_on_panic, shut_down_on_signals};
-pub use environment::VARIABLES;
-pub use explain::Origins;
-pub use export::{Export, ProxyChoice};
-pub use ledger::{Ledger, Lost, Memory};
-pub use receipt::Receipt;
-pub use resource::{Resource, ResourceValue};
-pub use sizing::{Load, Sizing, size};
-pub use stats::{ExportTime, Stats};
 pub use wishes::{Awaited, Wish, Wishes};
 
 use crate::{
     clock::Clock,
+    config::{Config, ConfigError},
     lane::Lanes,
+    report::{Health, Ledger, Memory, Receipt, Reporter, Stats, Topic},
+    sync::deadline::Deadline,
     trace::{Core, Recorder, Scope, Tracer},
 };
-use diagnostics::Reporter;
 use plan::Plan;
 use taker::{Drains, Exports};
 

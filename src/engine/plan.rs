@@ -1,14 +1,14 @@
 //! The export as it was planned at start: the configuration, checked, encoded, and the same for every worker.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
-use super::{
-    config::{Config, ConfigError},
-    diagnostics::DiagnosticSink,
-    export::{Export, ProxyChoice, REQUEST_BYTES_MIN, SPAN_BYTES, SPAN_BYTES_MAX},
-};
 use crate::{
+    config::{
+        Config, ConfigError, Export, ProxyChoice,
+        export::{BATCH_SPANS_MAX, REQUEST_BYTES_MIN, SPAN_BYTES, SPAN_BYTES_MAX, proxy_of_environment},
+    },
     otlp,
+    report::DiagnosticSink,
     sync::{spawn, ticks},
     transport::{
         driver::{DriverChoice, Resolver, Waker},
@@ -17,7 +17,7 @@ use crate::{
         gzip::Compression,
         head::{RequestHead, UserAgent},
         headers::Headers,
-        proxy::{Proxy, ProxyError},
+        proxy::Proxy,
         route::Route,
         tls::{Tls, TlsFile, TlsFiles},
     },
@@ -46,8 +46,6 @@ pub(super) struct Plan {
 const CERTIFICATE: &str = "export.certificate";
 const CLIENT_CERTIFICATE: &str = "export.client_certificate";
 const CLIENT_KEY: &str = "export.client_key";
-/// Most spans of a request: more than a request of the largest size can hold.
-pub(super) const BATCH_SPANS_MAX: usize = 1 << 20;
 /// Most bytes of a request: what the specification lets a receiver refuse (HTTP-04).
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
@@ -149,11 +147,6 @@ fn cramped(resource: &otlp::Resource, request_bytes_max: usize) -> Result<Option
         SPAN_BYTES..SPAN_BYTES_MAX => Ok(Some(format!("{why}, and larger ones are lost as oversize: {remedy}"))),
         _ => Ok(None),
     }
-}
-
-/// The proxy for this endpoint, as the environment of the process says.
-pub(super) fn proxy_of_environment(endpoint: &Endpoint) -> Result<Option<Proxy>, ProxyError> {
-    Proxy::choose(endpoint, |name| env::var(name).ok())
 }
 
 /// What to say of certificates where there is no TLS: the bytes would go out in the clear, which whoever gave them does not

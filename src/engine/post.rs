@@ -10,19 +10,18 @@ use std::{
 };
 
 use super::{
-    config::WorkerChoice,
     control::Control,
-    deadline::Deadline,
-    diagnostics::{Health, Reporter, Topic},
-    ledger::Ledger,
     plan::Plan,
     wishes::Awaited,
     worker::{Turn, Wait, Worker},
 };
 use crate::{
+    config::WorkerChoice,
+    report::{Health, Ledger, Reporter, Topic},
     sync::{
         AtomicBool,
         Ordering::Relaxed,
+        deadline::Deadline,
         spawn::{self, Thread},
         ticks,
     },

@@ -7,21 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    config::WorkerChoice,
-    control::Control,
-    deadline::Deadline,
-    diagnostics::{Health, Topic},
-    generations::Generations,
-    ledger::Ledger,
-    plan::Plan,
-    post::Post,
-    stats::Stats,
-};
+use super::{control::Control, generations::Generations, plan::Plan, post::Post};
 use crate::{
     clock::Anchors,
+    config::WorkerChoice,
     lane::{Call, Reader},
     record::{Draft, Record},
+    report::{Health, Ledger, Stats, Topic},
+    sync::deadline::Deadline,
     trace::{Core, Recorder, Scope},
 };
 

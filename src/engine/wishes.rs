@@ -2,9 +2,8 @@
 
 use std::{mem, sync::PoisonError};
 
-use super::deadline::Deadline;
 use crate::{
-    sync::{Condvar, Mutex, MutexGuard, current::Current},
+    sync::{Condvar, Mutex, MutexGuard, current::Current, deadline::Deadline},
     transport::driver::Waker,
 };
 

@@ -2,20 +2,15 @@
 
 use std::{fmt, mem, time::Duration};
 
-use super::{
-    deadline::Deadline,
-    diagnostics::{Health, Topic},
-    post::Post,
-    stats::Ended,
-    wishes::Wish,
-};
+use super::{post::Post, wishes::Wish};
 use crate::{
     clock::Anchors,
     drain::{Batch, Bounds, Pace, Run},
     lane::{Marks, Reader, Tally},
     otlp::{self, ScopeHead},
     record::Draft,
-    sync::ticks,
+    report::{Ended, Health, Topic},
+    sync::{deadline::Deadline, ticks},
     trace::{Core, Recorder},
     transport::{
         driver::{Completion, Driver, DriverChoice, Moment},

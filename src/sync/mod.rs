@@ -3,6 +3,7 @@
 pub mod cell;
 pub mod cpu;
 pub mod current;
+pub mod deadline;
 pub mod fork;
 // Only signal handlers need it.
 #[cfg(all(unix, not(loom)))]

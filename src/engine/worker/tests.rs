@@ -9,9 +9,9 @@ use std::{
 
 use super::{Visits, Wait, Worker, health, tell_reload};
 use crate::{
-    engine::{
-        Config, DiagnosticSink, Engine, Export, Health, Taker, Topic, WorkerChoice, diagnostics::Reporter, post::Post,
-    },
+    config::{Config, Export, WorkerChoice},
+    engine::{Engine, Taker, post::Post},
+    report::{DiagnosticSink, Health, Reporter, Topic},
     transport::{
         driver::{
             Address, Driver, Moment,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::sync::ticks;
+use super::ticks;
 
 /// A moment by which a call returns, whatever it waits for. A [`Duration`] is one, from now on.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -28,11 +28,11 @@ impl Deadline {
     }
 
     /// The time since the deadline; zero before it.
-    pub(super) fn passed(self) -> Duration {
+    pub(crate) fn passed(self) -> Duration {
         Duration::from_nanos(ticks::monotonic_nanos().saturating_sub(self.nanos))
     }
 
-    pub(super) fn after_grace(self) -> Self {
+    pub(crate) fn after_grace(self) -> Self {
         Self { nanos: self.nanos.saturating_add(nanos(GRACE)) }
     }
 }

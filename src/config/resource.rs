@@ -93,11 +93,11 @@ impl Resource {
         self.attributes.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    pub(super) fn schema(&self) -> &str {
+    pub(crate) fn schema(&self) -> &str {
         &self.schema_url
     }
 
-    pub(super) fn encode(&self) -> otlp::Resource {
+    pub(crate) fn encode(&self) -> otlp::Resource {
         let value = |value| match value {
             &ResourceValue::Int(value) => Value::Int(value),
             &ResourceValue::Double(value) => Value::Double(value),

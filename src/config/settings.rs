@@ -108,17 +108,17 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(field: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> Self {
+    pub(crate) fn new(field: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> Self {
         Self { field, value: value.to_string(), remedy: remedy.into(), variable: None }
     }
 
     /// A field whose trouble another part has put into words: cause, value and remedy.
-    pub(super) fn said(field: &'static str, error: &impl fmt::Display) -> Self {
+    pub(crate) fn said(field: &'static str, error: &impl fmt::Display) -> Self {
         Self { field, value: String::new(), remedy: error.to_string(), variable: None }
     }
 
     /// With the variable of the environment that the field's value comes from, if it does.
-    pub(super) fn read_from(self, variable: Option<&'static str>) -> Self {
+    pub(crate) fn read_from(self, variable: Option<&'static str>) -> Self {
         Self { variable, ..self }
     }
 
@@ -135,7 +135,7 @@ impl ConfigError {
     }
 
     /// What would do.
-    pub(super) fn remedy(&self) -> &str {
+    pub(crate) fn remedy(&self) -> &str {
         &self.remedy
     }
 }
@@ -157,19 +157,19 @@ impl std::error::Error for ConfigError {}
 const RING_BYTES_MIN: usize = 16 << 10;
 /// Most bytes of a ring: its frames have lengths of 32 bits.
 const RING_BYTES_MAX: usize = 1 << 30;
-pub(super) const BUDGET_MIN: usize = 1 << 20;
+pub(crate) const BUDGET_MIN: usize = 1 << 20;
 /// Blocks are numbered in units of 128 bytes by 28 bits.
 const BUDGET_MAX: usize = if usize::BITS < 64 { 1 << 30 } else { 1 << 34 };
 /// Threads that count for themselves. A seat takes 128 bytes; threads beyond share one, at the cost of locked additions.
 const SEATS_MAX: usize = 1024;
 /// A block holds 64 KiB, and nothing that is counted takes less than four bytes.
-pub(super) const COUNT_MAX: u32 = 16_384;
+pub(crate) const COUNT_MAX: u32 = 16_384;
 /// Bytes of a unit's link.
 const LINK_BYTES: usize = 4;
 
 impl Config {
     /// The sizes that follow from the budget.
-    pub(super) fn shape(&self) -> Result<Shape, ConfigError> {
+    pub(crate) fn shape(&self) -> Result<Shape, ConfigError> {
         self.check_limits()?;
         let lanes = self.lanes.unwrap_or_else(default_lanes);
         if !lanes.is_power_of_two() || lanes > LANES_MAX {

@@ -37,7 +37,7 @@ pub struct Stats {
     pub oldest: Duration,
     /// How often the wall clock was seen to step.
     pub wall_clock_steps: u64,
-    pub(super) server: (String, u16),
+    pub(crate) server: (String, u16),
 }
 
 /// Requests of one kind of end.
@@ -54,7 +54,7 @@ pub struct ExportTime {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     Taken,
     /// Taken in part.
     PartlyRejected,
@@ -63,7 +63,7 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    pub(super) const ALL: [Self; 4] = [Self::Taken, Self::PartlyRejected, Self::Rejected, Self::Expired];
+    pub(crate) const ALL: [Self; 4] = [Self::Taken, Self::PartlyRejected, Self::Rejected, Self::Expired];
 
     /// The `error.type` of OpenTelemetry's metrics; empty for a success.
     fn error_type(self) -> &'static str {
@@ -78,7 +78,7 @@ impl Ended {
 
 /// Times of requests. Written by the worker.
 #[derive(Debug, Default)]
-pub(super) struct Times([TimeCell; Ended::ALL.len()]);
+pub(crate) struct Times([TimeCell; Ended::ALL.len()]);
 
 #[derive(Debug, Default)]
 struct TimeCell {
@@ -88,7 +88,7 @@ struct TimeCell {
 }
 
 impl Times {
-    pub(super) fn observe(&self, ended: Ended, took: Duration) {
+    pub(crate) fn observe(&self, ended: Ended, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let cell = &self.0[ended as usize];
         cell.count.add_owned(1);
@@ -96,7 +96,7 @@ impl Times {
         cell.max.set(cell.max.load().max(nanos));
     }
 
-    pub(super) fn all(&self) -> [ExportTime; Ended::ALL.len()] {
+    pub(crate) fn all(&self) -> [ExportTime; Ended::ALL.len()] {
         Ended::ALL.map(|ended| {
             let TimeCell { count, sum, max } = &self.0[ended as usize];
             let [sum, max] = [sum, max].map(|nanos| Duration::from_nanos(nanos.load()));
@@ -112,7 +112,7 @@ const EXPORTER: &str =
     r#"otel_component_name="otlp_http_span_exporter/0",otel_component_type="otlp_http_span_exporter""#;
 
 impl Stats {
-    pub(super) fn new(ledger: Ledger, memory: Memory, wall_clock_steps: u64) -> Self {
+    pub(crate) fn new(ledger: Ledger, memory: Memory, wall_clock_steps: u64) -> Self {
         Self {
             ledger,
             memory,
@@ -265,7 +265,7 @@ impl Stats {
 }
 
 /// What a span is taken to need in the lanes, where OpenTelemetry counts in spans.
-pub(super) const QUEUE_SPAN_BYTES: u64 = 512;
+pub(crate) const QUEUE_SPAN_BYTES: u64 = 512;
 
 /// The text format, line by line.
 #[derive(Debug, Default)]

@@ -81,7 +81,7 @@ impl fmt::Debug for DiagnosticSink {
 
 /// Passes diagnostics on, at most one for each topic in [`PAUSE`].
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub(crate) struct Reporter {
     sink: Option<DiagnosticSink>,
     topics: [Said; TOPICS],
 }
@@ -99,12 +99,12 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 impl Reporter {
     /// Without a sink, lines go to the standard error.
-    pub(super) fn new(sink: Option<DiagnosticSink>) -> Self {
+    pub(crate) fn new(sink: Option<DiagnosticSink>) -> Self {
         Self { sink, topics: [Said::default(); TOPICS] }
     }
 
     /// Says it, unless something of this topic was said a moment ago.
-    pub(super) fn say(&mut self, topic: Topic, text: impl Into<String>) {
+    pub(crate) fn say(&mut self, topic: Topic, text: impl Into<String>) {
         if self.may_say(topic) {
             self.insist(topic, text);
         } else {
@@ -113,13 +113,13 @@ impl Reporter {
     }
 
     /// Whether something of this topic would be said now: for what shall be said as soon as it may.
-    pub(super) fn may_say(&self, topic: Topic) -> bool {
+    pub(crate) fn may_say(&self, topic: Topic) -> bool {
         let at = self.topics[topic as usize].at;
         at == 0 || u128::from(ticks::monotonic_nanos() - at) >= PAUSE.as_nanos()
     }
 
     /// Says it in any case.
-    pub(super) fn insist(&mut self, topic: Topic, text: impl Into<String>) {
+    pub(crate) fn insist(&mut self, topic: Topic, text: impl Into<String>) {
         let said = &mut self.topics[topic as usize];
         let now = ticks::monotonic_nanos();
         let mut text = text.into();

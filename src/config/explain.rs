@@ -3,10 +3,9 @@
 use std::fmt;
 
 use super::{
-    config::Config,
-    export::{Export, ProxyChoice},
-    plan::proxy_of_environment,
+    export::{Export, ProxyChoice, proxy_of_environment},
     resource::{Resource, ResourceValue},
+    settings::Config,
 };
 use crate::{
     record::SpanLimits,
@@ -33,7 +32,7 @@ struct Note {
 
 /// What is so in place of what a variable asks for that is ignored.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Instead {
+pub(crate) enum Instead {
     /// This setting stays what it is without the variable.
     Stays(&'static str),
     /// This, whatever else is set.
@@ -80,7 +79,7 @@ impl Config {
     }
 
     /// The variable that a setting comes from; `None` if that is the default, or the program has changed it since.
-    pub(super) fn variable(&self, setting: &str) -> Option<&'static str> {
+    pub(crate) fn variable(&self, setting: &str) -> Option<&'static str> {
         let setting = settings(self).into_iter().find(|known| known.name == setting)?;
         let notes = self.origins.notes.iter();
         notes
@@ -90,7 +89,7 @@ impl Config {
     }
 
     /// Notes the values that were read, once all are in place, and what stands in for those that are ignored.
-    pub(super) fn remember(&mut self, ignored: Vec<(String, Instead)>) {
+    pub(crate) fn remember(&mut self, ignored: Vec<(String, Instead)>) {
         let settings = settings(self);
         for note in &mut self.origins.notes {
             if let Some(setting) = settings.iter().find(|setting| setting.name == note.setting) {
@@ -109,18 +108,18 @@ impl Config {
 }
 
 impl Origins {
-    pub(super) fn of_environment() -> Self {
+    pub(crate) fn of_environment() -> Self {
         Self { is_of_environment: true, ..Self::default() }
     }
 
     /// Notes which variable a setting comes from, in place of an earlier one.
-    pub(super) fn note(&mut self, setting: &str, variable: &'static str) {
+    pub(crate) fn note(&mut self, setting: &str, variable: &'static str) {
         let setting = name_of(setting);
         self.notes.retain(|note| note.setting != setting);
         self.notes.push(Note { setting, variable, value: String::new() });
     }
 
-    pub(super) fn warnings(&self) -> &[String] {
+    pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 }

@@ -7,15 +7,14 @@ use std::{env, ffi::OsString, iter, mem, ops::RangeInclusive, path::PathBuf, tim
 use percent_encoding::percent_decode_str;
 
 use super::{
-    config::{BUDGET_MIN, COUNT_MAX, Config},
     explain::{Instead, Origins},
-    export::{Export, traces_url},
-    plan::BATCH_SPANS_MAX,
+    export::{BATCH_SPANS_MAX, Export, traces_url},
     resource::Resource,
-    stats::QUEUE_SPAN_BYTES,
+    settings::{BUDGET_MIN, COUNT_MAX, Config},
 };
 use crate::{
     record::SpanLimits,
+    report::QUEUE_SPAN_BYTES,
     trace::Sampling,
     transport::{driver::DriverChoice, endpoint::Endpoint, gzip::Compression, headers::Headers},
 };

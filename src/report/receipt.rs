@@ -26,7 +26,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    pub(super) fn new(before: &Ledger, after: Ledger, is_complete: bool, elapsed: Duration) -> Self {
+    pub(crate) fn new(before: &Ledger, after: Ledger, is_complete: bool, elapsed: Duration) -> Self {
         Self {
             is_complete,
             exported: after.exported.saturating_sub(before.exported),

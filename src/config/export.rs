@@ -1,9 +1,17 @@
 //! Where spans go, and how: the part of the configuration that concerns the export.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{env, fmt, path::PathBuf, time::Duration};
 
-use super::diagnostics::DiagnosticSink;
-use crate::transport::{driver::DriverChoice, exporter::CONNECTIONS_MAX, gzip::Compression};
+use crate::{
+    report::DiagnosticSink,
+    transport::{
+        driver::DriverChoice,
+        endpoint::Endpoint,
+        exporter::CONNECTIONS_MAX,
+        gzip::Compression,
+        proxy::{Proxy, ProxyError},
+    },
+};
 
 /// Where spans go, and how. Write `Export { timeout, ..Export::to("http://collector:4318") }`, so that fields may be added.
 #[derive(Clone)]
@@ -69,12 +77,12 @@ impl Export {
 impl Export {
     /// Bytes that a request may have, so that all requests on their way take no more than an eighth of the budget, or just
     /// what the largest span needs.
-    pub(super) fn request_bytes(&self, budget: usize) -> usize {
+    pub(crate) fn request_bytes(&self, budget: usize) -> usize {
         self.request_bytes_max.min((budget / 8 / self.requests_max()).max(REQUEST_BYTES_MIN))
     }
 
     /// Bytes of all requests on their way.
-    pub(super) fn requests_bytes(&self, budget: usize) -> usize {
+    pub(crate) fn requests_bytes(&self, budget: usize) -> usize {
         self.request_bytes(budget) * self.requests_max()
     }
 
@@ -84,15 +92,22 @@ impl Export {
     }
 }
 
+/// Most spans of a request: more than a request of the largest size can hold.
+pub(crate) const BATCH_SPANS_MAX: usize = 1 << 20;
 /// Least bytes of a request: the largest span with its scope, and a resource.
-pub(super) const REQUEST_BYTES_MIN: usize = 96 << 10;
+pub(crate) const REQUEST_BYTES_MIN: usize = 96 << 10;
 /// The largest span that a block holds, and a scope.
-pub(super) const SPAN_BYTES_MAX: usize = 72 << 10;
+pub(crate) const SPAN_BYTES_MAX: usize = 72 << 10;
 /// An ordinary span, and a scope.
-pub(super) const SPAN_BYTES: usize = 16 << 10;
+pub(crate) const SPAN_BYTES: usize = 16 << 10;
+
+/// The proxy for this endpoint, as the environment of the process says.
+pub(crate) fn proxy_of_environment(endpoint: &Endpoint) -> Result<Option<Proxy>, ProxyError> {
+    Proxy::choose(endpoint, |name| env::var(name).ok())
+}
 
 /// The URL for traces below this base (CFG-22). A query stays behind the path.
-pub(super) fn traces_url(base: &str) -> String {
+pub(crate) fn traces_url(base: &str) -> String {
     let is_socket = base.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("unix:"));
     let request = base.find('#');
     if is_socket && request.is_none() {
@@ -146,7 +161,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::transport::endpoint::Endpoint;
 
     proptest! {
         #[test]

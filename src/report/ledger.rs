@@ -1,6 +1,6 @@
 //! The ledger: every span that was started is in exactly one column.
 
-use super::control::Counts;
+use super::counts::Counts;
 use crate::{lane::Tally, trace::Core};
 
 /// What became of every span, at one moment.
@@ -88,7 +88,7 @@ impl Lost {
     }
 
     /// What was lost since an earlier look.
-    pub(super) fn since(&self, earlier: &Self) -> Self {
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
         Self {
             lane_full: self.lane_full.saturating_sub(earlier.lane_full),
             spill_full: self.spill_full.saturating_sub(earlier.spill_full),
@@ -107,7 +107,7 @@ impl Lost {
 
 impl Ledger {
     /// `counts` are those of the export, where there is one.
-    pub(super) fn of(core: &Core, counts: Option<&Counts>) -> Self {
+    pub(crate) fn of(core: &Core, counts: Option<&Counts>) -> Self {
         let sum = |tally| core.seats().sum(tally);
         // Later stages first: a span that moves on meanwhile is then seen where it was before, and no term goes negative.
         let export = counts.map(Export::of);
@@ -205,7 +205,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub(super) fn of(core: &Core, budget: usize) -> Self {
+    pub(crate) fn of(core: &Core, budget: usize) -> Self {
         let fill = core.fill();
         Self {
             budget: budget as u64,

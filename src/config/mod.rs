@@ -1,0 +1,15 @@
+//! The configuration: all settings, where they come from, and how large memory must be.
+
+mod environment;
+mod explain;
+pub(crate) mod export;
+mod resource;
+mod settings;
+mod sizing;
+
+pub use environment::VARIABLES;
+pub use explain::Origins;
+pub use export::{Export, ProxyChoice};
+pub use resource::{Resource, ResourceValue};
+pub use settings::{Config, ConfigError, WorkerChoice};
+pub use sizing::{Load, Sizing, size};
