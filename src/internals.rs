@@ -29,13 +29,17 @@ pub mod otlp {
 /// Exchanges with a collector.
 pub mod transport {
     pub use crate::transport::{
-        endpoint::{Endpoint, EndpointError, EndpointFault},
-        gzip::{Compression, Gzip, UnknownCompression, choose, decompress},
-        head::{Coding, RequestHead, UserAgent, connect_head},
-        headers::{HeaderError, HeaderFault, Headers},
-        http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Progress, Reply, ReplyError, ReplyReader},
-        proxy::{self, Proxy, ProxyError},
-        retry::{Backoff, DELAY_MAX, RetryAfter, Verdict, classify},
+        client::{
+            endpoint::{Endpoint, EndpointError, EndpointFault},
+            proxy::{self, Proxy, ProxyError},
+            retry::{Backoff, DELAY_MAX, RetryAfter, Verdict, classify},
+        },
+        http::{
+            gzip::{Compression, Gzip, UnknownCompression, choose, decompress},
+            head::{Coding, RequestHead, UserAgent, connect_head},
+            headers::{HeaderError, HeaderFault, Headers},
+            http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Progress, Reply, ReplyError, ReplyReader},
+        },
     };
 }
 

@@ -47,5 +47,5 @@ pub use trace::{
 };
 pub use transport::{
     driver::{DriverChoice, UnknownDriver},
-    gzip::Compression,
+    http::gzip::Compression,
 };

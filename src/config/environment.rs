@@ -16,7 +16,11 @@ use crate::{
     record::SpanLimits,
     report::QUEUE_SPAN_BYTES,
     trace::Sampling,
-    transport::{driver::DriverChoice, endpoint::Endpoint, gzip::Compression, headers::Headers},
+    transport::{
+        client::endpoint::Endpoint,
+        driver::DriverChoice,
+        http::{gzip::Compression, headers::Headers},
+    },
 };
 
 impl Config {

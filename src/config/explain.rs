@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     record::SpanLimits,
-    transport::{endpoint::Endpoint, proxy::Proxy},
+    transport::client::{endpoint::Endpoint, proxy::Proxy},
 };
 
 /// Which settings of a [`Config`] were read from which variables, and what was wrong with others. Only

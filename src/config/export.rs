@@ -5,11 +5,13 @@ use std::{env, fmt, path::PathBuf, time::Duration};
 use crate::{
     report::DiagnosticSink,
     transport::{
+        client::{
+            endpoint::Endpoint,
+            exporter::CONNECTIONS_MAX,
+            proxy::{Proxy, ProxyError},
+        },
         driver::DriverChoice,
-        endpoint::Endpoint,
-        exporter::CONNECTIONS_MAX,
-        gzip::Compression,
-        proxy::{Proxy, ProxyError},
+        http::gzip::Compression,
     },
 };
 

@@ -11,14 +11,18 @@ use crate::{
     report::DiagnosticSink,
     sync::{spawn, ticks},
     transport::{
+        client::{
+            endpoint::Endpoint,
+            exporter::{CONNECTIONS_MAX, Exporter, Settings},
+            proxy::Proxy,
+            route::Route,
+        },
         driver::{DriverChoice, Resolver, Waker},
-        endpoint::Endpoint,
-        exporter::{CONNECTIONS_MAX, Exporter, Settings},
-        gzip::Compression,
-        head::{RequestHead, UserAgent},
-        headers::Headers,
-        proxy::Proxy,
-        route::Route,
+        http::{
+            gzip::Compression,
+            head::{RequestHead, UserAgent},
+            headers::Headers,
+        },
         tls::{Tls, TlsFile, TlsFiles},
     },
 };

@@ -13,9 +13,11 @@ use crate::{
     sync::{deadline::Deadline, ticks},
     trace::{Core, Recorder},
     transport::{
+        client::{
+            exporter::{Condition, Exporter},
+            outcome::{End, Outcome},
+        },
         driver::{Completion, Driver, DriverChoice, Moment},
-        exporter::{Condition, Exporter},
-        outcome::{End, Outcome},
     },
 };
 

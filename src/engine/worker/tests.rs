@@ -13,11 +13,11 @@ use crate::{
     engine::{Engine, Taker, post::Post},
     report::{DiagnosticSink, Health, Reporter, Topic},
     transport::{
+        client::exporter::Condition,
         driver::{
             Address, Driver, Moment,
             sim::{Network, Peer, Replies, Sim},
         },
-        exporter::Condition,
     },
 };
 

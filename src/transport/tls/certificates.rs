@@ -19,11 +19,11 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-pub(super) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
-pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-pub(super) fn authority(name: &str) -> Authority {
+pub(crate) fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::new(vec![]).expect("no names");
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,17 +31,17 @@ pub(super) fn authority(name: &str) -> Authority {
 }
 
 /// A certificate and its key.
-pub(super) struct Leaf {
-    pub(super) certificate: Certificate,
-    pub(super) key: KeyPair,
+pub(crate) struct Leaf {
+    pub(crate) certificate: Certificate,
+    pub(crate) key: KeyPair,
 }
 
 impl Leaf {
-    pub(super) fn new(authority: &Authority, names: &[&str]) -> Self {
+    pub(crate) fn new(authority: &Authority, names: &[&str]) -> Self {
         Self::with(authority, names, |_| {})
     }
 
-    pub(super) fn with(authority: &Authority, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(crate) fn with(authority: &Authority, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         change(&mut params);
@@ -50,16 +50,16 @@ impl Leaf {
         Self { certificate, key }
     }
 
-    pub(super) fn of_client(authority: &Authority) -> Self {
+    pub(crate) fn of_client(authority: &Authority) -> Self {
         Self::with(authority, &[], |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth])
     }
 }
 
 /// Files of one test, removed after it.
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: Mutex<u32> = Mutex::new(0);
         let mut count = COUNT.lock().expect("no test panics here");
         *count += 1;
@@ -69,7 +69,7 @@ impl Folder {
     }
 
     /// Writes the file, as of so many seconds from some moment: the test need not wait for the clock of the file system.
-    pub(super) fn write(&self, name: &str, text: impl AsRef<[u8]>, second: u64) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>, second: u64) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).expect("a file");
         let file = fs::File::options().write(true).open(&path).expect("the file");
@@ -84,7 +84,7 @@ impl Drop for Folder {
     }
 }
 
-pub(super) fn server(
+pub(crate) fn server(
     leaf: &Leaf,
     version: &'static SupportedProtocolVersion,
     clients: Option<&Authority>,

@@ -10,18 +10,18 @@ use rustls::{ServerConfig, ServerConnection};
 
 use super::{Session, Tls, TlsFiles};
 
-pub(super) use super::certificates::{Authority, Folder, Leaf, VERSIONS, authority, server};
+pub(crate) use super::certificates::{Authority, Folder, Leaf, VERSIONS, authority, server};
 
-pub(super) const HOST: &str = "collector.example";
+pub(crate) const HOST: &str = "collector.example";
 
 /// A client's side that trusts this authority alone, and has no certificate of its own.
-pub(super) fn tls(folder: &Folder, trusted: &Authority, host: &str) -> Tls {
+pub(crate) fn tls(folder: &Folder, trusted: &Authority, host: &str) -> Tls {
     let certificate = folder.write("ca.pem", trusted.pem(), 0);
     Tls::new(host, TlsFiles { certificate: Some(&certificate), ..TlsFiles::default() }).expect("good files")
 }
 
 /// The same with a certificate of its own.
-pub(super) fn tls_of_client(folder: &Folder, trusted: &Authority, client: &Leaf) -> Tls {
+pub(crate) fn tls_of_client(folder: &Folder, trusted: &Authority, client: &Leaf) -> Tls {
     let (certificate, client_certificate, client_key) =
         (folder.write("ca.pem", trusted.pem(), 0), write_chain(folder, client, 0), write_key(folder, client, 0));
     let paths: [Option<&Path>; 3] = [Some(&certificate), Some(&client_certificate), Some(&client_key)];
@@ -29,34 +29,34 @@ pub(super) fn tls_of_client(folder: &Folder, trusted: &Authority, client: &Leaf)
     Tls::new(HOST, files).expect("good files")
 }
 
-pub(super) fn write_chain(folder: &Folder, client: &Leaf, second: u64) -> PathBuf {
+pub(crate) fn write_chain(folder: &Folder, client: &Leaf, second: u64) -> PathBuf {
     folder.write("client.pem", client.certificate.pem(), second)
 }
 
-pub(super) fn write_key(folder: &Folder, client: &Leaf, second: u64) -> PathBuf {
+pub(crate) fn write_key(folder: &Folder, client: &Leaf, second: u64) -> PathBuf {
     folder.write("client.key", client.key.serialize_pem(), second)
 }
 
 /// The server's side of one connection.
-pub(super) struct Peer {
-    pub(super) connection: ServerConnection,
+pub(crate) struct Peer {
+    pub(crate) connection: ServerConnection,
     /// What the client said.
-    pub(super) heard: Vec<u8>,
-    pub(super) failure: Option<rustls::Error>,
+    pub(crate) heard: Vec<u8>,
+    pub(crate) failure: Option<rustls::Error>,
 }
 
 impl Peer {
-    pub(super) fn new(config: impl Into<Arc<ServerConfig>>) -> Self {
+    pub(crate) fn new(config: impl Into<Arc<ServerConfig>>) -> Self {
         let mut connection = ServerConnection::new(config.into()).expect("random numbers");
         connection.set_buffer_limit(None);
         Self { connection, heard: vec![], failure: None }
     }
 
-    pub(super) fn say(&mut self, text: &[u8]) {
+    pub(crate) fn say(&mut self, text: &[u8]) {
         self.connection.writer().write_all(text).expect("no limit");
     }
 
-    pub(super) fn received(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn received(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.failure.is_none() {
             self.connection.read_tls(&mut bytes).expect("room in the buffer");
             self.failure = self.connection.process_new_packets().err();
@@ -69,7 +69,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn output(&mut self) -> Vec<u8> {
+    pub(crate) fn output(&mut self) -> Vec<u8> {
         let mut bytes = vec![];
         while self.connection.wants_write() {
             self.connection.write_tls(&mut bytes).expect("a vector takes all");
@@ -79,7 +79,7 @@ impl Peer {
 }
 
 /// Carries bytes both ways until nobody has more to say; the client gets them in pieces of these lengths, in turn.
-pub(super) fn talk(session: &mut Session, peer: &mut Peer, pieces: &[usize]) -> Result<Vec<u8>, String> {
+pub(crate) fn talk(session: &mut Session, peer: &mut Peer, pieces: &[usize]) -> Result<Vec<u8>, String> {
     let mut pieces = pieces.iter().cycle();
     let mut plain = vec![];
     loop {
@@ -103,7 +103,7 @@ pub(super) fn talk(session: &mut Session, peer: &mut Peer, pieces: &[usize]) -> 
 }
 
 /// A failure's text names each of these.
-pub(super) fn assert_names(text: &str, parts: &[&str]) {
+pub(crate) fn assert_names(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "no `{part}` in: {text}");
     }

@@ -21,9 +21,7 @@ pub use absent::{Session, Tls};
 #[cfg(all(test, feature = "tls"))]
 mod certificates;
 #[cfg(all(test, feature = "tls"))]
-mod exchange;
-#[cfg(all(test, feature = "tls"))]
-mod fixture;
+pub(super) mod fixture;
 
 use std::{fmt, path::Path};
 

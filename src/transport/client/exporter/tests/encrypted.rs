@@ -9,19 +9,23 @@ use std::{
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::fixture::{Folder, Leaf, VERSIONS, authority, server, tls};
 use crate::transport::{
+    client::{
+        endpoint::Endpoint,
+        exporter::{Condition, Exporter, Settings},
+        outcome::{End, Outcome},
+        route::Route,
+    },
     driver::{
         Address, Driver, Moment, Resolver,
         sim::{Network, Peer, Replies, Sim},
     },
-    endpoint::Endpoint,
-    exporter::{Condition, Exporter, Settings},
-    gzip::Compression,
-    head::{RequestHead, UserAgent},
-    headers::Headers,
-    outcome::{End, Outcome},
-    route::Route,
+    http::{
+        gzip::Compression,
+        head::{RequestHead, UserAgent},
+        headers::Headers,
+    },
+    tls::fixture::{Folder, Leaf, VERSIONS, authority, server, tls},
 };
 
 /// How the collector answers.

@@ -1,5 +1,7 @@
 //! The exporter on a simulated network: seeded schedules against an oracle, every operation made to fail, and single claims.
 
+#[cfg(feature = "tls")]
+mod encrypted;
 mod rig;
 mod ways;
 
@@ -13,12 +15,11 @@ use rand_xoshiro::{
 use self::rig::{Do, PLACE, Rig, SOON, SPANS, TIMEOUT, calm, place};
 use super::{Condition, End, IDLE_MAX};
 use crate::transport::{
+    client::{retry::Backoff, trouble::JITTER_MAX},
     driver::{
         Moment,
         sim::{Network, Sim},
     },
-    retry::Backoff,
-    trouble::JITTER_MAX,
 };
 
 // ---- Seeded schedules.

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{driver::Moment, head::Coding};
+use super::super::{driver::Moment, http::head::Coding};
 
 /// A request, head and body in one buffer. The body does not change; the head is written in front of it.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::{endpoint::Endpoint, head::Coding};
+use super::head::Coding;
+use crate::transport::client::endpoint::Endpoint;
 
 /// Whether request bodies are compressed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

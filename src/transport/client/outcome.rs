@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::http1::Reply;
+use super::super::http::http1::Reply;
 
 /// The end of a request.
 #[derive(Debug)]

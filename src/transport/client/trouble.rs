@@ -7,7 +7,7 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{driver::Moment, retry::Backoff};
+use super::{super::driver::Moment, retry::Backoff};
 
 /// Whether attempts fail, and when the next one may begin.
 #[derive(Debug)]

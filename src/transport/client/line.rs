@@ -3,8 +3,8 @@
 use std::mem;
 
 use super::{
+    super::driver::{Address, Conn, Event, Moment},
     dial::{Dial, Dialled, Net},
-    driver::{Address, Conn, Event, Moment},
     link::{Greeting, Link, News, Step},
     request::Request,
 };

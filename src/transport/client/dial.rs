@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io, time::Duration};
 
-use super::driver::{Address, Conn, Driver, Moment, is_cancelled};
+use super::super::driver::{Address, Conn, Driver, Moment, is_cancelled};
 
 /// What a connection needs to act: who moves the bytes, what is on its way out, and the time.
 pub struct Net<'a> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::http1::Reply;
+use super::super::http::http1::Reply;
 
 /// What becomes of a request after its reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

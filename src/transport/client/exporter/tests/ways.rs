@@ -7,13 +7,11 @@ use super::{
     rig::{PLACE, Rig, SOON, place},
 };
 use crate::transport::{
+    client::{endpoint::Endpoint, proxy::Proxy, route::Route},
     driver::{
         Moment,
         sim::{Network, Peer, Replies},
     },
-    endpoint::Endpoint,
-    proxy::Proxy,
-    route::Route,
 };
 
 fn named() -> Rig {

@@ -3,17 +3,21 @@
 use std::{collections::VecDeque, mem, time::Duration};
 
 use super::{
+    super::{
+        driver::{Address, Completion, Driver, Moment, Resolver},
+        http::{
+            gzip::{Compression, Gzip, choose, decompress},
+            head::{Coding, RequestHead, UserAgent},
+        },
+        tls::Tls,
+    },
     dial::{Leaving, Net},
-    driver::{Address, Completion, Driver, Moment, Resolver},
-    gzip::{Compression, Gzip, choose, decompress},
-    head::{Coding, RequestHead, UserAgent},
     line::Line,
     link::{Ending, Greeting, News},
     outcome::{End, Outcome},
     request::Request,
     retry::{Verdict, classify},
     route::Route,
-    tls::Tls,
     trouble::Trouble,
 };
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, mem};
 
-use super::retry::RetryAfter;
+use crate::transport::client::retry::RetryAfter;
 
 /// A reply, whole.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -2,11 +2,8 @@
 
 use std::fmt;
 
-use super::{
-    endpoint::Endpoint,
-    headers::{HeaderError, HeaderFault, Headers},
-    proxy::Proxy,
-};
+use super::headers::{HeaderError, HeaderFault, Headers};
+use crate::transport::client::{endpoint::Endpoint, proxy::Proxy};
 
 /// How a body is coded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,12 +3,14 @@
 use std::{io, mem, ops::Range, time::Duration};
 
 use super::{
+    super::{
+        driver::{Conn, Event, Moment},
+        http::http1::{Progress, Reply, ReplyError, ReplyReader},
+        tls::Session,
+    },
     dial::Net,
-    driver::{Conn, Event, Moment},
-    http1::{Progress, Reply, ReplyError, ReplyReader},
     request::Request,
     retry::tunnel_remedy,
-    tls::Session,
 };
 
 /// What comes between a connection and the first request.

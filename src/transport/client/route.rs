@@ -3,9 +3,11 @@
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use super::{
-    driver::Address,
+    super::{
+        driver::Address,
+        http::head::{UserAgent, connect_head},
+    },
     endpoint::Endpoint,
-    head::{UserAgent, connect_head},
     proxy::Proxy,
 };
 

@@ -9,17 +9,21 @@ use std::{
 };
 
 use crate::transport::{
+    client::{
+        endpoint::Endpoint,
+        exporter::{Condition, Exporter, Settings},
+        outcome::{End, Outcome},
+        route::Route,
+    },
     driver::{
         Address, Completion, Driver, Moment, Resolver,
         sim::{Network, Peer, Replies, Sim},
     },
-    endpoint::Endpoint,
-    exporter::{Condition, Exporter, Settings},
-    gzip::{Compression, decompress},
-    head::{RequestHead, UserAgent},
-    headers::Headers,
-    outcome::{End, Outcome},
-    route::Route,
+    http::{
+        gzip::{Compression, decompress},
+        head::{RequestHead, UserAgent},
+        headers::Headers,
+    },
 };
 
 /// What the collector does with a request.
