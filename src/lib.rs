@@ -13,9 +13,11 @@ mod lane;
 
 mod clock;
 
+mod context;
+
 mod trace;
 
-mod drain;
+mod batch;
 
 mod otlp;
 
@@ -37,13 +39,13 @@ pub use clock::{Clock, FakeClock};
 pub use config::{
     Config, ConfigError, Export, Load, Origins, ProxyChoice, Resource, ResourceValue, Sizing, WorkerChoice, size,
 };
+pub use context::{InvalidTraceState, Link, SpanContext, TraceState};
 pub use engine::{Engine, StartError, flush_on_panic, shut_down_on_signals};
 pub use record::{Key, Kind, NO_ATTRIBUTES, SpanId, SpanLimits, Status, TraceId, Value};
 pub use report::{Diagnostic, DiagnosticSink, ExportTime, Health, Ledger, Lost, Memory, Receipt, Stats, Topic};
 pub use sync::{deadline::Deadline, signal::Signal};
 pub use trace::{
-    IdSource, InvalidTraceState, Link, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, SpanContext, TraceState,
-    Tracer, panic_on_misuse,
+    IdSource, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, Tracer, panic_on_misuse,
 };
 pub use transport::{
     driver::{DriverChoice, UnknownDriver},

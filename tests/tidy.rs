@@ -16,10 +16,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("transport", &[]),
     ("lane", &["sync"]),
     ("clock", &["sync", "record"]), // a reading becomes a `Stamp` of `record`
-    ("drain", &["record", "lane"]),
+    ("batch", &["record", "lane"]),
+    ("context", &["record", "sync"]),
     ("select", &["record"]),
     ("otlp", &["record"]),
-    ("trace", &["record", "lane", "sync", "clock"]),
+    ("trace", &["record", "lane", "sync", "clock", "context"]),
     ("report", &["sync", "lane", "trace"]),
     ("config", &["record", "lane", "sync", "clock", "trace", "otlp", "transport", "report"]), // what its settings set
     ("engine", EVERYTHING),
@@ -619,9 +620,9 @@ fn test_code_ends_with_its_brace() {
 
 #[test]
 fn heads_are_the_first_names_only() {
-    let code = "use crate::{\n    lane::{ring, block},\n    record,\n};\nfn f() { crate::drain::run(super::x) }";
+    let code = "use crate::{\n    lane::{ring, block},\n    record,\n};\nfn f() { crate::batch::run(super::x) }";
     let names = |line: usize, name: &str| (line, name.to_owned());
-    assert_eq!(heads(code, "crate::"), [names(1, "lane"), names(2, "record"), names(4, "drain")]);
+    assert_eq!(heads(code, "crate::"), [names(1, "lane"), names(2, "record"), names(4, "batch")]);
 }
 
 /// Path, rule, a text that the rule must refuse, one that it must pass.
@@ -638,10 +639,10 @@ fn each_rule_refuses_its_bad_snippet_once_and_passes_its_good_one() {
     let [long_function, short_function] = [69, 68].map(function);
     let [long_file, short_file] = [601, 600].map(file);
     for (path, rule, bad, good) in cases![
-        opening "src/drain.rs":
+        opening "src/batch.rs":
             "use std::fmt;\n" => "//! Visits lanes.\n";
-        imports "src/drain.rs":
-            "use crate::otlp::Frame;" => "use crate::{drain::A, lane::{otlp, B}};";
+        imports "src/batch.rs":
+            "use crate::otlp::Frame;" => "use crate::{batch::A, lane::{otlp, B}};";
         imports "src/lane/ring.rs":
             "fn f() { crate::record::g() }" => "// crate::record\nuse super::block;";
         imports "src/lane/ring.rs":
@@ -676,15 +677,15 @@ fn each_rule_refuses_its_bad_snippet_once_and_passes_its_good_one() {
             "fn f() { std::thread::sleep(a) }" => "fn f() { thread::park_timeout(a) }";
         leftovers "tests/a.rs":
             "use std::thread::{self, sleep};" => "use std::thread::{self, park};";
-        conditions "src/drain.rs":
+        conditions "src/batch.rs":
             "#[cfg(unix)]\nfn f() {}" => "#[cfg(test)]\nfn f() { if cfg!(miri) {} }";
-        conditions "src/drain.rs":
+        conditions "src/batch.rs":
             "fn f() { cfg!(loom) }" => "fn f() { cfg!(debug_assertions) }";
         machine "src/lane/ring.rs":
             "use std::sync::atomic::AtomicU64;" => "use crate::sync::AtomicU64;";
         machine "src/trace/span.rs":
             "let a = std::time::Instant::now();" => "#[cfg(test)]\nmod tests {\n    fn f() { Instant::now() }\n}";
-        globs "src/drain.rs":
+        globs "src/batch.rs":
             "use super::*;" => "use super::A;\n#[cfg(test)]\nmod tests {\n    use super::*;\n}";
     ] {
         let findings = rule(&Source::new(path, bad));
@@ -719,11 +720,11 @@ fn label_without_row_side_or_model_is_refused() {
 #[test]
 fn undeclared_file_is_refused() {
     let source = |path, text| Source::new(path, text);
-    let root = || source("src/lib.rs", "pub mod lane;\n// mod drain;\n");
+    let root = || source("src/lib.rs", "pub mod lane;\n// mod batch;\n");
     let lane = || source("src/lane/mod.rs", "mod ring;");
     assert_eq!(unreachable(&[root(), lane(), source("src/lane/ring.rs", "")]).len(), 0);
     assert_eq!(unreachable(&[root(), source("src/bin/a/main.rs", "mod b;"), source("src/bin/a/b.rs", "")]).len(), 0);
-    assert_eq!(unreachable(&[root(), lane(), source("src/drain.rs", "")]).len(), 1);
+    assert_eq!(unreachable(&[root(), lane(), source("src/batch.rs", "")]).len(), 1);
     assert_eq!(unreachable(&[root(), lane(), source("src/lane/spill.rs", "")]).len(), 1);
 }
 

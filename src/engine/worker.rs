@@ -4,8 +4,8 @@ use std::{fmt, mem, time::Duration};
 
 use super::{post::Post, wishes::Wish};
 use crate::{
+    batch::{Batch, Bounds, Pace, Run},
     clock::Anchors,
-    drain::{Batch, Bounds, Pace, Run},
     lane::{Marks, Reader, Tally},
     otlp::{self, ScopeHead},
     record::Draft,

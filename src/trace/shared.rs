@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{context::SpanContext, misuse::Misuse, recorder::Core, span::Span};
+use super::{lanes::Core, misuse::Misuse, span::Span};
 use crate::{
     clock::unix_nanos,
+    context::SpanContext,
     lane::{Class, Combined},
     record::{Draft, Key, Kind, Reading, Record, Stamp, Status, Value},
     sync::{AtomicBool, Ordering::Relaxed},

@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    context::{SpanContext, TraceState},
-    local,
+    lanes::{Core, Recorder, SpanBlock},
     misuse::Misuse,
-    recorder::{Core, Recorder, SpanBlock},
     shared::SharedSpan,
+    thread_state as local,
     tracer::named,
 };
 use crate::{
     clock::unix_nanos,
+    context::{SpanContext, TraceState},
     lane::{Local, Offer, SpillRefusal, Tally},
     record::{
         Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, Short, SpanLimits, Stamp, Status,
@@ -31,15 +31,6 @@ pub struct Span {
     /// The process that the span began in; zero for a span that never recorded.
     generation: u32,
     context: SpanContext,
-}
-
-/// Another span that a span points to, with attributes of the relation.
-#[derive(Clone, Copy, Debug)]
-pub struct Link<'a> {
-    /// The other span.
-    pub target: &'a SpanContext,
-    /// Attributes of the link.
-    pub attributes: &'a [(Key<'a>, Value<'a>)],
 }
 
 /// Writes the name where it is empty or long, and the trace state where there is one: in a larger block if need be, and

@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    context::{SpanContext, TraceState},
     ids::{IdSource, RandomIds},
-    local::{self, Local},
+    lanes::{Core, Sampling, SpanBlock, Start},
     misuse::Misuse,
-    recorder::{Core, Sampling, SpanBlock, Start},
-    span::{self, Link, Span},
+    span::{self, Span},
+    thread_state::{self as local, Local},
 };
 use crate::{
     clock::unix_nanos,
+    context::{Link, SpanContext, TraceState},
     lane::{Class, Tally},
     record::{Key, Kind, SpanId, Stamp, Value, flags, wire_flags},
 };

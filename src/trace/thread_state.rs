@@ -4,7 +4,7 @@ use std::{cell::RefCell, mem::ManuallyDrop, sync::Arc};
 
 use super::{
     ids::RandomIds,
-    recorder::{Core, Recorder},
+    lanes::{Core, Recorder},
 };
 use crate::{
     lane,

@@ -1,8 +1,9 @@
 //! What the recording threads share: limits, clock, ids, scopes, and the switch that ends it all.
 
-use super::{context::SpanContext, ids::IdSource, scope::ScopeTable};
+use super::{ids::IdSource, scope::ScopeTable};
 use crate::{
     clock::Clock,
+    context::SpanContext,
     lane::{Block, Lanes},
     record::{Draft, ShortLimits, SpanLimits},
     sync::{AtomicU32, Ordering::Relaxed},

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::record::{Finish, SpanId, Stamp, TraceId, flags};
+use crate::record::{Finish, Key, SpanId, Stamp, TraceId, Value, flags};
 
 /// The part of a span that others may know: immutable, and the same before and after the span's end.
 #[derive(Clone, Default, Eq, PartialEq)]
@@ -25,19 +25,19 @@ impl SpanContext {
     }
 
     #[inline]
-    pub(super) fn local(ids: (u64, u64, u64), trace_flags: u8, trace_state: TraceState) -> Self {
+    pub(crate) fn local(ids: (u64, u64, u64), trace_flags: u8, trace_state: TraceState) -> Self {
         let (trace_high, trace_low, span_id) = ids;
         Self { trace_high, trace_low, span_id, trace_flags, is_remote: false, trace_state }
     }
 
     /// What a record gets at the span's end.
     #[inline(always)]
-    pub(super) fn finish(&self, end: Stamp) -> Finish {
+    pub(crate) fn finish(&self, end: Stamp) -> Finish {
         Finish { trace: (self.trace_high, self.trace_low), span: self.span_id, end }
     }
 
     #[inline]
-    pub(super) fn trace_halves(&self) -> (u64, u64) {
+    pub(crate) fn trace_halves(&self) -> (u64, u64) {
         (self.trace_high, self.trace_low)
     }
 
@@ -101,6 +101,15 @@ impl fmt::Debug for SpanContext {
             .field("trace_state", &self.trace_state.as_str())
             .finish()
     }
+}
+
+/// Another span that a span points to, with attributes of the relation.
+#[derive(Clone, Copy, Debug)]
+pub struct Link<'a> {
+    /// The other span.
+    pub target: &'a SpanContext,
+    /// Attributes of the link.
+    pub attributes: &'a [(Key<'a>, Value<'a>)],
 }
 
 /// A W3C `tracestate`: checked when it is made, shared by all spans of the trace, empty in most. One word wide, because
