@@ -44,9 +44,7 @@ pub use engine::{Engine, StartError, flush_on_panic, shut_down_on_signals};
 pub use record::{Key, Kind, NO_ATTRIBUTES, SpanId, SpanLimits, Status, TraceId, Value};
 pub use report::{Diagnostic, DiagnosticSink, ExportTime, Health, Ledger, Lost, Memory, Receipt, Stats, Topic};
 pub use sync::{deadline::Deadline, signal::Signal};
-pub use trace::{
-    IdSource, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, Tracer, panic_on_misuse,
-};
+pub use trace::{IdSource, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, Tracer, panic_on_misuse};
 pub use transport::{
     driver::{DriverChoice, UnknownDriver},
     http::gzip::Compression,

@@ -20,7 +20,7 @@ use crate::{
     lane::Lanes,
     report::{Health, Ledger, Memory, Receipt, Reporter, Stats, Topic},
     sync::deadline::Deadline,
-    trace::{Core, Recorder, Scope, Tracer},
+    trace::{Scope, Shared, SpanLanes, Tracer},
 };
 use plan::Plan;
 use taker::{Drains, Exports};
@@ -29,7 +29,7 @@ use taker::{Drains, Exports};
 /// are still open then are counted as lost, not leaked.
 #[derive(Debug)]
 pub struct Engine {
-    core: Arc<Core>,
+    core: Arc<SpanLanes>,
     taker: Taker,
     memory_budget: usize,
 }
@@ -105,9 +105,8 @@ impl Engine {
         let plan = config.export.as_ref().map(|export| Plan::new(export, &config)).transpose().map_err(blame)?;
         let Config { memory_budget, worker, origins, .. } = config;
         let clock = config.clock.unwrap_or_else(Clock::system);
-        let recorder = Recorder::new(clock, config.limits, config.sampling, config.ids);
-        let core =
-            Lanes::new(shape, recorder).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
+        let shared = Shared::new(clock, config.limits, config.sampling, config.ids);
+        let core = Lanes::new(shape, shared).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
         let taker = match plan {
             None => {
                 let mut reporter = Reporter::new(None);
@@ -244,7 +243,7 @@ impl Engine {
     }
 
     /// The lanes, for the benches.
-    pub(crate) fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<SpanLanes> {
         &self.core
     }
 }

@@ -25,14 +25,14 @@ use crate::{
         spawn::{self, Thread},
         ticks,
     },
-    trace::Core,
+    trace::SpanLanes,
     transport::driver::DriverChoice,
 };
 
 /// What a worker works with. Each process has one.
 #[derive(Debug)]
 pub(super) struct Post {
-    pub(super) core: Arc<Core>,
+    pub(super) core: Arc<SpanLanes>,
     pub(super) plan: Arc<Plan>,
     pub(super) control: Control,
     choice: WorkerChoice,
@@ -60,7 +60,7 @@ const CLOSE_MAX: Duration = Duration::from_millis(5);
 const DRIVEN_WAIT_MAX: Duration = Duration::from_millis(50);
 
 impl Post {
-    pub(super) fn new(core: &Arc<Core>, plan: &Arc<Plan>, choice: WorkerChoice) -> Self {
+    pub(super) fn new(core: &Arc<SpanLanes>, plan: &Arc<Plan>, choice: WorkerChoice) -> Self {
         Self {
             core: Arc::clone(core),
             plan: Arc::clone(plan),
@@ -238,7 +238,7 @@ impl Post {
     }
 
     /// Closes the lanes and takes out what waits there, for nobody; how many spans that were.
-    fn abandon(core: &Arc<Core>) -> Option<u64> {
+    fn abandon(core: &Arc<SpanLanes>) -> Option<u64> {
         core.owner().close();
         let _ = core.close();
         Some(core.reader()?.give_up())

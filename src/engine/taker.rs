@@ -15,7 +15,7 @@ use crate::{
     record::{Draft, Record},
     report::{Health, Ledger, Stats, Topic},
     sync::deadline::Deadline,
-    trace::{Core, Recorder, Scope},
+    trace::{Scope, Shared, SpanLanes},
 };
 
 /// The program's drain.
@@ -28,7 +28,7 @@ pub(super) struct Drains(Generations<Mutex<Drain>>);
 /// The reading half: who takes spans out, and the clock that dates them.
 #[derive(Debug)]
 struct Drain {
-    reader: Option<Reader<Recorder, Draft>>,
+    reader: Option<Reader<Shared, Draft>>,
     anchors: Anchors,
 }
 
@@ -47,13 +47,13 @@ impl Drop for Leave {
 }
 
 impl Drains {
-    pub(super) fn new(core: &Arc<Core>) -> Self {
+    pub(super) fn new(core: &Arc<SpanLanes>) -> Self {
         let drain = Drain { reader: core.reader(), anchors: Anchors::new(core.owner().clock()) };
         Self(Generations::new(core.generation(), Mutex::new(drain)))
     }
 
     /// Takes out what has ended before this call.
-    pub(super) fn drain(&self, core: &Arc<Core>, mut sink: impl FnMut(&Scope, &[u8])) -> usize {
+    pub(super) fn drain(&self, core: &Arc<SpanLanes>, mut sink: impl FnMut(&Scope, &[u8])) -> usize {
         if IN_SINK.replace(true) {
             return 0;
         }
@@ -84,11 +84,11 @@ impl Drains {
     }
 
     /// Takes out everything, for nobody.
-    pub(super) fn discard(&self, core: &Arc<Core>) {
+    pub(super) fn discard(&self, core: &Arc<SpanLanes>) {
         self.with(core, |drain| drain.reader.as_mut().map(|reader| reader.read(None, |_| ())));
     }
 
-    fn with<R>(&self, core: &Arc<Core>, work: impl FnOnce(&mut Drain) -> R) -> R {
+    fn with<R>(&self, core: &Arc<SpanLanes>, work: impl FnOnce(&mut Drain) -> R) -> R {
         let is_settled = core.settle();
         let empty = || Mutex::new(Drain { reader: None, anchors: Anchors::new(core.owner().clock()) });
         let drain = self.0.get_or(core.generation(), empty);
@@ -111,7 +111,7 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    pub(super) fn start(core: &Arc<Core>, plan: Plan, worker: WorkerChoice) -> io::Result<Arc<Self>> {
+    pub(super) fn start(core: &Arc<SpanLanes>, plan: Plan, worker: WorkerChoice) -> io::Result<Arc<Self>> {
         let plan = Arc::new(plan);
         let post = Arc::new(Post::new(core, &plan, worker));
         // One line each, and before there is a worker, whose own words would drown them.
@@ -133,7 +133,7 @@ impl Exports {
     }
 
     /// The post of this process; in a child process that has recorded nothing yet it is made now, and manned.
-    pub(super) fn post(&self, core: &Arc<Core>) -> &Arc<Post> {
+    pub(super) fn post(&self, core: &Arc<SpanLanes>) -> &Arc<Post> {
         let _ = core.settle();
         let post = self.posts.get_or(core.generation(), || Arc::new(Post::new(core, &self.plan, self.worker)));
         if let Err(error) = post.man() {
@@ -142,20 +142,20 @@ impl Exports {
         post
     }
 
-    pub(super) fn flush(&self, core: &Arc<Core>, deadline: Deadline) -> bool {
+    pub(super) fn flush(&self, core: &Arc<SpanLanes>, deadline: Deadline) -> bool {
         self.post(core).flush(deadline)
     }
 
-    pub(super) fn shut_down(&self, core: &Arc<Core>, deadline: Deadline) -> bool {
+    pub(super) fn shut_down(&self, core: &Arc<SpanLanes>, deadline: Deadline) -> bool {
         self.post(core).shut_down(deadline)
     }
 
-    pub(super) fn poll(&self, core: &Arc<Core>, budget: Duration) -> bool {
+    pub(super) fn poll(&self, core: &Arc<SpanLanes>, budget: Duration) -> bool {
         self.post(core).poll(Deadline::after(budget))
     }
 
     /// The engine is being dropped.
-    pub(super) fn end(&self, core: &Arc<Core>) {
+    pub(super) fn end(&self, core: &Arc<SpanLanes>) {
         match self.posts.get(core.generation()) {
             Some(post) => post.end(),
             // A child process that has nothing to do with its parent's engine, but for dropping it. To settle the lanes would
@@ -164,31 +164,31 @@ impl Exports {
         }
     }
 
-    pub(super) fn fail(&self, core: &Core) {
+    pub(super) fn fail(&self, core: &SpanLanes) {
         if let Some(control) = self.control(core) {
             control.wishes.ask_failure();
         }
     }
 
-    pub(super) fn ledger(&self, core: &Core) -> Ledger {
+    pub(super) fn ledger(&self, core: &SpanLanes) -> Ledger {
         match self.control(core) {
             Some(control) => Ledger::of(core, Some(&control.counts)),
             None => Ledger::of(core, Some(&Control::default().counts)),
         }
     }
 
-    pub(super) fn health(&self, core: &Core) -> Health {
+    pub(super) fn health(&self, core: &SpanLanes) -> Health {
         self.control(core).map(Control::health).unwrap_or_default()
     }
 
     /// Adds what only the export knows.
-    pub(super) fn complete(&self, stats: Stats, core: &Core) -> Stats {
+    pub(super) fn complete(&self, stats: Stats, core: &SpanLanes) -> Stats {
         let (host, port) = (self.plan.route.endpoint.host(), self.plan.route.endpoint.port());
         let stats = Stats { server: (host.to_owned(), port), health: Health::default(), ..stats };
         self.control(core).map_or_else(|| stats.clone(), |control| control.complete(stats.clone()))
     }
 
-    fn control(&self, core: &Core) -> Option<&Control> {
+    fn control(&self, core: &SpanLanes) -> Option<&Control> {
         self.posts.get(core.generation()).map(|post| &post.control)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     record::Draft,
     report::{Ended, Health, Topic},
     sync::{deadline::Deadline, ticks},
-    trace::{Core, Recorder},
+    trace::{Shared, SpanLanes},
     transport::{
         client::{
             exporter::{Condition, Exporter},
@@ -23,7 +23,7 @@ use crate::{
 
 /// One worker, on one thread. What it knows goes with it when it fails; what it counts does not.
 pub(super) struct Worker {
-    reader: Reader<Recorder, Draft>,
+    reader: Reader<Shared, Draft>,
     anchors: Anchors,
     batch: Batch,
     pace: Pace,
@@ -537,7 +537,7 @@ fn health<'a>(condition: &'a Condition, complaints: impl Iterator<Item = &'a str
 
 impl Scopes {
     /// The head of this scope, encoded at its first use.
-    fn head(&mut self, core: &Core, number: u16) -> &ScopeHead {
+    fn head(&mut self, core: &SpanLanes, number: u16) -> &ScopeHead {
         let at = usize::from(number);
         if self.0.len() <= at {
             self.0.resize_with(at + 1, || None);

@@ -1,7 +1,7 @@
 //! The ledger: every span that was started is in exactly one column.
 
 use super::counts::Counts;
-use crate::{lane::Tally, trace::Core};
+use crate::{lane::Tally, trace::SpanLanes};
 
 /// What became of every span, at one moment.
 ///
@@ -107,7 +107,7 @@ impl Lost {
 
 impl Ledger {
     /// `counts` are those of the export, where there is one.
-    pub(crate) fn of(core: &Core, counts: Option<&Counts>) -> Self {
+    pub(crate) fn of(core: &SpanLanes, counts: Option<&Counts>) -> Self {
         let sum = |tally| core.seats().sum(tally);
         // Later stages first: a span that moves on meanwhile is then seen where it was before, and no term goes negative.
         let export = counts.map(Export::of);
@@ -205,7 +205,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn of(core: &Core, budget: usize) -> Self {
+    pub(crate) fn of(core: &SpanLanes, budget: usize) -> Self {
         let fill = core.fill();
         Self {
             budget: budget as u64,

@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// The lanes of an engine with its recorder: what tracers and spans hold on to.
-pub type Core = Lanes<Recorder, Draft>;
+pub type SpanLanes = Lanes<Shared, Draft>;
 
 /// The memory of an open span.
-pub type SpanBlock = Block<Recorder, Draft>;
+pub type SpanBlock = Block<Shared, Draft>;
 
 /// Which spans record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -30,7 +30,7 @@ pub enum Sampling {
 
 /// What a span needs from its engine while it is open. Written at start, read by every thread.
 #[derive(Debug)]
-pub struct Recorder {
+pub struct Shared {
     pub(super) clock: Clock,
     pub(super) limits: SpanLimits,
     pub(super) short_limits: ShortLimits,
@@ -62,7 +62,7 @@ const OTHERWISE: u32 = 2;
 /// The engine has shut down.
 const CLOSED: u32 = 3;
 
-impl Recorder {
+impl Shared {
     /// A recorder that accepts spans.
     #[must_use]
     pub fn new(clock: Clock, limits: SpanLimits, sampling: Sampling, ids: Option<Box<dyn IdSource>>) -> Self {
@@ -101,7 +101,7 @@ impl Recorder {
         self.starts.store(CLOSED, Relaxed);
     }
 
-    /// Whether [`Recorder::close`] was called.
+    /// Whether [`Shared::close`] was called.
     #[inline]
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -10,7 +10,7 @@ mod thread_state;
 mod tracer;
 
 pub use ids::IdSource;
-pub use lanes::{Core, Recorder, Sampling};
+pub use lanes::{Sampling, Shared, SpanLanes};
 pub use misuse::{Misuse, panic_on_misuse};
 pub use scope::Scope;
 pub use shared::SharedSpan;

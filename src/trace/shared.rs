@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{lanes::Core, misuse::Misuse, span::Span};
+use super::{lanes::SpanLanes, misuse::Misuse, span::Span};
 use crate::{
     clock::unix_nanos,
     context::SpanContext,
@@ -31,17 +31,25 @@ struct Inner {
 #[derive(Debug)]
 struct Open {
     span: Combined<Span>,
-    core: Arc<Core>,
+    core: Arc<SpanLanes>,
     /// The process that the span began in.
     generation: u32,
     /// Written by the thread that ends the span, read by everyone who asks.
     has_ended: AtomicBool,
 }
 
+impl Span {
+    /// Makes the span usable by several threads at once, at the cost of one allocation now and of a copy for each call.
+    #[must_use]
+    pub fn share(self) -> SharedSpan {
+        SharedSpan::new(self)
+    }
+}
+
 impl SharedSpan {
-    pub(super) fn new(span: Span) -> Self {
+    fn new(span: Span) -> Self {
         let context = span.context().clone();
-        let open = span.core().map(|core| Open {
+        let open = span.lanes().map(|core| Open {
             generation: core.generation(),
             span: Combined::new(span),
             core,

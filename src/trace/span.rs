@@ -3,11 +3,9 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    lanes::{Core, Recorder, SpanBlock},
+    lanes::{Shared, SpanBlock, SpanLanes},
     misuse::Misuse,
-    shared::SharedSpan,
-    thread_state as local,
-    tracer::named,
+    thread_state,
 };
 use crate::{
     clock::unix_nanos,
@@ -265,12 +263,6 @@ impl Span {
         self.finish(Stamp::wall(end));
     }
 
-    /// Makes the span usable by several threads at once, at the cost of one allocation now and of a copy for each call.
-    #[must_use]
-    pub fn share(self) -> SharedSpan {
-        SharedSpan::new(self)
-    }
-
     /// Ends a span that is open when it is dropped. Not inlined, so that the drop of one that has ended is a look at two fields.
     #[inline(never)]
     fn end_open(&mut self) {
@@ -314,7 +306,7 @@ impl Span {
     }
 
     /// The engine of a span that records.
-    pub(super) fn core(&self) -> Option<Arc<Core>> {
+    pub(super) fn lanes(&self) -> Option<Arc<SpanLanes>> {
         self.block.as_ref().and_then(|block| block.lanes().hold())
     }
 
@@ -348,10 +340,10 @@ impl Span {
             return give_back(block);
         }
         let context = &self.context;
-        local::with(|local| match local {
-            Some(local) => match deliver(block, context, end, &local.lane) {
-                Ok(block) => local.lane.put_own(block),
-                Err(block) => deliver_slowly(block, context, end, &mut local.lane),
+        thread_state::with(|state| match state {
+            Some(state) => match deliver(block, context, end, &state.lane) {
+                Ok(block) => state.lane.put_own(block),
+                Err(block) => deliver_slowly(block, context, end, &mut state.lane),
             },
             // In a signal handler that interrupted this thread in here: the way that needs no state of its own.
             None => spill(block, context, end, None),
@@ -384,11 +376,11 @@ fn deliver(
     mut block: SpanBlock,
     context: &SpanContext,
     end: Stamp,
-    local: &Local<Recorder, Draft>,
+    share: &Local<Shared, Draft>,
 ) -> Result<SpanBlock, SpanBlock> {
     let (draft, image, _) = block.open();
     let len = draft.seal(image);
-    let Some(home) = local.at_home(block.lanes()) else {
+    let Some(home) = share.at_home(block.lanes()) else {
         return Err(block);
     };
     let Some(claim) = home.ring().enter().ok().and_then(|lease| lease.claim_at_once(len)) else {
@@ -406,12 +398,12 @@ fn deliver(
 /// to last.
 #[cold]
 #[inline(never)]
-fn deliver_slowly(mut block: SpanBlock, context: &SpanContext, end: Stamp, local: &mut Local<Recorder, Draft>) {
+fn deliver_slowly(mut block: SpanBlock, context: &SpanContext, end: Stamp, share: &mut Local<Shared, Draft>) {
     let (draft, image, _) = block.open();
     let len = draft.seal(image);
-    let core = block.lanes();
-    let teller = local.teller(core);
-    let offer = local.offer(core, len, |record| {
+    let lanes = block.lanes();
+    let teller = share.teller(lanes);
+    let offer = share.offer(lanes, len, |record| {
         block.draft().finish(block.image(), context.finish(end), record);
         // As in `deliver`.
         teller.count(Tally::Queued);
@@ -421,35 +413,35 @@ fn deliver_slowly(mut block: SpanBlock, context: &SpanContext, end: Stamp, local
         Offer::Queued { .. } => teller.count(Tally::Sibling),
         Offer::Full => teller.count(Tally::LaneFull),
         Offer::Closed => teller.count(Tally::EndedClosed),
-        Offer::Busy => return spill(block, context, end, Some(local)),
+        Offer::Busy => return spill(block, context, end, Some(share)),
     }
-    local.put(block);
+    share.put(block);
 }
 
 /// Sends a span off with its block, because no ring could be entered.
 #[cold]
 #[inline(never)]
-fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, local: Option<&Local<Recorder, Draft>>) {
+fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, share: Option<&Local<Shared, Draft>>) {
     let (draft, image, _) = block.open();
     let len = draft.seal(image);
     draft.finish_in_place(context.finish(end), image);
     // The reader may free the block, and with it the engine, before the span is counted.
-    let Some(core) = block.lanes().hold() else {
+    let Some(lanes) = block.lanes().hold() else {
         return;
     };
-    let tally = match core.spill(block, len) {
+    let tally = match lanes.spill(block, len) {
         Ok(()) => Tally::Spilled,
         Err(SpillRefusal::Full) => Tally::SpillFull,
         Err(SpillRefusal::Closed) => Tally::EndedClosed,
     };
-    let teller = local.map_or_else(|| core.seats().shared(), |local| local.teller(&core));
+    let teller = share.map_or_else(|| lanes.seats().shared(), |share| share.teller(&lanes));
     teller.count(tally);
 }
 
 /// Takes a block home to the thread's magazine, or to the pool.
 fn give_back(block: SpanBlock) {
-    local::with(|local| match local {
-        Some(local) => local.lane.put(block),
+    thread_state::with(|state| match state {
+        Some(state) => state.lane.put(block),
         None => drop(block),
     });
 }
@@ -461,6 +453,16 @@ impl Drop for Span {
             self.end_open();
         }
     }
+}
+
+/// The name as it is recorded. An empty one would be refused by strict receivers (PB-03).
+#[inline]
+fn named(name: &str) -> &str {
+    if name.is_empty() {
+        Misuse::EmptyName.happened();
+        return "unnamed";
+    }
+    name
 }
 
 /// Says when a name or a text will be cut.

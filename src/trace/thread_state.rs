@@ -4,7 +4,7 @@ use std::{cell::RefCell, mem::ManuallyDrop, sync::Arc};
 
 use super::{
     ids::RandomIds,
-    lanes::{Core, Recorder},
+    lanes::{Shared, SpanLanes},
 };
 use crate::{
     lane,
@@ -17,8 +17,8 @@ use crate::{
 
 /// A thread's private state, for the engine that it recorded to last.
 #[derive(Debug)]
-pub(super) struct Local {
-    pub(super) lane: lane::Local<Recorder, Draft>,
+pub(super) struct ThreadState {
+    pub(super) lane: lane::Local<Shared, Draft>,
     /// Unseeded in a new thread, and again in a child process.
     pub(super) random: RandomIds,
     /// The process that this state belongs to.
@@ -28,58 +28,62 @@ pub(super) struct Local {
 thread_local! {
     // Never dropped by Rust, whose registration of destructors allocates: `release` runs at the thread's end instead. So
     // the state can also be used by the destructors of others, and by an allocator that traces.
-    static LOCAL: RefCell<ManuallyDrop<Local>> =
-        const { RefCell::new(ManuallyDrop::new(Local { lane: lane::Local::new(), random: RandomIds::unseeded(), generation: 0 })) };
+    static STATE: RefCell<ManuallyDrop<ThreadState>> = const { RefCell::new(ManuallyDrop::new(ThreadState::new())) };
 }
 
-/// Gives `work` the thread's state, ready for `core`. `None` when the thread is in the middle of using it already (a signal
-/// handler, an allocator that traces), or when another thread is settling a child process: then there is none to use.
-pub(super) fn ready<R>(core: &Arc<Core>, work: impl FnOnce(&mut Local) -> R) -> Option<R> {
-    with(|local| {
-        let local = local?;
-        let is_ready = local.generation == core.generation() && local.lane.serves(core);
-        if is_ready || local.turn_to(core) { Some(work(local)) } else { None }
+/// Gives `work` the thread's state, ready for `lanes`. `None` when the thread is in the middle of using it already (a
+/// signal handler, an allocator that traces), or when another thread is settling a child process: then there is none to use.
+pub(super) fn ready<R>(lanes: &Arc<SpanLanes>, work: impl FnOnce(&mut ThreadState) -> R) -> Option<R> {
+    with(|state| {
+        let state = state?;
+        let is_ready = state.generation == lanes.generation() && state.lane.serves(lanes);
+        if is_ready || state.turn_to(lanes) { Some(work(state)) } else { None }
     })
 }
 
-/// Gives `work` the thread's state where it is ready for `core` already, with a seat of its own: the common case of [`ready`].
+/// Gives `work` the thread's state where it is ready for `lanes` already, with a seat of its own: the common case of
+/// [`ready`].
 #[inline(always)]
-pub(super) fn at_home<R>(core: &Core, work: impl FnOnce(&mut Local) -> Option<R>) -> Option<R> {
-    with(|local| {
-        let local = local?;
-        let is_home = local.generation == core.generation() && local.lane.at_home(core).is_some();
-        if is_home { work(local) } else { None }
+pub(super) fn at_home<R>(lanes: &SpanLanes, work: impl FnOnce(&mut ThreadState) -> Option<R>) -> Option<R> {
+    with(|state| {
+        let state = state?;
+        let is_home = state.generation == lanes.generation() && state.lane.at_home(lanes).is_some();
+        if is_home { work(state) } else { None }
     })
 }
 
 /// Gives `work` the thread's state as it is, for whatever engine; `None` when the thread is in the middle of using it.
 #[inline(always)]
-pub(super) fn with<R>(work: impl FnOnce(Option<&mut Local>) -> R) -> R {
-    LOCAL.with(|local| {
-        let mut local = local.try_borrow_mut().ok();
+pub(super) fn with<R>(work: impl FnOnce(Option<&mut ThreadState>) -> R) -> R {
+    STATE.with(|state| {
+        let mut state = state.try_borrow_mut().ok();
         // ORDERING: SeqCst, for the compiler alone: a signal handler on this thread must find the cell borrowed for as long
         // as its content is being changed. No other thread ever looks at it.
         compiler_fence(SeqCst);
-        let result = work(local.as_mut().map(|local| &mut ***local));
+        let result = work(state.as_mut().map(|state| &mut ***state));
         // ORDERING: SeqCst, for the compiler alone, as above.
         compiler_fence(SeqCst);
         result
     })
 }
 
-impl Local {
+impl ThreadState {
+    const fn new() -> Self {
+        Self { lane: lane::Local::new(), random: RandomIds::unseeded(), generation: 0 }
+    }
+
     /// Turns to another engine, or to a new process; false while another thread settles it.
     #[cold]
-    fn turn_to(&mut self, core: &Arc<Core>) -> bool {
-        if !core.settle() {
+    fn turn_to(&mut self, lanes: &Arc<SpanLanes>) -> bool {
+        if !lanes.settle() {
             return false;
         }
-        let here = core.generation();
+        let here = lanes.generation();
         if self.generation != here {
             self.random = RandomIds::unseeded();
         }
-        if !self.lane.serves(core) {
-            self.lane.bind(core);
+        if !self.lane.serves(lanes) {
+            self.lane.bind(lanes);
             thread::at_exit(release);
         }
         self.generation = here;
@@ -89,5 +93,5 @@ impl Local {
 
 /// Gives back what the ending thread has.
 fn release() {
-    with(|local| local.map(|local| local.lane.release()));
+    with(|state| state.map(|state| state.lane.release()));
 }

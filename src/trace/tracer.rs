@@ -4,10 +4,9 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     ids::{IdSource, RandomIds},
-    lanes::{Core, Sampling, SpanBlock, Start},
-    misuse::Misuse,
+    lanes::{Sampling, SpanBlock, SpanLanes, Start},
     span::{self, Span},
-    thread_state::{self as local, Local},
+    thread_state::{self, ThreadState},
 };
 use crate::{
     clock::unix_nanos,
@@ -19,13 +18,13 @@ use crate::{
 /// Starts spans for one instrumentation scope. Cheap to clone; keep one where it is used.
 #[derive(Clone, Debug)]
 pub struct Tracer {
-    core: Arc<Core>,
+    lanes: Arc<SpanLanes>,
     scope: u16,
 }
 
 impl Tracer {
-    pub(crate) fn new(core: &Arc<Core>, scope: u16) -> Self {
-        Self { core: Arc::clone(core), scope }
+    pub(crate) fn new(lanes: &Arc<SpanLanes>, scope: u16) -> Self {
+        Self { lanes: Arc::clone(lanes), scope }
     }
 
     /// Begins to describe a span. Nothing is recorded before [`SpanBuilder::start`].
@@ -37,7 +36,7 @@ impl Tracer {
     /// Whether a span started now could record. Ask before work that only serves to fill a span, each time anew.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        !self.core.owner().is_closed() && self.core.owner().sampling != Sampling::AlwaysOff
+        !self.lanes.owner().is_closed() && self.lanes.owner().sampling != Sampling::AlwaysOff
     }
 }
 
@@ -138,19 +137,19 @@ impl Tracer {
     /// `IS_ROOT` only tells the compiler apart what it would else keep in one piece, uninlined.
     #[inline(always)]
     fn begin_either<const IS_ROOT: bool>(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
-        let core = &*self.core;
-        match (core.owner().start(parent), parent) {
+        let lanes = &*self.lanes;
+        match (lanes.owner().start(parent), parent) {
             (Start::Plain, _) => {}
             (Start::NotSampled, Some(parent)) => return self.begin_unsampled(name, kind, parent),
             _ => return self.begin_otherwise(name, kind, parent),
         }
         // Plain numbers and one address come out of the thread's state, to be kept in registers; the span is put together at
         // the very end, where it will live. Moved around half-built it would cost more than everything else together.
-        let seed = local::at_home(core, |local| {
-            let ids = local.random.draw(parent.map(SpanContext::trace_halves))?;
-            let block = local.lane.pop()?;
-            local.lane.teller(core).count(Tally::Recording);
-            Some((ids, block, local.generation))
+        let seed = thread_state::at_home(lanes, |state| {
+            let ids = state.random.draw(parent.map(SpanContext::trace_halves))?;
+            let block = state.lane.pop()?;
+            state.lane.teller(lanes).count(Tally::Recording);
+            Some((ids, block, state.generation))
         });
         let Some((ids, block, generation)) = seed else {
             return self.begin_otherwise(name, kind, parent);
@@ -162,9 +161,9 @@ impl Tracer {
     /// Begins a child of a parent that is not sampled.
     #[inline(never)]
     fn begin_unsampled(&self, name: &str, kind: Kind, parent: &SpanContext) -> Span {
-        let ids = local::at_home(&self.core, |local| {
-            let ids = local.random.draw(Some(parent.trace_halves()))?;
-            local.lane.teller(&self.core).count(Tally::NotSampled);
+        let ids = thread_state::at_home(&self.lanes, |state| {
+            let ids = state.random.draw(Some(parent.trace_halves()))?;
+            state.lane.teller(&self.lanes).count(Tally::NotSampled);
             Some(ids)
         });
         match ids {
@@ -180,13 +179,13 @@ impl Tracer {
     #[inline(never)]
     fn begin_otherwise(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
         let wanted = self.is_wanted(parent);
-        let seed = local::ready(&self.core, |local| self.seed(local, parent, wanted));
+        let seed = thread_state::ready(&self.lanes, |state| self.seed(state, parent, wanted));
         // In a signal handler that interrupted the thread in its own state, or while a child settles: without it.
         let (ids, block) = seed.unwrap_or_else(|| self.seed_aside(parent, wanted));
         let random = parent.map_or_else(|| self.random_flag(), |parent| parent.trace_flags() & flags::RANDOM);
         match block {
             Some(block) => {
-                let generation = self.core.generation();
+                let generation = self.lanes.generation();
                 self.grow(ids, flags::SAMPLED | random, block, generation, name, kind, parent)
             }
             None => {
@@ -210,7 +209,7 @@ impl Tracer {
         parent: Option<&SpanContext>,
     ) -> Span {
         let trace_state = parent.map_or_else(TraceState::default, |parent| parent.trace_state().clone());
-        let now = self.core.owner().clock.now();
+        let now = self.lanes.owner().clock.now();
         let (draft, image, _) = block.open();
         let (parent, is_remote) = parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
         draft.begin_anew(self.scope, kind, now, parent, wire_flags(trace_flags, is_remote));
@@ -223,20 +222,20 @@ impl Tracer {
     /// The sampler's decision.
     #[inline(always)]
     fn is_wanted(&self, parent: Option<&SpanContext>) -> bool {
-        let recorder = self.core.owner();
-        let wanted = match recorder.sampling {
+        let shared = self.lanes.owner();
+        let wanted = match shared.sampling {
             Sampling::ParentBased => parent.is_none_or(SpanContext::is_sampled),
             Sampling::AlwaysOn => true,
             Sampling::AlwaysOff => false,
         };
-        wanted && !recorder.is_closed()
+        wanted && !shared.is_closed()
     }
 
     /// Ids and a block from the thread's own state.
-    fn seed(&self, local: &mut Local, parent: Option<&SpanContext>, wanted: bool) -> Seed {
-        let ids = self.ids(&mut local.random, parent);
-        let block = if wanted { local.lane.take() } else { None };
-        local.lane.teller(&self.core).count(self.tally(wanted, block.is_some()));
+    fn seed(&self, state: &mut ThreadState, parent: Option<&SpanContext>, wanted: bool) -> Seed {
+        let ids = self.ids(&mut state.random, parent);
+        let block = if wanted { state.lane.take() } else { None };
+        state.lane.teller(&self.lanes).count(self.tally(wanted, block.is_some()));
         (ids, block)
     }
 
@@ -244,21 +243,21 @@ impl Tracer {
     #[cold]
     #[inline(never)]
     fn seed_aside(&self, parent: Option<&SpanContext>, wanted: bool) -> Seed {
-        let core = &self.core;
+        let lanes = &self.lanes;
         let ids = self.ids(&mut RandomIds::from_system(), parent);
-        if core.needs_settling() {
-            core.add_unsettled();
+        if lanes.needs_settling() {
+            lanes.add_unsettled();
             return (ids, None);
         }
-        let block = if wanted { core.take(Class::First) } else { None };
-        core.seats().shared().count(self.tally(wanted, block.is_some()));
+        let block = if wanted { lanes.take(Class::First) } else { None };
+        lanes.seats().shared().count(self.tally(wanted, block.is_some()));
         (ids, block)
     }
 
     /// The parent's trace or a new one, and an id of its own; also for spans that do not record (CRE-01).
     #[inline(always)]
     fn ids(&self, random: &mut RandomIds, parent: Option<&SpanContext>) -> (u64, u64, u64) {
-        random.draw_from(parent.map(SpanContext::trace_halves), self.core.owner().ids.as_deref())
+        random.draw_from(parent.map(SpanContext::trace_halves), self.lanes.owner().ids.as_deref())
     }
 
     /// What is counted for this start.
@@ -267,7 +266,7 @@ impl Tracer {
         match (wanted, has_block) {
             (true, true) => Tally::Recording,
             (true, false) => Tally::LiveLimit,
-            (false, _) if self.core.owner().is_closed() => Tally::StartedClosed,
+            (false, _) if self.lanes.owner().is_closed() => Tally::StartedClosed,
             (false, _) => Tally::NotSampled,
         }
     }
@@ -275,19 +274,9 @@ impl Tracer {
     /// The flag that promises seven random bytes in a new trace id (CRE-05).
     #[inline]
     fn random_flag(&self) -> u8 {
-        if self.core.owner().ids.as_deref().is_none_or(IdSource::is_random) { flags::RANDOM } else { 0 }
+        if self.lanes.owner().ids.as_deref().is_none_or(IdSource::is_random) { flags::RANDOM } else { 0 }
     }
 }
 
 /// What a new span gets from its thread: the halves of the trace id and the span id, and the block if it records.
 type Seed = ((u64, u64, u64), Option<SpanBlock>);
-
-/// The name as it is recorded. An empty one would be refused by strict receivers (PB-03).
-#[inline]
-pub(super) fn named(name: &str) -> &str {
-    if name.is_empty() {
-        Misuse::EmptyName.happened();
-        return "unnamed";
-    }
-    name
-}
