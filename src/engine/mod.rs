@@ -1,18 +1,18 @@
 //! The wiring: one engine owns the lanes, hands out tracers, takes the spans out, and keeps the ledger.
 
-mod control;
-mod ending;
-mod generations;
+mod handoff;
+mod hooks;
+mod per_process;
 mod plan;
-mod post;
+mod status;
+mod supervisor;
 mod taker;
-mod wishes;
 mod worker;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-pub use ending::{flush_on_panic, shut_down_on_signals};
-pub use wishes::{Awaited, Wish, Wishes};
+pub use handoff::{Awaited, Wish, Wishes};
+pub use hooks::{flush_on_panic, shut_down_on_signals};
 
 use crate::{
     clock::Clock,

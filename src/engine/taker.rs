@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{control::Control, generations::Generations, plan::Plan, post::Post};
+use super::{per_process::Generations, plan::Plan, status::Control, supervisor::Post};
 use crate::{
     clock::Anchors,
     config::WorkerChoice,

@@ -2,7 +2,7 @@
 
 use std::{fmt, mem, time::Duration};
 
-use super::{post::Post, wishes::Wish};
+use super::{handoff::Wish, supervisor::Post};
 use crate::{
     batch::{Batch, Bounds, Pace, Run},
     clock::Anchors,

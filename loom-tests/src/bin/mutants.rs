@@ -61,7 +61,7 @@ const COMBINED: &str = "lane/combined.rs";
 const LANES: &str = "lane/mod.rs";
 const SYNC: &str = "sync/mod.rs";
 const CURRENT: &str = "sync/current.rs";
-const WISHES: &str = "engine/wishes.rs";
+const WISHES: &str = "engine/handoff.rs";
 
 #[rustfmt::skip] // One row, two lines: what is wrong, and how.
 const MUTANTS: &[Mutant] = &[

@@ -10,7 +10,7 @@ use std::{
 use super::{Visits, Wait, Worker, health, tell_reload};
 use crate::{
     config::{Config, Export, WorkerChoice},
-    engine::{Engine, Taker, post::Post},
+    engine::{Engine, Taker, supervisor::Post},
     report::{DiagnosticSink, Health, Reporter, Topic},
     transport::{
         client::exporter::Condition,

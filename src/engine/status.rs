@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::wishes::Wishes;
+use super::handoff::Wishes;
 use crate::{
     report::{Counts, Health, Stats},
     sync::ticks,

@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    control::Control,
+    handoff::Awaited,
     plan::Plan,
-    wishes::Awaited,
+    status::Control,
     worker::{Turn, Wait, Worker},
 };
 use crate::{
