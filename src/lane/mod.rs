@@ -5,8 +5,10 @@ mod block;
 mod combined;
 mod local;
 mod pool;
+mod reader;
 mod ring;
 mod seats;
+mod settle;
 mod spill;
 mod stack;
 
@@ -25,19 +27,14 @@ pub use block::Block;
 pub use combined::{Combined, Hold, Left};
 pub use local::{Home, Local};
 pub use pool::{Class, Pool, UNIT};
+pub use reader::Reader;
 pub use ring::{Claim, Lease, Ring, Shut, Visit};
 pub use seats::{Seat, SeatId, Seats, Tally};
 pub use spill::{Spill, SpillRefusal};
 pub use stack::Stack;
 
-use crate::sync::{
-    AtomicBool, AtomicU32, Counter,
-    Ordering::{Acquire, Relaxed, Release},
-    cpu,
-    fork::ForkWord,
-    memory::Memory,
-    thread,
-};
+use crate::sync::{AtomicBool, AtomicU32, Counter, cpu, fork::ForkWord, memory::Memory, thread};
+use reader::Taken;
 
 /// Most rings that an engine has.
 pub const LANES_MAX: usize = 128;
@@ -90,9 +87,6 @@ pub struct Lanes<Owner, Draft = ()> {
     draft: PhantomData<Draft>,
     owner: Owner,
 }
-
-/// Beside a generation: a thread of that process is putting the lanes in order. Generations stay below it.
-const MOVING: u32 = 1 << 31;
 
 /// What became of a finished span that asked for a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -235,25 +229,6 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         Marks(self.rings.iter().map(Ring::tail).collect())
     }
 
-    /// Counts a span that was started while another thread was settling the lanes, and is lost as forked. It has a counter
-    /// of its own, because settling clears the seats.
-    pub fn add_unsettled(&self) {
-        self.unsettled.add_shared(1);
-    }
-
-    /// Spans that were counted by [`Lanes::add_unsettled`].
-    #[must_use]
-    pub fn unsettled(&self) -> u64 {
-        self.unsettled.load()
-    }
-
-    /// Whether this is a child process in which the lanes have not been settled.
-    #[must_use]
-    pub fn needs_settling(&self) -> bool {
-        // ORDERING: [settle] Acquire. Who finds the lanes fit goes on to use them as the settler left them.
-        self.home.load(Acquire) != self.fork.raw()
-    }
-
     /// A count of these lanes' `Arc`; `None` while the last one is being dropped.
     #[must_use]
     pub fn hold(&self) -> Option<Arc<Self>> {
@@ -310,16 +285,6 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
         is_closed
     }
 
-    /// The one who takes spans out; `None` while there is one.
-    #[must_use]
-    pub fn reader(self: &Arc<Self>) -> Option<Reader<Owner, Draft>> {
-        // ORDERING: [reader] Acquire. The positions are as the last reader left them.
-        self.has_reader.compare_exchange(false, true, Acquire, Relaxed).ok()?;
-        // ORDERING: Relaxed. The caller's own thread settled the lanes, or was created by one that found them settled.
-        let generation = self.home.load(Relaxed);
-        Some(Reader { lanes: Arc::clone(self), generation, first: 0 })
-    }
-
     /// Whether a ring is so full that the reader should not sleep.
     #[must_use]
     pub fn is_filled(&self) -> bool {
@@ -330,12 +295,6 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     #[must_use]
     pub fn alarm(&self) -> &Alarm {
         &self.alarm
-    }
-
-    /// Spans that a reader has taken out.
-    #[must_use]
-    pub fn taken(&self) -> u64 {
-        self.taken.of_rings.load() + self.taken.spilled.load()
     }
 
     /// Spans that were accepted. One that is spilled is counted behind its push, and may have been taken before.
@@ -357,56 +316,6 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
             arena_bytes: self.arena.len() as u64,
             arena_carved: self.pool.carved_bytes(),
         }
-    }
-
-    /// Makes the lanes fit for this process; false while another thread does.
-    ///
-    /// In a child process the spans that were waiting are the parent's to deliver, and the threads that had blocks, seats
-    /// and leases are gone. What was waiting and what was open is written off as forked; the child's ledger begins anew.
-    /// Blocks and seats of the parent's threads stay with them: a thread of ours may be among them, and cannot be told.
-    #[must_use]
-    pub fn settle(&self) -> bool {
-        let here = self.fork.settle();
-        // ORDERING: [settle] Acquire. Who finds the lanes fit sees them as the settler left them.
-        let home = self.home.load(Acquire);
-        if home == here {
-            return true;
-        }
-        // A grandchild may find its parent's move half done; it is as foreign as any other generation.
-        let moving = here | MOVING;
-        // ORDERING: [settle] Acquire on success, so that the reset stays behind it; Relaxed on failure.
-        if home == moving || self.home.compare_exchange(home, moving, Acquire, Relaxed).is_err() {
-            return false;
-        }
-        let started = self.seats.sum(Tally::Recording);
-        let outcomes = [Tally::LaneFull, Tally::SpillFull, Tally::EndedClosed, Tally::Forked];
-        let ended = outcomes.map(|tally| self.seats.sum(tally)).iter().sum::<u64>() + self.taken();
-        for ring in &self.rings {
-            // SAFETY: `home` says moving, and every start and end asks for the generation before it comes to a ring: no
-            // other thread of this process is in one.
-            let _was_held = unsafe { ring.abandon() };
-        }
-        self.spill.take_all(
-            self.pool.links(),
-            |_| 0,
-            |number| {
-                self.free_listed(number, |_| ());
-                Visit::Next
-            },
-        );
-        self.spill.abandon();
-        self.seats.clear();
-        self.taken.of_rings.set(0);
-        self.taken.spilled.set(0);
-        let lost = started.saturating_sub(ended);
-        self.seats.add(SeatId::Shared, Tally::Recording, lost);
-        self.seats.add(SeatId::Shared, Tally::Forked, lost);
-        // ORDERING: Relaxed. Released by the next line; the parent's reader is no reader of this process.
-        self.has_reader.store(false, Relaxed);
-        // ORDERING: [settle] Release. Who reads this generation sees everything above.
-        self.home.store(here, Release);
-        self.alarm.settle();
-        true
     }
 }
 
@@ -448,119 +357,4 @@ pub struct Fill {
     pub arena_bytes: u64,
     /// Cut into blocks so far.
     pub arena_carved: u64,
-}
-
-/// How many spans a reader has taken out, and of where.
-#[derive(Debug, Default)]
-struct Taken {
-    of_rings: Counter,
-    spilled: Counter,
-}
-
-/// Takes finished spans out. There is one at a time.
-#[derive(Debug)]
-pub struct Reader<Owner, Draft = ()> {
-    lanes: Arc<Lanes<Owner, Draft>>,
-    /// The process that this reader belongs to. A child's copy of it reads nothing.
-    generation: u32,
-    /// The ring that the next pass begins with: a busy ring must not keep the others waiting for ever.
-    first: usize,
-}
-
-impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
-    /// Whether this reader belongs to this process. A child's copy of its parent's does not.
-    #[must_use]
-    pub fn is_fit(&self) -> bool {
-        // ORDERING: Relaxed. Only this process's own generation is compared.
-        self.lanes.home.load(Relaxed) == self.generation && self.lanes.generation() == self.generation
-    }
-
-    /// Hands every finished span to `visit`; how many there were. As [`Reader::read_some`].
-    pub fn read(&mut self, until: Option<&Marks>, mut visit: impl FnMut(&[u8])) -> usize {
-        let (count, _all) = self.read_some(until, |record| {
-            visit(record);
-            Visit::Next
-        });
-        count
-    }
-
-    /// Hands finished spans to `visit` for as long as it wants more: oldest first in each ring, then what was spilled. Returns
-    /// how many there were, and whether that was all.
-    ///
-    /// `until` bounds the rings to an earlier moment, so that a flush ends while spans keep coming.
-    pub fn read_some(&mut self, until: Option<&Marks>, mut visit: impl FnMut(&[u8]) -> Visit) -> (usize, bool) {
-        if !self.is_fit() {
-            return (0, true);
-        }
-        let lanes = &*self.lanes;
-        let mut count = 0;
-        // A visitor may fork, and go on in the child: there the records are the parent's to deliver, and the lanes may have
-        // been settled under this pass.
-        let mut visit = |taken: &Counter, record: &[u8]| {
-            taken.add_owned(1);
-            let answer = visit(record);
-            if lanes.fork.raw() == self.generation { answer } else { Visit::Gone }
-        };
-        for turn in 0..lanes.rings.len() {
-            let index = (self.first + turn) % lanes.rings.len();
-            let mark = until.map_or(u64::MAX, |marks| marks.0[index]);
-            // SAFETY: there is one reader at a time, and it is borrowed mutably.
-            let (read, answer) =
-                unsafe { lanes.rings[index].read(mark, &mut |record| visit(&lanes.taken.of_rings, record)) };
-            count += read;
-            if answer != Visit::Next {
-                self.first = index + 1;
-                return (count, false);
-            }
-        }
-        let size = |number| lanes.listed_bytes(number);
-        let (spilled, answer) = lanes.spill.take_all(lanes.pool.links(), size, |number| {
-            let mut answer = Visit::Next;
-            lanes.free_listed(number, |record| answer = visit(&lanes.taken.spilled, record));
-            answer
-        });
-        (count + spilled, answer == Visit::Next)
-    }
-
-    /// Takes out what waits in closed lanes without a look at it, in a time that does not grow with it: how many spans.
-    pub fn give_up(&mut self) -> u64 {
-        if !self.is_fit() {
-            return 0;
-        }
-        let lanes = &*self.lanes;
-        let taken = &lanes.taken;
-        // A span is counted under the lease, so whoever finds the ring closed finds it counted.
-        let waiting = lanes.seats.sum(Tally::Queued).saturating_sub(taken.of_rings.load());
-        taken.of_rings.add_owned(waiting);
-        for ring in &lanes.rings {
-            // SAFETY: there is one reader at a time, and it is borrowed mutably.
-            unsafe { ring.skip() };
-        }
-        // Blocks have to come home: they keep the lanes' memory.
-        let (spilled, _all) = lanes.spill.take_all(
-            lanes.pool.links(),
-            |number| lanes.listed_bytes(number),
-            |number| {
-                taken.spilled.add_owned(1);
-                lanes.free_listed(number, |_| ());
-                Visit::Next
-            },
-        );
-        waiting + spilled as u64
-    }
-
-    /// The lanes that are read.
-    #[must_use]
-    pub fn lanes(&self) -> &Arc<Lanes<Owner, Draft>> {
-        &self.lanes
-    }
-}
-
-impl<Owner, Draft> Drop for Reader<Owner, Draft> {
-    fn drop(&mut self) {
-        if self.lanes.fork.raw() == self.generation {
-            // ORDERING: [reader] Release. The next reader goes on from our positions.
-            self.lanes.has_reader.store(false, Release);
-        }
-    }
 }

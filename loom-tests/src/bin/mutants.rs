@@ -59,6 +59,8 @@ const BLOCK: &str = "lane/block.rs";
 const POOL: &str = "lane/pool.rs";
 const COMBINED: &str = "lane/combined.rs";
 const LANES: &str = "lane/mod.rs";
+const READER: &str = "lane/reader.rs";
+const SETTLE: &str = "lane/settle.rs";
 const SYNC: &str = "sync/mod.rs";
 const CURRENT: &str = "sync/current.rs";
 const WISHES: &str = "engine/handoff.rs";
@@ -119,7 +121,7 @@ const MUTANTS: &[Mutant] = &[
         ["if mark >= start + need { mark } else { free_to }", "free_to"]),
     mutant("flush", "flush reads past its marks", RING, ONLY,
         ["tail.min(mark)", "tail.max(mark.min(0))"]),
-    mutant("flush", "flush leaves the spill stack", LANES, ONLY,
+    mutant("flush", "flush leaves the spill stack", READER, ONLY,
         ["let (spilled, answer) = lanes.spill.take_all(", "let (spilled, answer) = Spill::new(0).take_all("]),
     mutant("spill", "push is Relaxed", SPILL, ONLY,
         ["(head, block + 1, Release, Relaxed)", "(head, block + 1, Relaxed, Relaxed)"]),
@@ -156,18 +158,18 @@ const MUTANTS: &[Mutant] = &[
         ["unsafe { Arc::decrement_strong_count(lanes.as_ptr()) };", ""]),
     mutant("handover", "given group holds the lanes for ever", BLOCK, ONLY,
         ["unsafe { Arc::decrement_strong_count(self.itself.as_ptr()) };", ""]),
-    mutant("reader", "taking of the reader is Relaxed", LANES, ONLY,
+    mutant("reader", "taking of the reader is Relaxed", READER, ONLY,
         ["compare_exchange(false, true, Acquire, Relaxed)", "compare_exchange(false, true, Relaxed, Relaxed)"]),
-    mutant("reader", "return of the reader is Relaxed", LANES, ONLY,
+    mutant("reader", "return of the reader is Relaxed", READER, ONLY,
         ["has_reader.store(false, Release)", "has_reader.store(false, Relaxed)"]),
-    mutant("reader", "reader is taken without an exchange", LANES, ONLY,
+    mutant("reader", "reader is taken without an exchange", READER, ONLY,
         ["self.has_reader.compare_exchange(false, true, Acquire, Relaxed).ok()?",
          "(!self.has_reader.load(Acquire)).then(|| self.has_reader.store(true, Relaxed))?"]),
-    mutant("settle", "end of settling is Relaxed", LANES, ONLY,
+    mutant("settle", "end of settling is Relaxed", SETTLE, ONLY,
         ["self.home.store(here, Release)", "self.home.store(here, Relaxed)"]),
-    mutant("settle", "settling starts without an exchange", LANES, ONLY,
+    mutant("settle", "settling starts without an exchange", SETTLE, ONLY,
         ["self.home.compare_exchange(home, moving, Acquire, Relaxed).is_err()", "{ self.home.store(moving, Relaxed); false }"]),
-    mutant("settle", "settling is over when it starts", LANES, ONLY,
+    mutant("settle", "settling is over when it starts", SETTLE, ONLY,
         ["self.home.compare_exchange(home, moving,", "self.home.compare_exchange(home, here,"]),
     mutant("settle", "lease of the parent's thread stays", RING, ONLY,
         ["self.lease.word.store(FREE, Relaxed)", "()"]),

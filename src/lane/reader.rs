@@ -1,0 +1,142 @@
+//! The reading side of the lanes: one reader at a time takes finished spans out.
+
+use std::sync::Arc;
+
+use super::{Lanes, Marks, Tally, Visit};
+use crate::sync::{
+    Counter,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+/// Takes finished spans out. There is one at a time.
+#[derive(Debug)]
+pub struct Reader<Owner, Draft = ()> {
+    lanes: Arc<Lanes<Owner, Draft>>,
+    /// The process that this reader belongs to. A child's copy of it reads nothing.
+    generation: u32,
+    /// The ring that the next pass begins with: a busy ring must not keep the others waiting for ever.
+    first: usize,
+}
+
+/// How many spans a reader has taken out, and of where.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) of_rings: Counter,
+    pub(super) spilled: Counter,
+}
+
+impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
+    /// The one who takes spans out; `None` while there is one.
+    #[must_use]
+    pub fn reader(self: &Arc<Self>) -> Option<Reader<Owner, Draft>> {
+        // ORDERING: [reader] Acquire. The positions are as the last reader left them.
+        self.has_reader.compare_exchange(false, true, Acquire, Relaxed).ok()?;
+        // ORDERING: Relaxed. The caller's own thread settled the lanes, or was created by one that found them settled.
+        let generation = self.home.load(Relaxed);
+        Some(Reader { lanes: Arc::clone(self), generation, first: 0 })
+    }
+
+    /// Spans that a reader has taken out.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.of_rings.load() + self.taken.spilled.load()
+    }
+}
+
+impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
+    /// Whether this reader belongs to this process. A child's copy of its parent's does not.
+    #[must_use]
+    pub fn is_fit(&self) -> bool {
+        // ORDERING: Relaxed. Only this process's own generation is compared.
+        self.lanes.home.load(Relaxed) == self.generation && self.lanes.generation() == self.generation
+    }
+
+    /// Hands every finished span to `visit`; how many there were. As [`Reader::read_some`].
+    pub fn read(&mut self, until: Option<&Marks>, mut visit: impl FnMut(&[u8])) -> usize {
+        let (count, _all) = self.read_some(until, |record| {
+            visit(record);
+            Visit::Next
+        });
+        count
+    }
+
+    /// Hands finished spans to `visit` for as long as it wants more: oldest first in each ring, then what was spilled. Returns
+    /// how many there were, and whether that was all.
+    ///
+    /// `until` bounds the rings to an earlier moment, so that a flush ends while spans keep coming.
+    pub fn read_some(&mut self, until: Option<&Marks>, mut visit: impl FnMut(&[u8]) -> Visit) -> (usize, bool) {
+        if !self.is_fit() {
+            return (0, true);
+        }
+        let lanes = &*self.lanes;
+        let mut count = 0;
+        // A visitor may fork, and go on in the child: there the records are the parent's to deliver, and the lanes may have
+        // been settled under this pass.
+        let mut visit = |taken: &Counter, record: &[u8]| {
+            taken.add_owned(1);
+            let answer = visit(record);
+            if lanes.fork.raw() == self.generation { answer } else { Visit::Gone }
+        };
+        for turn in 0..lanes.rings.len() {
+            let index = (self.first + turn) % lanes.rings.len();
+            let mark = until.map_or(u64::MAX, |marks| marks.0[index]);
+            // SAFETY: there is one reader at a time, and it is borrowed mutably.
+            let (read, answer) =
+                unsafe { lanes.rings[index].read(mark, &mut |record| visit(&lanes.taken.of_rings, record)) };
+            count += read;
+            if answer != Visit::Next {
+                self.first = index + 1;
+                return (count, false);
+            }
+        }
+        let size = |number| lanes.listed_bytes(number);
+        let (spilled, answer) = lanes.spill.take_all(lanes.pool.links(), size, |number| {
+            let mut answer = Visit::Next;
+            lanes.free_listed(number, |record| answer = visit(&lanes.taken.spilled, record));
+            answer
+        });
+        (count + spilled, answer == Visit::Next)
+    }
+
+    /// Takes out what waits in closed lanes without a look at it, in a time that does not grow with it: how many spans.
+    pub fn give_up(&mut self) -> u64 {
+        if !self.is_fit() {
+            return 0;
+        }
+        let lanes = &*self.lanes;
+        let taken = &lanes.taken;
+        // A span is counted under the lease, so whoever finds the ring closed finds it counted.
+        let waiting = lanes.seats.sum(Tally::Queued).saturating_sub(taken.of_rings.load());
+        taken.of_rings.add_owned(waiting);
+        for ring in &lanes.rings {
+            // SAFETY: there is one reader at a time, and it is borrowed mutably.
+            unsafe { ring.skip() };
+        }
+        // Blocks have to come home: they keep the lanes' memory.
+        let (spilled, _all) = lanes.spill.take_all(
+            lanes.pool.links(),
+            |number| lanes.listed_bytes(number),
+            |number| {
+                taken.spilled.add_owned(1);
+                lanes.free_listed(number, |_| ());
+                Visit::Next
+            },
+        );
+        waiting + spilled as u64
+    }
+
+    /// The lanes that are read.
+    #[must_use]
+    pub fn lanes(&self) -> &Arc<Lanes<Owner, Draft>> {
+        &self.lanes
+    }
+}
+
+impl<Owner, Draft> Drop for Reader<Owner, Draft> {
+    fn drop(&mut self) {
+        if self.lanes.fork.raw() == self.generation {
+            // ORDERING: [reader] Release. The next reader goes on from our positions.
+            self.lanes.has_reader.store(false, Release);
+        }
+    }
+}
