@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use spanring::internals::{self, Block, Class, Lanes, Local, Pool, SeatId, Seats, Shape, Stack, Tally, UNIT};
+use spanring::internals::{self, Block, Class, Lanes, Pool, SeatId, Seats, Shape, Share, Stack, Tally, UNIT};
 use spanring_loom::{Cells, RING_BYTES, Stamp, fill, lanes, links, model};
 
 /// A stack, its links, and for each item a cell that only the owner may touch.
@@ -216,13 +216,13 @@ fn lanes_live_as_long_as_their_blocks() {
 fn threads_give_their_share_back() {
     const BLOCKS: usize = 6;
     let work = |lanes: &Arc<Lanes<()>>| {
-        let mut local = Local::new();
-        local.bind(lanes);
-        let block = local.take();
-        local.teller(lanes).count(Tally::Recording);
+        let mut share = Share::new();
+        share.bind(lanes);
+        let block = share.take();
+        share.teller(lanes).count(Tally::Recording);
         let has_block = block.is_some();
         if let Some(block) = block {
-            local.put(block);
+            share.put(block);
         }
         has_block
     };

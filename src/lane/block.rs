@@ -10,18 +10,18 @@ use super::{
 /// A block, owned. It holds a count of the engine's `Arc`, so its memory outlives the engine if it must.
 ///
 /// The handle is one address, which travels in a register; what else is known of a block stands at its head, before the
-/// `Draft` of whoever uses it and the image of a record.
+/// `Scratch` of whoever uses it and the image of a record.
 #[derive(Debug)]
-pub struct Block<Owner, Draft = ()> {
-    head: NonNull<Head<Owner, Draft>>,
-    lanes: PhantomData<Arc<Lanes<Owner, Draft>>>,
+pub struct Block<Owner, Scratch = ()> {
+    head: NonNull<Head<Owner, Scratch>>,
+    lanes: PhantomData<Arc<Lanes<Owner, Scratch>>>,
 }
 
 /// What stands in front of a block's image.
 #[derive(Debug)]
-struct Head<Owner, Draft> {
+struct Head<Owner, Scratch> {
     /// The lanes that the block belongs to. Written when the block leaves the pool.
-    lanes: NonNull<Lanes<Owner, Draft>>,
+    lanes: NonNull<Lanes<Owner, Scratch>>,
     /// Which block it is. Written when the block leaves the pool.
     number: u32,
     /// Bytes of the image. Written when the block leaves the pool.
@@ -30,37 +30,37 @@ struct Head<Owner, Draft> {
     record_len: u32,
     class: Class,
     /// What the user of the block keeps there. A new user finds what the last one left.
-    draft: Draft,
+    scratch: Scratch,
 }
 
 // SAFETY: a block is an owned piece of memory; the lanes behind the pointer are shared by all threads.
-unsafe impl<Owner: Send + Sync, Draft: Send> Send for Block<Owner, Draft> {}
+unsafe impl<Owner: Send + Sync, Scratch: Send> Send for Block<Owner, Scratch> {}
 // SAFETY: as above; a shared block gives out its lanes and its bytes, and writes neither.
-unsafe impl<Owner: Send + Sync, Draft: Send + Sync> Sync for Block<Owner, Draft> {}
+unsafe impl<Owner: Send + Sync, Scratch: Send + Sync> Sync for Block<Owner, Scratch> {}
 
-impl<Owner, Draft: Copy + Default> Block<Owner, Draft> {
+impl<Owner, Scratch: Copy + Default> Block<Owner, Scratch> {
     /// Bytes of a block that are not its image.
-    const HEAD_LEN: usize = size_of::<Head<Owner, Draft>>();
+    const HEAD_LEN: usize = size_of::<Head<Owner, Scratch>>();
 
-    /// The draft, the bytes for a record's image, and what the owner of the lanes keeps there.
+    /// The scratch, the bytes for a record's image, and what the owner of the lanes keeps there.
     #[inline]
-    pub fn open(&mut self) -> (&mut Draft, &mut [u8], &Owner) {
+    pub fn open(&mut self) -> (&mut Scratch, &mut [u8], &Owner) {
         let len = self.head().image_len as usize;
         let lanes = self.head().lanes;
         // SAFETY: the block is ours alone (it is in no list), zeroed at birth, and lives as long as the lanes, which it holds.
         let image = unsafe { slice::from_raw_parts_mut(self.image_start().as_ptr(), len) };
         // SAFETY: the head is initialised since the block left the pool, and the block is ours alone.
-        let draft = unsafe { &mut self.head.as_mut().draft };
+        let scratch = unsafe { &mut self.head.as_mut().scratch };
         // SAFETY: the block holds a count of the `Arc` that the lanes live in.
         let owner = unsafe { lanes.as_ref() }.owner();
-        (draft, image, owner)
+        (scratch, image, owner)
     }
 
-    /// The draft.
+    /// The scratch.
     #[inline]
     #[must_use]
-    pub fn draft(&self) -> &Draft {
-        &self.head().draft
+    pub fn scratch(&self) -> &Scratch {
+        &self.head().scratch
     }
 
     /// The bytes of a record's image.
@@ -81,7 +81,7 @@ impl<Owner, Draft: Copy + Default> Block<Owner, Draft> {
     /// The lanes that the block belongs to.
     #[inline]
     #[must_use]
-    pub fn lanes(&self) -> &Lanes<Owner, Draft> {
+    pub fn lanes(&self) -> &Lanes<Owner, Scratch> {
         // SAFETY: the block holds a count of the `Arc` that the lanes live in.
         unsafe { self.head().lanes.as_ref() }
     }
@@ -93,7 +93,7 @@ impl<Owner, Draft: Copy + Default> Block<Owner, Draft> {
         self.head().class
     }
 
-    /// A block with room for `need` bytes, the draft and the first `len` bytes of this one; `None` above the cap, or when the budget is
+    /// A block with room for `need` bytes, the scratch and the first `len` bytes of this one; `None` above the cap, or when the budget is
     /// spent. It is larger than this one.
     #[must_use]
     pub fn grown(&self, len: usize, need: usize) -> Option<Self> {
@@ -107,8 +107,8 @@ impl<Owner, Draft: Copy + Default> Block<Owner, Draft> {
             }
         }
         let mut larger: Self = larger?;
-        let (draft, image, _) = larger.open();
-        *draft = *self.draft();
+        let (scratch, image, _) = larger.open();
+        *scratch = *self.scratch();
         image[..len].copy_from_slice(&self.image()[..len]);
         Some(larger)
     }
@@ -135,7 +135,7 @@ impl<Owner, Draft: Copy + Default> Block<Owner, Draft> {
     }
 
     #[inline]
-    fn head(&self) -> &Head<Owner, Draft> {
+    fn head(&self) -> &Head<Owner, Scratch> {
         // SAFETY: the head is initialised since the block left the pool, and the block is ours alone.
         unsafe { self.head.as_ref() }
     }
@@ -147,7 +147,7 @@ impl<Owner, Draft: Copy + Default> Block<Owner, Draft> {
     }
 }
 
-impl<Owner, Draft> Drop for Block<Owner, Draft> {
+impl<Owner, Scratch> Drop for Block<Owner, Scratch> {
     // Blocks go home by way of a magazine; this is for those that cannot.
     #[cold]
     #[inline(never)]
@@ -161,17 +161,17 @@ impl<Owner, Draft> Drop for Block<Owner, Draft> {
     }
 }
 
-impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
+impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
     /// Takes blocks out of the pool, each with a count of the engine.
-    pub(super) fn take_blocks<const N: usize>(&self, class: Class, mut take: impl FnMut(Block<Owner, Draft>)) {
+    pub(super) fn take_blocks<const N: usize>(&self, class: Class, mut take: impl FnMut(Block<Owner, Scratch>)) {
         // The pointer comes from the `Arc`, not from `self`: the block gives its count back through it.
         let lanes = NonNull::new(self.itself.as_ptr().cast_mut()).expect("a pointer into an `Arc` is never null");
         self.pool.take::<N>(class, |number| {
             let image_len =
-                u32::try_from(class.bytes() - Block::<Owner, Draft>::HEAD_LEN).expect("a block has at most 64 KiB");
+                u32::try_from(class.bytes() - Block::<Owner, Scratch>::HEAD_LEN).expect("a block has at most 64 KiB");
             let head = self.head_of(number);
             // SAFETY: the block has just left the pool, so it is ours alone; a unit is aligned beyond what a head needs.
-            unsafe { head.write(Head { lanes, number, image_len, record_len: 0, class, draft: Draft::default() }) };
+            unsafe { head.write(Head { lanes, number, image_len, record_len: 0, class, scratch: Scratch::default() }) };
             // SAFETY: lanes are only made by `Lanes::new`, in an `Arc`, and `self` proves that a count is left.
             unsafe { Arc::increment_strong_count(lanes.as_ptr()) };
             take(Block { head, lanes: PhantomData });
@@ -179,7 +179,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     }
 
     /// Gives blocks of the first size back to the pool. The caller keeps a count of the lanes of its own.
-    pub(super) fn give_blocks<const N: usize>(&self, blocks: impl Iterator<Item = Block<Owner, Draft>>) {
+    pub(super) fn give_blocks<const N: usize>(&self, blocks: impl Iterator<Item = Block<Owner, Scratch>>) {
         let numbers: arrayvec::ArrayVec<u32, N> = blocks.map(Block::into_number).collect();
         self.pool.give(Class::First, &numbers);
         for _ in numbers {
@@ -205,11 +205,11 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     }
 
     /// The handle of a block that is in a list no more. The list kept its head and its count.
-    pub(super) fn listed(&self, number: u32) -> Block<Owner, Draft> {
+    pub(super) fn listed(&self, number: u32) -> Block<Owner, Scratch> {
         Block { head: self.head_of(number), lanes: PhantomData }
     }
 
-    fn head_of(&self, number: u32) -> NonNull<Head<Owner, Draft>> {
+    fn head_of(&self, number: u32) -> NonNull<Head<Owner, Scratch>> {
         self.arena.at(number as usize * UNIT).cast()
     }
 }

@@ -3,12 +3,12 @@
 mod alarm;
 mod block;
 mod combined;
-mod local;
 mod pool;
 mod reader;
 mod ring;
 mod seats;
 mod settle;
+mod share;
 mod spill;
 mod stack;
 
@@ -25,11 +25,11 @@ use crossbeam_utils::CachePadded;
 pub use alarm::{Alarm, Call};
 pub use block::Block;
 pub use combined::{Combined, Hold, Left};
-pub use local::{Home, Local};
 pub use pool::{Class, Pool, UNIT};
 pub use reader::Reader;
 pub use ring::{Claim, Lease, Ring, Shut, Visit};
 pub use seats::{Seat, SeatId, Seats, Tally};
+pub use share::{Home, Share};
 pub use spill::{Spill, SpillRefusal};
 pub use stack::Stack;
 
@@ -65,7 +65,7 @@ pub struct Shape {
 ///
 /// Every block outside the pool holds a count of the `Arc`, moved in groups; so a span that outlives its engine still has
 /// its memory, and starting a span touches no shared count.
-pub struct Lanes<Owner, Draft = ()> {
+pub struct Lanes<Owner, Scratch = ()> {
     rings: Box<[Ring]>,
     spill: CachePadded<Spill>,
     pool: Pool,
@@ -84,7 +84,7 @@ pub struct Lanes<Owner, Draft = ()> {
     /// The way back to the `Arc`, whose count the blocks hold.
     itself: Weak<Self>,
     /// What the user of a block keeps in it is of this type.
-    draft: PhantomData<Draft>,
+    scratch: PhantomData<Scratch>,
     owner: Owner,
 }
 
@@ -108,7 +108,7 @@ pub enum Offer {
 #[derive(Clone, Debug)]
 pub struct Marks(ArrayVec<u64, LANES_MAX>);
 
-impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
+impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
     /// Maps the memory and backs the rings, so that nothing faults later while a lease is held.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
             fork,
             alarm: CachePadded::default(),
             itself: Weak::clone(itself),
-            draft: PhantomData,
+            scratch: PhantomData,
             owner,
         }))
     }
@@ -201,7 +201,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     /// # Errors
     ///
     /// When the budget is spent or the engine has shut down. The block goes back to the pool.
-    pub fn spill(&self, mut block: Block<Owner, Draft>, len: usize) -> Result<(), SpillRefusal> {
+    pub fn spill(&self, mut block: Block<Owner, Scratch>, len: usize) -> Result<(), SpillRefusal> {
         block.set_record_len(len);
         let bytes = block.class().bytes() as u64;
         // The number is taken first: once it is on the stack, the block is the reader's.
@@ -211,7 +211,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
 
     /// A block that does not pass through a thread's magazine; `None` when the budget is spent.
     #[must_use]
-    pub fn take(self: &Arc<Self>, class: Class) -> Option<Block<Owner, Draft>> {
+    pub fn take(self: &Arc<Self>, class: Class) -> Option<Block<Owner, Scratch>> {
         let mut taken = None;
         self.take_blocks::<1>(class, |block| taken = Some(block));
         taken
@@ -242,7 +242,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     pub fn combine<T>(
         &self,
         value: &Combined<T>,
-        mut note: Block<Owner, Draft>,
+        mut note: Block<Owner, Scratch>,
         len: usize,
         notes_max: u64,
         mut apply: impl FnMut(&mut T, &[u8]),
@@ -319,7 +319,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     }
 }
 
-impl<Owner, Draft> Lanes<Owner, Draft> {
+impl<Owner, Scratch> Lanes<Owner, Scratch> {
     /// What the program's side keeps here.
     #[inline]
     pub fn owner(&self) -> &Owner {
@@ -335,7 +335,7 @@ impl Fill {
     }
 }
 
-impl<Owner, Draft> fmt::Debug for Lanes<Owner, Draft> {
+impl<Owner, Scratch> fmt::Debug for Lanes<Owner, Scratch> {
     /// Their size alone: whoever prints a tracer must not get a megabyte of counters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lanes").field("rings", &self.rings.len()).finish_non_exhaustive()

@@ -10,8 +10,8 @@ use crate::sync::{
 
 /// Takes finished spans out. There is one at a time.
 #[derive(Debug)]
-pub struct Reader<Owner, Draft = ()> {
-    lanes: Arc<Lanes<Owner, Draft>>,
+pub struct Reader<Owner, Scratch = ()> {
+    lanes: Arc<Lanes<Owner, Scratch>>,
     /// The process that this reader belongs to. A child's copy of it reads nothing.
     generation: u32,
     /// The ring that the next pass begins with: a busy ring must not keep the others waiting for ever.
@@ -25,10 +25,10 @@ pub(super) struct Taken {
     pub(super) spilled: Counter,
 }
 
-impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
+impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
     /// The one who takes spans out; `None` while there is one.
     #[must_use]
-    pub fn reader(self: &Arc<Self>) -> Option<Reader<Owner, Draft>> {
+    pub fn reader(self: &Arc<Self>) -> Option<Reader<Owner, Scratch>> {
         // ORDERING: [reader] Acquire. The positions are as the last reader left them.
         self.has_reader.compare_exchange(false, true, Acquire, Relaxed).ok()?;
         // ORDERING: Relaxed. The caller's own thread settled the lanes, or was created by one that found them settled.
@@ -43,7 +43,7 @@ impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
     }
 }
 
-impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
+impl<Owner, Scratch: Copy + Default> Reader<Owner, Scratch> {
     /// Whether this reader belongs to this process. A child's copy of its parent's does not.
     #[must_use]
     pub fn is_fit(&self) -> bool {
@@ -127,12 +127,12 @@ impl<Owner, Draft: Copy + Default> Reader<Owner, Draft> {
 
     /// The lanes that are read.
     #[must_use]
-    pub fn lanes(&self) -> &Arc<Lanes<Owner, Draft>> {
+    pub fn lanes(&self) -> &Arc<Lanes<Owner, Scratch>> {
         &self.lanes
     }
 }
 
-impl<Owner, Draft> Drop for Reader<Owner, Draft> {
+impl<Owner, Scratch> Drop for Reader<Owner, Scratch> {
     fn drop(&mut self) {
         if self.lanes.fork.raw() == self.generation {
             // ORDERING: [reader] Release. The next reader goes on from our positions.

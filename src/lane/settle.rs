@@ -6,7 +6,7 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 /// Beside a generation: a thread of that process is putting the lanes in order. Generations stay below it.
 const MOVING: u32 = 1 << 31;
 
-impl<Owner, Draft: Copy + Default> Lanes<Owner, Draft> {
+impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
     /// Makes the lanes fit for this process; false while another thread does.
     ///
     /// In a child process the spans that were waiting are the parent's to deliver, and the threads that had blocks, seats

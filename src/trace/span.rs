@@ -10,7 +10,7 @@ use super::{
 use crate::{
     clock::unix_nanos,
     context::{SpanContext, TraceState},
-    lane::{Local, Offer, SpillRefusal, Tally},
+    lane::{Offer, Share, SpillRefusal, Tally},
     record::{
         Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, Short, SpanLimits, Stamp, Status,
         TEXT_LEN_MAX, Value,
@@ -254,7 +254,7 @@ impl Span {
             return self.end_again();
         };
         let mut end = unix_nanos(time);
-        if let Reading::Wall(start) = block.draft().start().reading()
+        if let Reading::Wall(start) = block.scratch().start().reading()
             && end < start
         {
             Misuse::EndBeforeStart.happened();
@@ -376,7 +376,7 @@ fn deliver(
     mut block: SpanBlock,
     context: &SpanContext,
     end: Stamp,
-    share: &Local<Shared, Draft>,
+    share: &Share<Shared, Draft>,
 ) -> Result<SpanBlock, SpanBlock> {
     let (draft, image, _) = block.open();
     let len = draft.seal(image);
@@ -387,7 +387,7 @@ fn deliver(
         return Err(block);
     };
     claim.publish(|record| {
-        block.draft().finish(block.image(), context.finish(end), record);
+        block.scratch().finish(block.image(), context.finish(end), record);
         // Counted before the record is published: who reads the record finds it counted.
         home.seat().count(Tally::Queued);
     });
@@ -398,13 +398,13 @@ fn deliver(
 /// to last.
 #[cold]
 #[inline(never)]
-fn deliver_slowly(mut block: SpanBlock, context: &SpanContext, end: Stamp, share: &mut Local<Shared, Draft>) {
+fn deliver_slowly(mut block: SpanBlock, context: &SpanContext, end: Stamp, share: &mut Share<Shared, Draft>) {
     let (draft, image, _) = block.open();
     let len = draft.seal(image);
     let lanes = block.lanes();
     let teller = share.teller(lanes);
     let offer = share.offer(lanes, len, |record| {
-        block.draft().finish(block.image(), context.finish(end), record);
+        block.scratch().finish(block.image(), context.finish(end), record);
         // As in `deliver`.
         teller.count(Tally::Queued);
     });
@@ -421,7 +421,7 @@ fn deliver_slowly(mut block: SpanBlock, context: &SpanContext, end: Stamp, share
 /// Sends a span off with its block, because no ring could be entered.
 #[cold]
 #[inline(never)]
-fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, share: Option<&Local<Shared, Draft>>) {
+fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, share: Option<&Share<Shared, Draft>>) {
     let (draft, image, _) = block.open();
     let len = draft.seal(image);
     draft.finish_in_place(context.finish(end), image);

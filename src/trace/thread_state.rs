@@ -18,7 +18,7 @@ use crate::{
 /// A thread's private state, for the engine that it recorded to last.
 #[derive(Debug)]
 pub(super) struct ThreadState {
-    pub(super) lane: lane::Local<Shared, Draft>,
+    pub(super) lane: lane::Share<Shared, Draft>,
     /// Unseeded in a new thread, and again in a child process.
     pub(super) random: RandomIds,
     /// The process that this state belongs to.
@@ -69,7 +69,7 @@ pub(super) fn with<R>(work: impl FnOnce(Option<&mut ThreadState>) -> R) -> R {
 
 impl ThreadState {
     const fn new() -> Self {
-        Self { lane: lane::Local::new(), random: RandomIds::unseeded(), generation: 0 }
+        Self { lane: lane::Share::new(), random: RandomIds::unseeded(), generation: 0 }
     }
 
     /// Turns to another engine, or to a new process; false while another thread settles it.

@@ -18,12 +18,12 @@ use crate::sync::cpu;
 
 /// A thread's share of one engine's lanes. It serves one engine at a time and moves when the thread turns to another.
 #[derive(Debug)]
-pub struct Local<Owner, Draft: Copy + Default = ()> {
+pub struct Share<Owner, Scratch: Copy + Default = ()> {
     /// The engine that is served. Alive while it stands here.
-    lanes: Option<Arc<Lanes<Owner, Draft>>>,
+    lanes: Option<Arc<Lanes<Owner, Scratch>>>,
     seat: SeatId,
     /// What every start and end looks at: the lanes that are served, if the seat in them is the thread's own; else null.
-    home: *const Lanes<Owner, Draft>,
+    home: *const Lanes<Owner, Scratch>,
     /// That seat. Dangling without a home.
     own_seat: NonNull<Seat>,
     /// The ring of the core that the thread ran on when that was last looked up, and how often it may still be used: the
@@ -32,7 +32,7 @@ pub struct Local<Owner, Draft: Copy + Default = ()> {
     ring_uses: Cell<u32>,
     drought: Cell<Drought>,
     /// Free blocks of the first size.
-    magazine: ArrayVec<Block<Owner, Draft>, MAGAZINE>,
+    magazine: ArrayVec<Block<Owner, Scratch>, MAGAZINE>,
 }
 
 /// Blocks that a thread keeps: enough for a tree of spans as deep as most requests have.
@@ -54,7 +54,7 @@ struct Drought {
 /// How many ends try a thread's own ring alone, after all were full.
 const DROUGHT_SPANS: u32 = 32;
 
-impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
+impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
     /// A thread that serves no engine.
     #[must_use]
     pub const fn new() -> Self {
@@ -71,7 +71,7 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     }
 
     /// Moves to `lanes`, giving back what belonged to the engine before.
-    pub fn bind(&mut self, lanes: &Arc<Lanes<Owner, Draft>>) {
+    pub fn bind(&mut self, lanes: &Arc<Lanes<Owner, Scratch>>) {
         self.release();
         self.seat = lanes.seats.take();
         if let Teller::Own(seat) = lanes.seats.teller(self.seat) {
@@ -96,13 +96,13 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
 
     /// What the thread has of `lanes`, if it serves them and has a seat of its own there: all that an end needs.
     #[inline(always)]
-    pub fn at_home<'a>(&'a self, lanes: &'a Lanes<Owner, Draft>) -> Option<Home<'a, Owner, Draft>> {
-        ptr::eq(self.home, lanes).then_some(Home { local: self, lanes })
+    pub fn at_home<'a>(&'a self, lanes: &'a Lanes<Owner, Scratch>) -> Option<Home<'a, Owner, Scratch>> {
+        ptr::eq(self.home, lanes).then_some(Home { share: self, lanes })
     }
 
     /// A block of the first size; `None` when the budget is spent.
     #[inline]
-    pub fn take(&mut self) -> Option<Block<Owner, Draft>> {
+    pub fn take(&mut self) -> Option<Block<Owner, Scratch>> {
         match self.magazine.pop() {
             Some(block) => Some(block),
             None => self.refill(),
@@ -110,7 +110,7 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     }
 
     #[cold]
-    fn refill(&mut self) -> Option<Block<Owner, Draft>> {
+    fn refill(&mut self) -> Option<Block<Owner, Scratch>> {
         let lanes = self.lanes.as_ref()?;
         lanes.take_blocks::<GROUP>(Class::First, |block| self.magazine.push(block));
         self.magazine.pop()
@@ -118,7 +118,7 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
 
     /// Offers a finished record of `len` bytes that did not get into the thread's own ring at once, or has no home here: to
     /// the ring of the core and its siblings, or in a drought to the first of them alone.
-    pub fn offer(&self, lanes: &Lanes<Owner, Draft>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
+    pub fn offer(&self, lanes: &Lanes<Owner, Scratch>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
         // The thread may have moved.
         self.ring_uses.set(0);
         let hint = cpu::hint();
@@ -134,7 +134,7 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
         offer
     }
 
-    fn offer_at(&self, hint: usize, lanes: &Lanes<Owner, Draft>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
+    fn offer_at(&self, hint: usize, lanes: &Lanes<Owner, Scratch>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
         let tail = lanes.ring(hint).tail();
         let mut drought = self.drought.get();
         let is_drought = drought.spans > 0 && drought.tail == tail;
@@ -150,19 +150,19 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
 
     /// A block of the first size, if there is one at hand.
     #[inline(always)]
-    pub fn pop(&mut self) -> Option<Block<Owner, Draft>> {
+    pub fn pop(&mut self) -> Option<Block<Owner, Scratch>> {
         self.magazine.pop()
     }
 
     /// Takes a block back.
     #[inline]
-    pub fn put(&mut self, block: Block<Owner, Draft>) {
+    pub fn put(&mut self, block: Block<Owner, Scratch>) {
         if self.serves(block.lanes()) { self.put_own(block) } else { drop(block) }
     }
 
     /// Takes a block of the lanes that are served back.
     #[inline(always)]
-    pub fn put_own(&mut self, block: Block<Owner, Draft>) {
+    pub fn put_own(&mut self, block: Block<Owner, Scratch>) {
         debug_assert!(self.serves(block.lanes()));
         if block.class() != Class::First {
             self.overflow(block);
@@ -172,7 +172,7 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     }
 
     #[cold]
-    fn overflow(&mut self, block: Block<Owner, Draft>) {
+    fn overflow(&mut self, block: Block<Owner, Scratch>) {
         if self.magazine.is_full()
             && let Some(lanes) = &self.lanes
         {
@@ -184,62 +184,62 @@ impl<Owner, Draft: Copy + Default> Local<Owner, Draft> {
     /// Where the thread counts for `lanes`: at its own seat if it has one there.
     #[inline]
     #[must_use]
-    pub fn teller<'a>(&'a self, lanes: &'a Lanes<Owner, Draft>) -> Teller<'a> {
+    pub fn teller<'a>(&'a self, lanes: &'a Lanes<Owner, Scratch>) -> Teller<'a> {
         self.at_home(lanes).map_or_else(|| lanes.seats.shared(), |home| Teller::Own(home.seat()))
     }
 
     /// Whether `lanes` is the engine that is served.
     #[inline]
     #[must_use]
-    pub fn serves(&self, lanes: &Lanes<Owner, Draft>) -> bool {
+    pub fn serves(&self, lanes: &Lanes<Owner, Scratch>) -> bool {
         self.lanes.as_ref().is_some_and(|mine| ptr::eq(Arc::as_ptr(mine), lanes))
     }
 }
 
 /// A thread's own place in the lanes that it serves.
 #[derive(Debug)]
-pub struct Home<'a, Owner, Draft: Copy + Default = ()> {
-    local: &'a Local<Owner, Draft>,
-    lanes: &'a Lanes<Owner, Draft>,
+pub struct Home<'a, Owner, Scratch: Copy + Default = ()> {
+    share: &'a Share<Owner, Scratch>,
+    lanes: &'a Lanes<Owner, Scratch>,
 }
 
-impl<'a, Owner, Draft: Copy + Default> Home<'a, Owner, Draft> {
+impl<'a, Owner, Scratch: Copy + Default> Home<'a, Owner, Scratch> {
     /// The seat.
     #[inline(always)]
     #[must_use]
     pub fn seat(&self) -> &'a Seat {
-        // SAFETY: the seat lies in the lanes that are served, which `local.lanes` keeps alive for as long as `local` is
+        // SAFETY: the seat lies in the lanes that are served, which `share.lanes` keeps alive for as long as `share` is
         // borrowed; it never moves.
-        unsafe { self.local.own_seat.as_ref() }
+        unsafe { self.share.own_seat.as_ref() }
     }
 
     /// The ring to try first.
     #[inline(always)]
     #[must_use]
     pub fn ring(&self) -> &'a Ring {
-        match self.local.ring_uses.get().checked_sub(1) {
-            Some(uses) => self.local.ring_uses.set(uses),
+        match self.share.ring_uses.get().checked_sub(1) {
+            Some(uses) => self.share.ring_uses.set(uses),
             None => self.look_up_ring(),
         }
         // SAFETY: uses are left only since a look-up or an offer at home, and end with the home: the ring lies in the lanes that are served, which
-        // `local.lanes` keeps alive for as long as `local` is borrowed; it never moves.
-        unsafe { self.local.ring.get().as_ref() }
+        // `share.lanes` keeps alive for as long as `share` is borrowed; it never moves.
+        unsafe { self.share.ring.get().as_ref() }
     }
 
     #[inline(always)]
     fn look_up_ring(&self) {
-        self.local.ring.set(NonNull::from(self.lanes.ring(cpu::hint())));
-        self.local.ring_uses.set(RING_USES - 1);
+        self.share.ring.set(NonNull::from(self.lanes.ring(cpu::hint())));
+        self.share.ring_uses.set(RING_USES - 1);
     }
 }
 
-impl<Owner, Draft: Copy + Default> Default for Local<Owner, Draft> {
+impl<Owner, Scratch: Copy + Default> Default for Share<Owner, Scratch> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<Owner, Draft: Copy + Default> Drop for Local<Owner, Draft> {
+impl<Owner, Scratch: Copy + Default> Drop for Share<Owner, Scratch> {
     fn drop(&mut self) {
         self.release();
     }
@@ -252,17 +252,17 @@ mod tests {
 
     const LEN: usize = 56;
 
-    fn full_lanes() -> (Arc<Lanes<()>>, Local<()>) {
+    fn full_lanes() -> (Arc<Lanes<()>>, Share<()>) {
         let shape = Shape { lanes: 4, ring_bytes: 4096, arena_bytes: 64 << 10, spill_bytes: 0, seats: 1 };
         let lanes = Lanes::new(shape, ()).unwrap();
-        let mut local = Local::new();
-        local.bind(&lanes);
-        while offer(&local, &lanes) != Offer::Full {}
-        (lanes, local)
+        let mut share = Share::new();
+        share.bind(&lanes);
+        while offer(&share, &lanes) != Offer::Full {}
+        (lanes, share)
     }
 
-    fn offer(local: &Local<()>, lanes: &Lanes<()>) -> Offer {
-        local.offer_at(0, lanes, LEN, |_| ())
+    fn offer(share: &Share<()>, lanes: &Lanes<()>) -> Offer {
+        share.offer_at(0, lanes, LEN, |_| ())
     }
 
     fn empty(lanes: &Lanes<()>, hint: usize) {
@@ -273,47 +273,47 @@ mod tests {
 
     #[test]
     fn thread_that_found_all_full_tries_its_own_ring_alone_for_a_while() {
-        let (lanes, local) = full_lanes();
+        let (lanes, share) = full_lanes();
         empty(&lanes, 1);
         for _ in 0..DROUGHT_SPANS {
-            assert_eq!(offer(&local, &lanes), Offer::Full);
+            assert_eq!(offer(&share, &lanes), Offer::Full);
         }
-        assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 2 });
+        assert_eq!(offer(&share, &lanes), Offer::Queued { tries: 2 });
     }
 
     #[test]
     fn drought_ends_when_the_own_ring_takes_a_span() {
-        let (lanes, local) = full_lanes();
+        let (lanes, share) = full_lanes();
         empty(&lanes, 0);
         for _ in 0..64 {
-            assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 1 });
+            assert_eq!(offer(&share, &lanes), Offer::Queued { tries: 1 });
         }
         empty(&lanes, 1);
-        assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 2 });
+        assert_eq!(offer(&share, &lanes), Offer::Queued { tries: 2 });
     }
 
     #[test]
     fn drought_ends_when_another_thread_got_into_the_ring() {
-        let (lanes, local) = full_lanes();
+        let (lanes, share) = full_lanes();
         empty(&lanes, 0);
         for _ in 0..64 {
             assert_eq!(lanes.offer(0, LEN, |_| ()), Offer::Queued { tries: 1 });
         }
         empty(&lanes, 1);
-        assert_eq!(offer(&local, &lanes), Offer::Queued { tries: 2 });
+        assert_eq!(offer(&share, &lanes), Offer::Queued { tries: 2 });
     }
 
     #[test]
     fn home_ends_with_the_engine_that_is_served() {
-        let (first, mut local) = full_lanes();
+        let (first, mut share) = full_lanes();
         let (second, _) = full_lanes();
         let is_of_first = |ring: &Ring| (0..4).any(|hint| ptr::eq(ring, first.ring(hint)));
-        assert!(local.at_home(&first).is_some_and(|home| is_of_first(home.ring())));
-        assert!(local.at_home(&second).is_none());
-        local.bind(&second);
-        assert!(local.at_home(&first).is_none());
-        assert!(local.at_home(&second).is_some_and(|home| !is_of_first(home.ring())));
-        local.release();
-        assert!(local.at_home(&second).is_none());
+        assert!(share.at_home(&first).is_some_and(|home| is_of_first(home.ring())));
+        assert!(share.at_home(&second).is_none());
+        share.bind(&second);
+        assert!(share.at_home(&first).is_none());
+        assert!(share.at_home(&second).is_some_and(|home| !is_of_first(home.ring())));
+        share.release();
+        assert!(share.at_home(&second).is_none());
     }
 }
