@@ -7,8 +7,8 @@ use std::{env, ffi::OsString, iter, mem, ops::RangeInclusive, path::PathBuf, tim
 use percent_encoding::percent_decode_str;
 
 use super::{
-    explain::{Instead, Origins},
     export::{BATCH_SPANS_MAX, Export, traces_url},
+    origins::{Instead, Origins},
     resource::Resource,
     settings::{BUDGET_MIN, COUNT_MAX, Config},
 };

@@ -1,9 +1,8 @@
 //! What is configured and why: every setting with its value and where it came from, without what is secret.
 
-use std::fmt;
-
 use super::{
     export::{Export, ProxyChoice, proxy_of_environment},
+    origins::{Instead, name_of},
     resource::{Resource, ResourceValue},
     settings::Config,
 };
@@ -11,33 +10,6 @@ use crate::{
     record::SpanLimits,
     transport::client::{endpoint::Endpoint, proxy::Proxy},
 };
-
-/// Which settings of a [`Config`] were read from which variables, and what was wrong with others. Only
-/// [`Config::from_env`] fills it in; leave it as it is.
-#[derive(Clone, Default)]
-pub struct Origins {
-    is_of_environment: bool,
-    notes: Vec<Note>,
-    warnings: Vec<String>,
-}
-
-/// A setting that was read.
-#[derive(Clone)]
-struct Note {
-    setting: String,
-    variable: &'static str,
-    /// The value as it was then, so that a later change by the program shows.
-    value: String,
-}
-
-/// What is so in place of what a variable asks for that is ignored.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Instead {
-    /// This setting stays what it is without the variable.
-    Stays(&'static str),
-    /// This, whatever else is set.
-    Is(&'static str),
-}
 
 /// One line of the explanation.
 struct Setting {
@@ -104,31 +76,6 @@ impl Config {
             },
         });
         self.origins.warnings = warnings.collect();
-    }
-}
-
-impl Origins {
-    pub(crate) fn of_environment() -> Self {
-        Self { is_of_environment: true, ..Self::default() }
-    }
-
-    /// Notes which variable a setting comes from, in place of an earlier one.
-    pub(crate) fn note(&mut self, setting: &str, variable: &'static str) {
-        let setting = name_of(setting);
-        self.notes.retain(|note| note.setting != setting);
-        self.notes.push(Note { setting, variable, value: String::new() });
-    }
-
-    pub(crate) fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-}
-
-impl fmt::Debug for Origins {
-    /// Without the values, some of which are secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let notes = self.notes.iter().map(|note| (&note.setting, note.variable));
-        f.debug_struct("Origins").field("notes", &notes.collect::<Vec<_>>()).field("warnings", &self.warnings).finish()
     }
 }
 
@@ -253,9 +200,4 @@ fn plain(name: &str, value: impl Into<String>) -> Setting {
 
 fn masked(name: &str, shown: impl Into<String>, value: String) -> Setting {
     Setting { name: name_of(name), shown: shown.into(), value }
-}
-
-/// A setting's name on one line: the keys of a resource are anybody's text.
-fn name_of(setting: &str) -> String {
-    setting.escape_debug().to_string()
 }

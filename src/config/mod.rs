@@ -3,13 +3,14 @@
 mod environment;
 mod explain;
 pub(crate) mod export;
+mod origins;
 mod resource;
 mod settings;
 mod sizing;
 
 pub use environment::VARIABLES;
-pub use explain::Origins;
 pub use export::{Export, ProxyChoice};
+pub use origins::Origins;
 pub use resource::{Resource, ResourceValue};
 pub use settings::{Config, ConfigError, WorkerChoice};
 pub use sizing::{Load, Sizing, size};

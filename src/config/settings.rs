@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{explain::Origins, export::Export, resource::Resource};
+use super::{export::Export, origins::Origins, resource::Resource};
 use crate::{
     clock::Clock,
     lane::{Class, LANES_MAX, Seats, Shape, UNIT},

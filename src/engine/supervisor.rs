@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::WorkerChoice,
-    report::{Health, Ledger, Reporter, Topic},
+    report::{Cause, Health, Ledger, Reporter, Topic},
     sync::{
         AtomicBool,
         Ordering::Relaxed,
@@ -215,7 +215,7 @@ impl Post {
             if self.control.wishes.wait(Awaited::Shutdown, Deadline::after(pause)) {
                 self.close_lanes();
                 let left = Self::abandon(&self.core).unwrap_or(0);
-                self.control.counts.shutdown_deadline.add_owned(left);
+                self.control.counts.lose(Cause::ShutdownDeadline, left);
                 self.tell_balance();
                 self.control.set_health(Health::Down("the engine has shut down".into()));
                 break;
@@ -231,7 +231,7 @@ impl Post {
             return;
         }
         let lost = self.core.taken().saturating_sub(self.control.counts.ended());
-        self.control.counts.worker_lost.add_owned(lost);
+        self.control.counts.lose(Cause::WorkerLost, lost);
         let text = format!("the export failed and begins anew {when}, {lost} spans were lost with it: {why}");
         self.control.set_health(Health::Degraded(text.clone()));
         self.say(Topic::Worker, &text);

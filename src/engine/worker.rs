@@ -6,10 +6,10 @@ use super::{handoff::Wish, supervisor::Post};
 use crate::{
     batch::{Batch, Bounds, Pace, Run},
     clock::Anchors,
-    lane::{Marks, Reader, Tally},
+    lane::{Marks, Reader},
     otlp::{self, ScopeHead},
     record::Draft,
-    report::{Ended, Health, Topic},
+    report::{Cause, Ended, Health, Ledger, Topic},
     sync::{deadline::Deadline, ticks},
     trace::{Shared, SpanLanes},
     transport::{
@@ -195,7 +195,7 @@ impl Worker {
         // What ends from here on is lost as closed, not queued for nobody.
         post.close_lanes();
         let lost = given_up as u64 + self.reader.give_up();
-        post.control.counts.shutdown_deadline.add_owned(lost);
+        post.control.counts.lose(Cause::ShutdownDeadline, lost);
         if lost > 0 {
             let why = match self.exporter.condition() {
                 Condition::Troubled(why) | Condition::Refusing(why) | Condition::Unreachable(why) => format!(": {why}"),
@@ -278,7 +278,7 @@ impl Worker {
         });
         self.visits.found += visited.spans;
         if visited.oversize > 0 {
-            post.control.counts.oversize.add_owned(visited.oversize as u64);
+            post.control.counts.lose(Cause::Oversize, visited.oversize as u64);
             let max = plan.request_bytes_max;
             post.say(Topic::Loss, &format!("{} spans are too large for a request of {max} bytes", visited.oversize));
         }
@@ -351,8 +351,7 @@ impl Worker {
             return;
         }
         self.drops_seen = now;
-        let seats = post.core.seats();
-        let drops = [Tally::LaneFull, Tally::SpillFull, Tally::LiveLimit].map(|tally| seats.sum(tally)).iter().sum();
+        let drops = Ledger::dropped(&post.core);
         let told = &post.control.counts.drops_told;
         let text = || {
             let more = drops - told.load();
@@ -397,13 +396,13 @@ impl Worker {
                     let text = format!("the collector rejected {rejected} of {spans} spans: {}", accepted.message);
                     post.say(Topic::Warning, &text);
                 }
-                counts.partially_rejected.add_owned(rejected);
+                counts.lose(Cause::PartiallyRejected, rejected);
                 counts.exported.add_owned(spans - rejected);
                 if rejected > 0 { Ended::PartlyRejected } else { Ended::Taken }
             }
             End::TooLarge(body) => return self.split(post, outcome.number, &body, spans, now),
             End::Refused { status, why, body } => {
-                counts.rejected.add_owned(spans);
+                counts.lose(Cause::Rejected, spans);
                 let said = otlp::status_message(&body).map_or(String::new(), |said| format!(" (it says: {said})"));
                 let status = status.map_or(String::new(), |status| format!(" with status {status}"));
                 let route = &post.plan.route;
@@ -411,7 +410,7 @@ impl Worker {
                 Ended::Rejected
             }
             End::Expired(why) => {
-                counts.retry_expired.add_owned(spans);
+                counts.lose(Cause::RetryExpired, spans);
                 let text = format!("{spans} spans were given up, their time for all attempts is over: {why}");
                 post.say(Topic::Loss, &text);
                 Ended::Expired
@@ -424,7 +423,7 @@ impl Worker {
     /// Sends the two halves of a request that was too large, and makes the next ones smaller.
     fn split(&mut self, post: &Post, number: u64, body: &[u8], spans: u64, now: Moment) {
         let Some(halves) = otlp::split(body) else {
-            post.control.counts.oversize.add_owned(spans);
+            post.control.counts.lose(Cause::Oversize, spans);
             let text = format!("a span of {} bytes is too large for the collector", body.len());
             return post.say(Topic::Loss, &text);
         };

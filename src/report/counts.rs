@@ -1,18 +1,17 @@
 //! What the worker counts of the export.
 
-use super::stats::Times;
+use super::{
+    causes::{Cause, Lost},
+    times::Times,
+};
 use crate::sync::Counter;
 
 /// What became of spans after they left the lanes. Written by the worker, read by the ledger.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) exported: Counter,
-    pub(crate) rejected: Counter,
-    pub(crate) partially_rejected: Counter,
-    pub(crate) retry_expired: Counter,
-    pub(crate) oversize: Counter,
-    pub(crate) shutdown_deadline: Counter,
-    pub(crate) worker_lost: Counter,
+    /// By [`Cause`]; those of the lanes stay zero.
+    lost: [Counter; Cause::ALL.len()],
     /// Requests that have ended, and their times.
     pub(crate) times: Times,
     /// Requests that were sent again.
@@ -28,16 +27,19 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Counts spans that the export has lost.
+    pub(crate) fn lose(&self, cause: Cause, spans: u64) {
+        debug_assert!(cause.is_of_export(), "{cause:?} is counted at the lanes");
+        self.lost[cause as usize].add_owned(spans);
+    }
+
+    /// What the export has lost.
+    pub(crate) fn lost(&self) -> Lost {
+        Lost::each(|cause| self.lost[cause as usize].load())
+    }
+
     /// Spans that left the lanes and have come to an end.
     pub(crate) fn ended(&self) -> u64 {
-        let lost = [
-            &self.rejected,
-            &self.partially_rejected,
-            &self.retry_expired,
-            &self.oversize,
-            &self.shutdown_deadline,
-            &self.worker_lost,
-        ];
-        lost.into_iter().map(Counter::load).sum::<u64>() + self.exported.load()
+        self.lost().total() + self.exported.load()
     }
 }

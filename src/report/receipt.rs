@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ledger::{Ledger, Lost};
+use super::{causes::Lost, ledger::Ledger};
 
 /// What became of spans during a flush or a shutdown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

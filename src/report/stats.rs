@@ -3,10 +3,11 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::{
+    causes::Cause,
     diagnostics::Health,
     ledger::{Ledger, Memory},
+    times::{Ended, ExportTime},
 };
-use crate::sync::Counter;
 
 /// Figures of one moment. Taking them costs the request path nothing.
 #[derive(Clone, Debug)]
@@ -38,71 +39,6 @@ pub struct Stats {
     /// How often the wall clock was seen to step.
     pub wall_clock_steps: u64,
     pub(crate) server: (String, u16),
-}
-
-/// Requests of one kind of end.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct ExportTime {
-    /// Requests.
-    pub count: u64,
-    /// Their time, added up.
-    pub sum: Duration,
-    /// The longest.
-    pub max: Duration,
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Ended {
-    Taken,
-    /// Taken in part.
-    PartlyRejected,
-    Rejected,
-    Expired,
-}
-
-impl Ended {
-    pub(crate) const ALL: [Self; 4] = [Self::Taken, Self::PartlyRejected, Self::Rejected, Self::Expired];
-
-    /// The `error.type` of OpenTelemetry's metrics; empty for a success.
-    fn error_type(self) -> &'static str {
-        match self {
-            Self::Taken => "",
-            Self::PartlyRejected => "partially_rejected",
-            Self::Rejected => "rejected",
-            Self::Expired => "timeout",
-        }
-    }
-}
-
-/// Times of requests. Written by the worker.
-#[derive(Debug, Default)]
-pub(crate) struct Times([TimeCell; Ended::ALL.len()]);
-
-#[derive(Debug, Default)]
-struct TimeCell {
-    count: Counter,
-    sum: Counter,
-    max: Counter,
-}
-
-impl Times {
-    pub(crate) fn observe(&self, ended: Ended, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let cell = &self.0[ended as usize];
-        cell.count.add_owned(1);
-        cell.sum.add_owned(nanos);
-        cell.max.set(cell.max.load().max(nanos));
-    }
-
-    pub(crate) fn all(&self) -> [ExportTime; Ended::ALL.len()] {
-        Ended::ALL.map(|ended| {
-            let TimeCell { count, sum, max } = &self.0[ended as usize];
-            let [sum, max] = [sum, max].map(|nanos| Duration::from_nanos(nanos.load()));
-            ExportTime { count: count.load(), sum, max }
-        })
-    }
 }
 
 /// The names that OpenTelemetry gives to a component of this kind, and its number: there is one in an engine.
@@ -169,7 +105,7 @@ impl Stats {
         text.metric("otel_sdk_processor_span_queue_capacity", "gauge", "Spans of 512 bytes that the lanes can hold.");
         text.sample("otel_sdk_processor_span_queue_capacity", PROCESSOR, memory.rings / QUEUE_SPAN_BYTES);
         // OBS-05: handed to the exporter, or why not.
-        let handed = ledger.in_flight + ledger.exported + ledger.drained + self.lost_in_export();
+        let handed = ledger.in_flight + ledger.exported + ledger.drained + lost.sum(Cause::is_of_export);
         text.metric(
             "otel_sdk_processor_span_processed_total",
             "counter",
@@ -177,9 +113,10 @@ impl Stats {
         );
         let labelled = |error: &str| format!(r#"{PROCESSOR},error_type="{error}""#);
         text.sample("otel_sdk_processor_span_processed_total", PROCESSOR, handed);
-        let full = lost.lane_full + lost.spill_full + lost.live_limit;
-        text.sample("otel_sdk_processor_span_processed_total", &labelled("queue_full"), full);
-        text.sample("otel_sdk_processor_span_processed_total", &labelled("already_shutdown"), lost.closed);
+        for error in ["queue_full", "already_shutdown"] {
+            let spans = lost.sum(|cause| cause.error_type() == error);
+            text.sample("otel_sdk_processor_span_processed_total", &labelled(error), spans);
+        }
         text.metric("spanring_memory_bytes", "gauge", "Memory of the engine, by use.");
         let uses = [
             ("budget", memory.budget),
@@ -205,16 +142,8 @@ impl Stats {
         text.sample("otel_sdk_exporter_span_inflight", &exporter, ledger.in_flight);
         text.metric("otel_sdk_exporter_span_exported_total", "counter", "Spans whose export has ended.");
         text.sample("otel_sdk_exporter_span_exported_total", &exporter, ledger.exported);
-        let failures = [
-            ("rejected", lost.rejected),
-            ("partially_rejected", lost.partially_rejected),
-            ("timeout", lost.retry_expired),
-            ("oversize", lost.oversize),
-            ("shutdown_deadline", lost.shutdown_deadline),
-            ("worker_lost", lost.worker_lost),
-        ];
-        for (error, spans) in failures {
-            text.sample("otel_sdk_exporter_span_exported_total", &labelled(error), spans);
+        for cause in Cause::ALL.into_iter().filter(|&cause| cause.is_of_export()) {
+            text.sample("otel_sdk_exporter_span_exported_total", &labelled(cause.error_type()), lost.of(cause));
         }
         // OBS-08: one observation for each request, from the first attempt to the end of the last.
         text.metric(
@@ -251,16 +180,6 @@ impl Stats {
         );
         text.metric("spanring_wall_clock_steps_total", "counter", "Steps of the wall clock that were seen.");
         text.sample("spanring_wall_clock_steps_total", "", self.wall_clock_steps);
-    }
-
-    fn lost_in_export(&self) -> u64 {
-        let lost = &self.ledger.lost;
-        lost.oversize
-            + lost.rejected
-            + lost.partially_rejected
-            + lost.retry_expired
-            + lost.shutdown_deadline
-            + lost.worker_lost
     }
 }
 
