@@ -30,15 +30,18 @@ pub mod otlp {
 pub mod transport {
     pub use crate::transport::{
         client::{
+            backoff::Backoff,
             endpoint::{Endpoint, EndpointError, EndpointFault},
             proxy::{self, Proxy, ProxyError},
-            retry::{Backoff, DELAY_MAX, RetryAfter, Verdict, classify},
+            route::Route,
+            verdict::{Verdict, classify},
         },
         http::{
-            gzip::{Compression, Gzip, UnknownCompression, choose, decompress},
-            head::{Coding, RequestHead, UserAgent, connect_head},
+            gzip::{Compression, Gzip, UnknownCompression, decompress},
+            head::{Coding, RequestHead, UserAgent},
             headers::{HeaderError, HeaderFault, Headers},
             http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Progress, Reply, ReplyError, ReplyReader},
+            retry_after::{DELAY_MAX, RetryAfter},
         },
     };
 }

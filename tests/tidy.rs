@@ -14,6 +14,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("record", &[]),
     ("sync", &[]),
     ("transport", &[]),
+    ("transport/http", &[]),
+    ("transport/tls", &[]),
+    ("transport/driver", &[]),
+    ("transport/client", &["transport/http", "transport/tls", "transport/driver"]),
     ("lane", &["sync"]),
     ("clock", &["sync", "record"]), // a reading becomes a `Stamp` of `record`
     ("batch", &["record", "lane"]),

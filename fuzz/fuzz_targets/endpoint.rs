@@ -4,7 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use spanring::internals::transport::{Coding, Endpoint, Headers, Proxy, RequestHead, UserAgent, connect_head};
+use spanring::internals::transport::{Coding, Endpoint, Headers, Proxy, Route, UserAgent};
 
 #[derive(Arbitrary, Debug)]
 struct Case<'a> {
@@ -75,16 +75,17 @@ fuzz_target!(|case: Case<'_>| {
     });
     let proxy = proxy.ok().flatten();
     assert!(proxy.is_none() || !endpoint.is_local());
+    let route = Route { endpoint, proxy };
     let agent = UserAgent::of(case.product).unwrap_or_default();
     let coding = if case.is_coded { Coding::Gzip } else { Coding::Identity };
     for headers in [Headers::new(&case.headers), Headers::from_env_text(case.environment)] {
         let headers = headers.unwrap_or_default();
         let mut head = Vec::new();
-        RequestHead::new(&endpoint, proxy.as_ref(), &headers, &agent).write(7, coding, &mut head);
+        route.request_head(&headers, &agent).write(7, coding, &mut head);
         let lines = lines(&head);
         let is_credential = |line: &&String| line.starts_with("proxy-authorization: ");
         let is_sent = lines.iter().filter(is_credential).count();
-        let is_plain = proxy.as_ref().filter(|_| !endpoint.is_tls());
+        let is_plain = route.proxy.as_ref().filter(|_| !route.endpoint.is_tls());
         assert_eq!(is_sent, is_plain.and_then(Proxy::authorization).iter().count());
         // The first line, host, type, length; the agent may be among the headers.
         let has_agent = headers.iter().any(|(name, _)| name == "user-agent");
@@ -95,7 +96,7 @@ fuzz_target!(|case: Case<'_>| {
             assert_eq!(lines.iter().filter(|line| line.starts_with(&opening)).count(), 1);
         }
     }
-    if let Some(proxy) = proxy {
-        let _ = lines(&connect_head(&endpoint, &proxy, &agent));
+    if let Some(head) = route.tunnel(&agent) {
+        let _ = lines(&head);
     }
 });

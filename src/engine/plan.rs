@@ -86,10 +86,10 @@ impl Plan {
         let request_bytes_max = export.request_bytes(config.memory_budget);
         let resource = config.resource.encode();
         warnings.extend(cramped(&resource, request_bytes_max)?);
-        let agent = UserAgent::default();
+        let route = Route { endpoint, proxy };
         Ok(Self {
-            head: RequestHead::new(&endpoint, proxy.as_ref(), &headers, &agent),
-            route: Route { endpoint, proxy },
+            head: route.request_head(&headers, &UserAgent::default()),
+            route,
             resource,
             batch_spans_max,
             request_bytes_max,

@@ -6,7 +6,7 @@ use super::{
     super::{
         driver::{Address, Completion, Driver, Moment, Resolver},
         http::{
-            gzip::{Compression, Gzip, choose, decompress},
+            gzip::{Compression, Gzip, decompress},
             head::{Coding, RequestHead, UserAgent},
         },
         tls::Tls,
@@ -16,9 +16,9 @@ use super::{
     link::{Ending, Greeting, News},
     outcome::{End, Outcome},
     request::Request,
-    retry::{Verdict, classify},
+    retry_gate::RetryGate,
     route::Route,
-    trouble::Trouble,
+    verdict::{Verdict, classify},
 };
 
 /// Most connections to one collector.
@@ -55,7 +55,7 @@ pub struct Exporter {
     /// Buffers of requests that are done.
     spare: Vec<Vec<u8>>,
     /// While there is some the next attempt is a probe.
-    trouble: Trouble,
+    retry_gate: RetryGate,
     /// Whether the idle lines are to be closed, because one like them was found broken, or led to nobody.
     is_wary: bool,
     /// No further connection is tried before this, while one stands.
@@ -136,7 +136,7 @@ impl Exporter {
             leaving: Leaving::default(),
             waiting: VecDeque::new(),
             spare: vec![],
-            trouble: Trouble::none(seed),
+            retry_gate: RetryGate::open(seed),
             is_wary: false,
             submitted: 0,
             grow_at: Moment::START,
@@ -151,7 +151,7 @@ impl Exporter {
     pub fn has_room(&self) -> bool {
         let busy = self.lines.iter().filter(|line| line.request().is_some()).count();
         // While the collector is in trouble the spans are better off in the lanes.
-        let ready = usize::from(!self.trouble.is_on());
+        let ready = usize::from(!self.retry_gate.has_failed());
         busy + self.waiting.len() < self.lines.len() + ready
     }
 
@@ -181,7 +181,7 @@ impl Exporter {
     fn request(&mut self, number: u64, buffer: Vec<u8>, spans: usize, now: Moment) -> Request {
         let body = self.head.len_max();
         let plain_len = buffer.len() - body;
-        let coding = choose(self.settings.compression, &self.route.endpoint, plain_len);
+        let coding = self.route.coding(self.settings.compression, plain_len);
         let mut buffer = match coding {
             Coding::Identity => buffer,
             Coding::Gzip => {
@@ -258,7 +258,7 @@ impl Exporter {
 
     /// Cuts the back-off short, for somebody who wants to know now; but not the wait that the collector has asked for.
     pub fn hurry(&mut self) {
-        self.trouble.hurry();
+        self.retry_gate.hurry();
     }
 
     /// Gives everything up: the spans of all requests that have not ended. Connections are closed.
@@ -336,7 +336,7 @@ impl Exporter {
     /// Gives waiting requests to idle lines, and connects another line when all are busy.
     fn start(&mut self, driver: &mut Driver, now: Moment) {
         self.look_up(now);
-        if !self.waiting.is_empty() && now >= self.trouble.not_before() {
+        if !self.waiting.is_empty() && now >= self.retry_gate.not_before() {
             self.count_waiting(now);
         }
         while let Some(way) = self.way()
@@ -360,7 +360,7 @@ impl Exporter {
             return None;
         }
         // A collector that failed gets one request to show that it is back.
-        if self.trouble.is_on() && self.lines.iter().any(|line| line.request().is_some()) {
+        if self.retry_gate.has_failed() && self.lines.iter().any(|line| line.request().is_some()) {
             return None;
         }
         if let Some(at) = self.lines.iter().position(|line| line.idle_since().is_some()) {
@@ -373,8 +373,8 @@ impl Exporter {
     /// When that may be done.
     fn time_for(&self, way: Way) -> Moment {
         match way {
-            Way::Connect(_) if self.standing() > 0 => self.trouble.not_before().max(self.grow_at),
-            _ => self.trouble.not_before(),
+            Way::Connect(_) if self.standing() > 0 => self.retry_gate.not_before().max(self.grow_at),
+            _ => self.retry_gate.not_before(),
         }
     }
 
@@ -527,13 +527,13 @@ impl Exporter {
 
     /// Notes that the collector answers.
     fn recover(&mut self, condition: Condition, now: Moment) {
-        self.trouble.end();
+        self.retry_gate.succeeded();
         self.note(condition, now);
     }
 
     /// Notes the failure of an attempt that began then, and how long the collector wants to be left alone.
     fn suffer(&mut self, condition: Condition, after: Option<Duration>, began: Moment, now: Moment) {
-        self.trouble.failed(after, began, now);
+        self.retry_gate.failed(after, began, now);
         self.note(condition, now);
     }
 

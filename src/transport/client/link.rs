@@ -10,7 +10,7 @@ use super::{
     },
     dial::Net,
     request::Request,
-    retry::tunnel_remedy,
+    verdict::tunnel_remedy,
 };
 
 /// What comes between a connection and the first request.

@@ -1,5 +1,6 @@
 //! The client of one collector: where it is, which connections lead there, and which request is sent when.
 
+pub mod backoff;
 mod dial;
 pub mod endpoint;
 pub mod exporter;
@@ -8,6 +9,6 @@ mod link;
 pub mod outcome;
 pub mod proxy;
 mod request;
-pub mod retry;
+mod retry_gate;
 pub mod route;
-mod trouble;
+pub mod verdict;

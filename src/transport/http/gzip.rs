@@ -1,11 +1,8 @@
-//! gzip of request bodies: when it pays, and how it is done with a state that is made once.
+//! gzip of request bodies, with a state that is made once.
 
 use std::{fmt, str::FromStr};
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
-
-use super::head::Coding;
-use crate::transport::client::endpoint::Endpoint;
 
 /// Whether request bodies are compressed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -19,16 +16,6 @@ pub enum Compression {
     None,
     /// Always gzip.
     Gzip,
-}
-
-/// How a body of this length goes to this endpoint.
-#[must_use]
-pub fn choose(compression: Compression, endpoint: &Endpoint, body_len: usize) -> Coding {
-    match compression {
-        Compression::Auto if endpoint.is_local() || body_len < BODY_BYTES_MIN => Coding::Identity,
-        Compression::None => Coding::Identity,
-        Compression::Auto | Compression::Gzip => Coding::Gzip,
-    }
 }
 
 impl FromStr for Compression {
@@ -126,8 +113,6 @@ pub fn decompress(bytes: &[u8], len_max: usize) -> Option<Vec<u8>> {
 
 /// zlib's largest window, 32 KiB: any gzip reader has it.
 const WINDOW_BITS: u8 = 15;
-/// Small bodies hardly shrink, and cost a collector more than they save.
-const BODY_BYTES_MIN: usize = 1024;
 /// Room for a step: header, trailer and a block.
 const STEP_BYTES: usize = 512;
 
@@ -151,19 +136,6 @@ mod tests {
         let mut out = vec![];
         Gzip::new().compress(body, &mut out);
         out
-    }
-
-    #[test]
-    fn auto_compresses_what_leaves_the_machine_and_is_not_small() {
-        let far = Endpoint::parse("https://collector").unwrap();
-        assert_eq!(choose(Compression::Auto, &far, 1024), Coding::Gzip);
-        assert_eq!(choose(Compression::Auto, &far, 1023), Coding::Identity);
-        for near in ["http://localhost:4318", "http://127.0.0.1", "http://[::1]", "unix:///run/otel.sock"] {
-            let near = Endpoint::parse(near).unwrap();
-            assert_eq!(choose(Compression::Auto, &near, 1 << 20), Coding::Identity);
-            assert_eq!(choose(Compression::Gzip, &near, 0), Coding::Gzip);
-        }
-        assert_eq!(choose(Compression::None, &far, 1 << 20), Coding::Identity);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::headers::{HeaderError, HeaderFault, Headers};
-use crate::transport::client::{endpoint::Endpoint, proxy::Proxy};
 
 /// How a body is coded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,26 +44,34 @@ impl Default for UserAgent {
     }
 }
 
+/// Where a request goes, as its head says it.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    /// The path and query, or the whole URL where a proxy has to know it. RFC 9112, section 3.2.
+    pub form: String,
+    /// Host and port, for the header `host`.
+    pub authority: String,
+    /// Credentials for the proxy that reads this head.
+    pub proxy_authorization: Option<&'a str>,
+}
+
 /// Everything of a request in front of the body, but for its length and coding.
 #[derive(Clone, Eq, PartialEq)]
 pub struct RequestHead(Vec<u8>);
 
 impl RequestHead {
-    /// The head of requests to `endpoint`. A proxy sees the whole URL of an `http` endpoint; to an `https` one it only makes
-    /// a tunnel, inside which the head is the same as without a proxy. A `user-agent` among `headers` takes the place of
-    /// ours.
+    /// The head of requests to this target: a path, or for a proxy the whole URL. A `user-agent` among `headers` takes the
+    /// place of ours.
     #[must_use]
-    pub fn new(endpoint: &Endpoint, proxy: Option<&Proxy>, headers: &Headers, agent: &UserAgent) -> Self {
-        let proxy = proxy.filter(|_| !endpoint.is_tls());
-        let authority = endpoint.authority();
-        let origin = if proxy.is_some() { format!("http://{authority}") } else { String::new() };
+    pub fn new(target: &Target<'_>, headers: &Headers, agent: &UserAgent) -> Self {
+        let Target { form, authority, proxy_authorization } = target;
         // HTTP-01: POST, HTTP/1.1, and the type of a binary protobuf body.
-        let mut head = format!("POST {origin}{} HTTP/1.1\r\nhost: {authority}\r\n", endpoint.path()).into_bytes();
+        let mut head = format!("POST {form} HTTP/1.1\r\nhost: {authority}\r\n").into_bytes();
         field(&mut head, "content-type", b"application/x-protobuf");
         if headers.iter().all(|(name, _)| name != "user-agent") {
             field(&mut head, "user-agent", agent.0.as_bytes());
         }
-        if let Some(credentials) = proxy.and_then(Proxy::authorization) {
+        if let Some(credentials) = proxy_authorization {
             field(&mut head, "proxy-authorization", credentials.as_bytes());
         }
         for (name, value) in headers.iter() {
@@ -98,13 +105,12 @@ impl fmt::Debug for RequestHead {
     }
 }
 
-/// What asks `proxy` for a tunnel to `endpoint`. RFC 9110, section 9.3.6: no body, and none in a 2xx reply.
+/// Asks a proxy for a tunnel to this host and port. RFC 9110, section 9.3.6: no body, and none in a 2xx reply.
 #[must_use]
-pub fn connect_head(endpoint: &Endpoint, proxy: &Proxy, agent: &UserAgent) -> Vec<u8> {
-    let target = endpoint.host_and_port();
-    let mut head = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n").into_bytes();
+pub fn connect_head(host_and_port: &str, proxy_authorization: Option<&str>, agent: &UserAgent) -> Vec<u8> {
+    let mut head = format!("CONNECT {host_and_port} HTTP/1.1\r\nhost: {host_and_port}\r\n").into_bytes();
     field(&mut head, "user-agent", agent.0.as_bytes());
-    if let Some(credentials) = proxy.authorization() {
+    if let Some(credentials) = proxy_authorization {
         field(&mut head, "proxy-authorization", credentials.as_bytes());
     }
     head.extend_from_slice(b"\r\n");
@@ -132,8 +138,8 @@ mod tests {
         Headers::new(&owned).unwrap()
     }
 
-    fn proxy(url: &str) -> Proxy {
-        Proxy::parse(url).unwrap()
+    fn target(form: &str) -> Target<'static> {
+        Target { form: form.to_owned(), authority: "collector:4318".to_owned(), proxy_authorization: None }
     }
 
     fn rendered(head: &RequestHead, coding: Coding) -> String {
@@ -149,8 +155,7 @@ mod tests {
     /// HTTP-01, HTTP-03, HTTP-16: method, version, type, coding, user agent; the length always.
     #[test]
     fn http_01_request_is_a_post_of_protobuf_with_a_length() {
-        let endpoint = Endpoint::parse("http://collector:4318/v1/traces?x=1").unwrap();
-        let head = RequestHead::new(&endpoint, None, &headers(&[("api-key", "7")]), &UserAgent::default());
+        let head = RequestHead::new(&target("/v1/traces?x=1"), &headers(&[("api-key", "7")]), &UserAgent::default());
         let beginning = format!(
             "POST /v1/traces?x=1 HTTP/1.1\r\nhost: collector:4318\r\ncontent-type: application/x-protobuf\r\n{}api-key: 7\r\n",
             agent_line()
@@ -166,13 +171,13 @@ mod tests {
 
     #[test]
     fn http_16_user_agent_takes_a_product_in_front_or_gives_way() {
-        let endpoint = Endpoint::parse("http://h").unwrap();
+        let target = target("/");
         let agent = UserAgent::of("shop/1.2").unwrap();
-        let head = RequestHead::new(&endpoint, None, &Headers::default(), &agent);
+        let head = RequestHead::new(&target, &Headers::default(), &agent);
         assert!(
             rendered(&head, Coding::Identity).contains("\r\nuser-agent: shop/1.2 OTel-OTLP-Exporter-Rust-spanring/")
         );
-        let head = RequestHead::new(&endpoint, None, &headers(&[("User-Agent", "mine")]), &agent);
+        let head = RequestHead::new(&target, &headers(&[("User-Agent", "mine")]), &agent);
         let text = rendered(&head, Coding::Identity);
         assert_eq!(text.matches("user-agent").count(), 1);
         assert!(text.contains("\r\nuser-agent: mine\r\n"));
@@ -183,33 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn proxy_sees_the_whole_url_of_http_and_only_a_tunnel_of_https() {
-        let proxy = proxy("http://user:pw@proxy:3128");
-        let (none, agent) = (Headers::default(), UserAgent::default());
-        let plain = Endpoint::parse("http://h:4318/v1/traces").unwrap();
-        let text = rendered(&RequestHead::new(&plain, Some(&proxy), &none, &agent), Coding::Identity);
-        assert!(text.starts_with("POST http://h:4318/v1/traces HTTP/1.1\r\nhost: h:4318\r\n"), "{text}");
-        assert!(text.contains("\r\nproxy-authorization: Basic dXNlcjpwdw==\r\n"), "{text}");
-
-        let tls = Endpoint::parse("https://h/v1/traces").unwrap();
-        let text = rendered(&RequestHead::new(&tls, Some(&proxy), &none, &agent), Coding::Identity);
-        assert!(text.starts_with("POST /v1/traces HTTP/1.1\r\nhost: h\r\n"), "{text}");
-        assert!(!text.contains("proxy-"), "the credentials are for the proxy alone: {text}");
-
-        let connect = String::from_utf8(connect_head(&tls, &proxy, &agent)).unwrap();
-        let expected = format!(
-            "CONNECT h:443 HTTP/1.1\r\nhost: h:443\r\n{}proxy-authorization: Basic dXNlcjpwdw==\r\n\r\n",
-            agent_line()
-        );
-        assert_eq!(connect, expected);
-        let v6 = Endpoint::parse("https://[::2]:9/").unwrap();
-        assert!(connect_head(&v6, &proxy, &agent).starts_with(b"CONNECT [::2]:9 HTTP/1.1\r\nhost: [::2]:9\r\n"));
-    }
-
-    #[test]
     fn credentials_are_not_shown() {
-        let endpoint = Endpoint::parse("http://h").unwrap();
-        let head = RequestHead::new(&endpoint, None, &headers(&[("api-key", "secret")]), &UserAgent::default());
+        let head = RequestHead::new(&target("/"), &headers(&[("api-key", "secret")]), &UserAgent::default());
         assert!(format!("{head:?}").starts_with("RequestHead("));
         assert!(!format!("{head:?}").contains("secret"));
     }

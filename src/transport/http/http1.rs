@@ -2,7 +2,7 @@
 
 use std::{fmt, mem};
 
-use crate::transport::client::retry::RetryAfter;
+use super::retry_after::RetryAfter;
 
 /// A reply, whole.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -4,3 +4,4 @@ pub mod gzip;
 pub mod head;
 pub mod headers;
 pub mod http1;
+pub mod retry_after;

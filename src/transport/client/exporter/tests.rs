@@ -15,7 +15,7 @@ use rand_xoshiro::{
 use self::rig::{Do, PLACE, Rig, SOON, SPANS, TIMEOUT, calm, place};
 use super::{Condition, End, IDLE_MAX};
 use crate::transport::{
-    client::{retry::Backoff, trouble::JITTER_MAX},
+    client::{backoff::Backoff, retry_gate::JITTER_MAX},
     driver::{
         Moment,
         sim::{Network, Sim},
@@ -205,12 +205,12 @@ fn trouble_that_is_over_is_forgotten() {
     rig.submit(100);
     // The first one is answered after the second has been turned away.
     rig.until(Duration::from_secs(2), |rig| rig.taken() == 1);
-    assert_eq!((rig.exporter.condition(), &rig.exporter.trouble.backoff), (&Condition::Fine, &Backoff::new()));
+    assert_eq!((rig.exporter.condition(), &rig.exporter.retry_gate.backoff), (&Condition::Fine, &Backoff::new()));
     let waited = rig.until_all_end(Duration::from_secs(2));
     assert!(waited < Duration::from_secs(1), "{waited:?}");
     rig.collector.will([Do::Say(503, "")]);
     rig.submit(100);
-    rig.until(SOON, |rig| rig.exporter.trouble.is_on());
+    rig.until(SOON, |rig| rig.exporter.retry_gate.has_failed());
     rig.exporter.hurry();
     let waited = rig.until_all_end(Duration::from_secs(1));
     assert!(waited < Duration::from_millis(200), "{waited:?}");
@@ -240,9 +240,9 @@ fn http_08_exporters_do_not_come_back_in_step_and_wait_longer_each_time() {
         rig.submit(100);
         let mut tries: Vec<Moment> = vec![];
         while tries.len() < 12 {
-            let trouble = rig.exporter.trouble.since;
-            rig.until(Duration::from_secs(60), |rig| rig.exporter.trouble.since != trouble);
-            tries.extend(rig.exporter.trouble.since);
+            let trouble = rig.exporter.retry_gate.since;
+            rig.until(Duration::from_secs(60), |rig| rig.exporter.retry_gate.since != trouble);
+            tries.extend(rig.exporter.retry_gate.since);
         }
         rig.finish();
         tries
@@ -271,7 +271,7 @@ fn attempts_that_fail_together_count_as_one_failure() {
     assert_eq!(rig.exporter.standing(), 4);
     rig.sim.reset_all();
     rig.until(SOON, |rig| rig.exporter.waiting.len() == 4);
-    assert_eq!(rig.exporter.trouble.backoff, {
+    assert_eq!(rig.exporter.retry_gate.backoff, {
         let mut once = Backoff::new();
         once.next(0);
         once
@@ -351,7 +351,7 @@ fn nothing_is_given_up_while_the_collector_cannot_be_reached() {
     let mut rig = calm();
     rig.collector.will([Do::Say(503, "")]);
     rig.submit(100);
-    rig.until(SOON, |rig| rig.exporter.trouble.is_on());
+    rig.until(SOON, |rig| rig.exporter.retry_gate.has_failed());
     rig.sim.unlisten(&place(PLACE));
     rig.sim.reset_all();
     rig.pass(Duration::from_secs(3600));
@@ -427,7 +427,7 @@ fn flush_cuts_the_back_off_short_but_cannot_hammer() {
     for _ in 0..1_000 {
         rig.exporter.hurry();
         rig.pass(Duration::from_millis(1));
-        tries.extend(rig.exporter.trouble.since.map(Moment::nanos));
+        tries.extend(rig.exporter.retry_gate.since.map(Moment::nanos));
     }
     assert!((5..=11).contains(&tries.len()), "{} tries in a second", tries.len());
     rig.finish();
@@ -461,7 +461,7 @@ fn address_that_nobody_answers_is_left_for_the_next_and_named_as_such() {
     let mut rig = calm();
     rig.sim.ignore(place(PLACE));
     rig.submit(100);
-    rig.until(Duration::from_secs(4), |rig| rig.exporter.trouble.is_on());
+    rig.until(Duration::from_secs(4), |rig| rig.exporter.retry_gate.has_failed());
     let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
     assert_eq!(
         why,
@@ -472,7 +472,7 @@ fn address_that_nobody_answers_is_left_for_the_next_and_named_as_such() {
     let mut rig = Rig::at("localhost:4318", PLACE, Network::calm(5), 1);
     rig.sim.ignore(place("[::1]:4318"));
     rig.submit(100);
-    let waited = rig.until(Duration::from_secs(4), |rig| rig.exporter.trouble.is_on());
+    let waited = rig.until(Duration::from_secs(4), |rig| rig.exporter.retry_gate.has_failed());
     assert!(waited >= Duration::from_secs(3), "the first has its time, though the second is refused: {waited:?}");
     let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
     assert!(why.starts_with("127.0.0.1:4318: ") && why.contains("; [::1]:4318: no answer within 3 s: see"), "{why}");
@@ -544,7 +544,7 @@ fn answer_to_what_was_not_asked_is_not_believed() {
         let mut rig = Rig::new(Network { window_bytes: 0, ..Network::calm(5) }, 1);
         rig.collector.will([Do::Greet(words)]);
         rig.submit(100);
-        rig.until(SOON, |rig| rig.exporter.trouble.is_on());
+        rig.until(SOON, |rig| rig.exporter.retry_gate.has_failed());
         let Condition::Troubled(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
         assert_eq!(*why, format!("the peer spoke before it was asked{what}"));
         rig.sim.change(Network::calm(5));

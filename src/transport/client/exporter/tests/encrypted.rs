@@ -20,11 +20,7 @@ use crate::transport::{
         Address, Driver, Moment, Resolver,
         sim::{Network, Peer, Replies, Sim},
     },
-    http::{
-        gzip::Compression,
-        head::{RequestHead, UserAgent},
-        headers::Headers,
-    },
+    http::{gzip::Compression, head::UserAgent, headers::Headers},
     tls::fixture::{Folder, Leaf, VERSIONS, authority, server, tls},
 };
 
@@ -131,7 +127,8 @@ impl Stage {
         });
         let driver = Driver::sim(&sim);
         let endpoint = Endpoint::parse(&format!("https://{PLACE}/v1/traces")).expect("it is an endpoint");
-        let head = RequestHead::new(&endpoint, None, &Headers::default(), &UserAgent::default());
+        let route = Route { endpoint, proxy: None };
+        let head = route.request_head(&Headers::default(), &UserAgent::default());
         let settings = Settings {
             connections_max: 1,
             timeout: Duration::from_secs(10),
@@ -141,7 +138,7 @@ impl Stage {
         };
         let resolver = Resolver::new(driver.waker());
         let tls = tls(&folder, &authority, HOST);
-        let exporter = Exporter::new(settings, Route { endpoint, proxy: None }, head, Some(tls), resolver);
+        let exporter = Exporter::new(settings, route, head, Some(tls), resolver);
         Self { driver, exporter, outcomes: vec![], account }
     }
 

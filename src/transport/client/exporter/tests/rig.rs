@@ -21,7 +21,7 @@ use crate::transport::{
     },
     http::{
         gzip::{Compression, decompress},
-        head::{RequestHead, UserAgent},
+        head::UserAgent,
         headers::Headers,
     },
 };
@@ -244,7 +244,7 @@ impl Rig {
         sim.listen(place(listens), serve);
         let driver = Driver::sim(&sim);
         let headers = Headers::new(&[]).expect("there are none");
-        let head = RequestHead::new(&route.endpoint, route.proxy.as_ref(), &headers, &UserAgent::default());
+        let head = route.request_head(&headers, &UserAgent::default());
         let settings = Settings {
             connections_max,
             timeout: TIMEOUT,

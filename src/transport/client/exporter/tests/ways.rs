@@ -20,8 +20,8 @@ fn named() -> Rig {
 
 /// The next attempt to connect fails within this time; why.
 fn next_failure(rig: &mut Rig, time_max: Duration) -> String {
-    let since = rig.exporter.trouble.since;
-    rig.until(time_max, |rig| rig.exporter.trouble.since != since);
+    let since = rig.exporter.retry_gate.since;
+    rig.until(time_max, |rig| rig.exporter.retry_gate.since != since);
     let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
     why.clone()
 }

@@ -7,11 +7,11 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{super::driver::Moment, retry::Backoff};
+use super::{super::driver::Moment, backoff::Backoff};
 
 /// Whether attempts fail, and when the next one may begin.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct RetryGate {
     pub(super) backoff: Backoff,
     /// When the last attempt failed; `None` while all is well.
     pub(super) since: Option<Moment>,
@@ -27,9 +27,9 @@ pub const JITTER_MAX: Duration = Duration::from_millis(500);
 /// Whoever is in a hurry tries again at once, but not sooner than this after a failure: a program may flush in a loop.
 const HURRY_AFTER: Duration = Duration::from_millis(100);
 
-impl Trouble {
-    /// No trouble yet. Equal seeds make equal waits.
-    pub fn none(seed: u64) -> Self {
+impl RetryGate {
+    /// Nothing has failed yet. Equal seeds make equal waits.
+    pub fn open(seed: u64) -> Self {
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
         Self { backoff: Backoff::default(), since: None, not_before: Moment::START, asked_until: Moment::START, random }
     }
@@ -48,7 +48,7 @@ impl Trouble {
     }
 
     /// Notes that the collector answers.
-    pub fn end(&mut self) {
+    pub fn succeeded(&mut self) {
         self.backoff.reset();
         self.since = None;
         self.not_before = Moment::START;
@@ -63,7 +63,7 @@ impl Trouble {
     }
 
     /// Whether the last attempt failed.
-    pub fn is_on(&self) -> bool {
+    pub fn has_failed(&self) -> bool {
         self.since.is_some()
     }
 

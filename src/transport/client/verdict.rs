@@ -1,0 +1,116 @@
+//! What a reply means for the request: done, once more, smaller, or never again.
+
+use super::super::http::{http1::Reply, retry_after::RetryAfter};
+
+/// What becomes of a request after its reply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The collector has it. The body says whether it took all of it.
+    Taken,
+    /// The collector has it. Whether it took all of it is not known: it compressed what it says though nobody asked for that,
+    /// or said more than is kept. A success, with a warning.
+    TakenUnread,
+    /// Send it again, after back-off, and not before the peer wants it.
+    Retry {
+        /// When that is, if it says so.
+        after: Option<RetryAfter>,
+    },
+    /// Too large for the collector: split it, and send smaller ones from now on. These bytes are never sent again.
+    TooLarge,
+    /// The collector will not have it; the same bytes would be refused again. Count it as lost.
+    Refused {
+        /// What a user can do.
+        remedy: &'static str,
+    },
+}
+
+/// The verdict of the specification's table (HTTP-06, HTTP-12, HTTP-18): only 429, 502, 503 and 504 are tried again.
+#[must_use]
+pub fn classify(reply: &Reply) -> Verdict {
+    let remedy = match reply.status {
+        200..=299 => return if reply.is_whole() { Verdict::Taken } else { Verdict::TakenUnread },
+        429 | 502 | 503 | 504 => return Verdict::Retry { after: reply.retry_after },
+        413 => return Verdict::TooLarge,
+        300..=399 => {
+            "redirects are not followed, because they would take the headers along: set the endpoint to the final address"
+        }
+        400 => "the collector finds the request malformed: check that the endpoint takes OTLP over HTTP, and its log",
+        401 | 403 => "the collector wants other credentials: check the headers, and OTEL_EXPORTER_OTLP_HEADERS",
+        404 | 405 => "nothing takes traces at this path: check that the endpoint ends with /v1/traces, once",
+        407 => PROXY_CREDENTIALS,
+        408 => "the collector waited too long for the request: check the network in between",
+        415 => "the collector does not take protobuf, or not gzip: check the endpoint, or set the compression to none",
+        431 => "the headers are too large for the collector: send fewer or shorter ones",
+        500 => "the collector failed: see its log",
+        501 => "the collector does not know the request: check that the endpoint takes OTLP over HTTP",
+        _ => "the collector refuses the request: see its log",
+    };
+    Verdict::Refused { remedy }
+}
+
+/// What a user can do where a proxy answers with this status instead of making a tunnel.
+#[must_use]
+pub fn tunnel_remedy(status: u16) -> &'static str {
+    match status {
+        407 => PROXY_CREDENTIALS,
+        401 | 403 | 405 => "have it allow CONNECT to the host and port of the endpoint",
+        502..=504 => "it does not reach the endpoint: check the endpoint's host and port, and the proxy's log",
+        _ => "check that an HTTP proxy listens there and allows CONNECT, and its log",
+    }
+}
+
+const PROXY_CREDENTIALS: &str =
+    "the proxy wants credentials, or others: put user:password@ in front of the host in the proxy's URL";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(status: u16) -> Verdict {
+        classify(&Reply { status, ..Reply::default() })
+    }
+
+    #[test]
+    fn http_06_four_codes_are_tried_again_and_no_other() {
+        for status in 200..=999 {
+            let is_retried = matches!(verdict(status), Verdict::Retry { .. });
+            assert_eq!(is_retried, [429, 502, 503, 504].contains(&status), "{status}");
+        }
+    }
+
+    /// HTTP-12.
+    #[test]
+    fn http_12_other_failures_are_refused_with_a_remedy() {
+        for status in (300..=999).filter(|status| ![413, 429, 502, 503, 504].contains(status)) {
+            let Verdict::Refused { remedy } = verdict(status) else { panic!("{status}") };
+            assert!(!remedy.is_empty() && !remedy.contains('\n'));
+        }
+        let remedies =
+            [(401, "credentials"), (403, "credentials"), (404, "/v1/traces"), (415, "gzip"), (407, "user:password@")];
+        for (status, word) in remedies {
+            assert!(matches!(verdict(status), Verdict::Refused { remedy } if remedy.contains(word)), "{status}");
+        }
+    }
+
+    #[test]
+    fn http_18_redirect_is_no_success_and_is_not_followed() {
+        for status in [300, 301, 302, 303, 304, 307, 308] {
+            assert!(matches!(verdict(status), Verdict::Refused { remedy } if remedy.contains("final address")));
+        }
+    }
+
+    #[test]
+    fn too_large_is_split_and_said_by_its_code_alone() {
+        assert_eq!(verdict(413), Verdict::TooLarge);
+        let body = b"message too large".to_vec();
+        let reply = Reply { status: 400, body_len: body.len(), body, ..Reply::default() };
+        assert!(matches!(classify(&reply), Verdict::Refused { .. }));
+    }
+
+    #[test]
+    fn success_whose_text_is_not_known_is_told_from_one_that_is() {
+        assert_eq!(verdict(200), Verdict::Taken);
+        assert_eq!(verdict(202), Verdict::Taken);
+        assert_eq!(classify(&Reply { status: 200, body_len: 5, ..Reply::default() }), Verdict::TakenUnread);
+    }
+}
