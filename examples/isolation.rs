@@ -5,17 +5,17 @@
 
 #![expect(clippy::print_stdout, reason = "the result")]
 
-#[path = "../tests/collector/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
-mod collector;
 #[path = "../benches/workload/mod.rs"]
 #[allow(dead_code, reason = "the benches use the rest")]
 mod workload;
 
 use std::{thread, time::Duration};
 
-use collector::{Mode, Plan, Row};
-use spanring::{Config, DiagnosticSink, Engine, Export, Kind, internals::ticks};
+use spanring::{
+    Config, DiagnosticSink, Engine, Export, Kind,
+    internals::ticks,
+    testing::collector::{Mode, Plan, Row},
+};
 use workload::order;
 
 /// Peers of the stand-in collector, by their names in the table of faults; the first is healthy.

@@ -2,18 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
-#[path = "../src/bin/spanring/collector/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "this test uses a part of it")]
-mod collector;
-
 use std::{
     net::{Ipv4Addr, TcpListener},
     process::{Command, Output},
     sync::Arc,
 };
 
-use collector::{Collector, Connection, Mode, Port};
 use serde_json::Value;
+use spanring::testing::collector::{Collector, Connection, Mode, Port};
 
 fn demo(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_spanring")).arg("demo").args(words).output().unwrap()

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/naive/mod.rs"]
+#[path = "../../tests/spans/naive/mod.rs"]
 mod naive;
 
 fuzz_target!(|case: naive::Case| naive::check(&case));

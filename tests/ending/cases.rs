@@ -16,9 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use spanring::testing::collector::{Collector, Mode};
+
 use crate::{
     actor::{DEADLINE, ENDPOINT, EXIT, HANDLED, ROLE, SPANS},
-    collector::{Collector, Mode},
     holes::{NOISE, Times, deadline, holes, rounds},
 };
 

@@ -1,7 +1,6 @@
 //! The `spanring` command: for now its demo, which runs the main job against a collector and shows that the ledger closes.
 
 #[allow(dead_code, unused_imports, reason = "the tests use the rest")]
-mod collector;
 mod demo;
 
 use std::process::ExitCode;

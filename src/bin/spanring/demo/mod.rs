@@ -14,9 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spanring::{Config, DiagnosticSink, Engine, Export, Health, Resource, StartError, Topic};
+use spanring::{
+    Config, DiagnosticSink, Engine, Export, Health, Resource, StartError, Topic,
+    testing::collector::{Collector, Mode},
+};
 
-use crate::collector::{Collector, Mode};
 use load::{Done, Load};
 use options::{Asked, Options};
 use report::Report;

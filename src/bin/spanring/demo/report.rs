@@ -2,10 +2,9 @@
 
 use std::{fmt::Write, time::Duration};
 
-use spanring::{Health, Ledger, Stats};
+use spanring::{Health, Ledger, Stats, testing::collector::Tally};
 
 use super::{json::Object, load::Done, machine::Memory, options::Options};
-use crate::collector::Tally;
 
 /// Everything that was measured.
 pub struct Report<'a> {

@@ -1,0 +1,412 @@
+//! The stand-in collector of the integration tests: the healthy one of the command, and a table of faults it can show.
+//!
+//! A [`Row`] of [`ROWS`] is a fault with its name, the rules it tests, what a client sees of it, and what an exporter has to
+//! make of it. The fault itself is a script of [`Step`]s, so that the table can be read without the code. A test of an
+//! exporter takes each row in turn: `row.start(row.plan(), Mode::Ids)`, one batch to `stand.collector.url()`, a flush, and
+//! `row.expect.verdict(..)` on what was counted.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Shutdown},
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use socket2::SockRef;
+
+use super::{
+    Collector, Connection, Ending, Mode, OK, Place, Port, Request, on_free_port,
+    rows::{ROWS, answer},
+    serve, serve_one,
+};
+
+/// One fault, and everything that is to be known about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its name, by which [`Row::named`] finds it.
+    pub name: &'static str,
+    /// The rules of the specification that it puts to the test.
+    pub rules: &'static [&'static str],
+    /// What the collector does.
+    pub fault: Fault,
+    /// What a plain client sees of it.
+    pub shows: Shows,
+    /// What an exporter has to make of it.
+    pub expect: Expect,
+}
+
+/// When a script begins.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// Nobody listens until the test restarts the collector.
+    ClosedPort,
+    /// As soon as the connection is there.
+    AtAccept(&'static [Step]),
+    /// With the first byte of a request.
+    AtRequest(&'static [Step]),
+}
+
+/// One thing that a collector does. Where a script ends the connection goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Reads a whole request. Nobody answers for it yet.
+    Read,
+    /// Reads so many bytes of the request, and then no more.
+    ReadBytes(usize),
+    /// Waits for the first byte of the next request.
+    AwaitNext,
+    /// Answers for the request's spans.
+    Take,
+    /// Answers for all but so many of the request's spans.
+    TakeAllBut(u64),
+    /// Goes on only if the body has more bytes than this; else takes the request and says so.
+    TakeUpTo {
+        /// The largest body that is taken.
+        body_bytes: usize,
+    },
+    /// Sends a whole reply: status, more headers, and for an error the `Status` message that OTLP wants.
+    Answer(&'static str, &'static str),
+    /// Sends these bytes.
+    Say(fn() -> Vec<u8>),
+    /// Sends these bytes one at a time, with a rest between them.
+    SayInBytes(fn() -> Vec<u8>, Duration),
+    /// Sends these bytes in two pieces, cut one byte later each time.
+    SayInTwo(fn() -> Vec<u8>),
+    /// Sends these bytes over and over, up to [`FLOOD_BYTES_MAX`].
+    SayForever(fn() -> Vec<u8>),
+    /// Makes the buffer of the receiver as small as the system allows.
+    ShrinkWindow,
+    /// Ends the stream of replies and goes on reading.
+    EndReplies,
+    /// Does nothing more until the collector stops.
+    Hold,
+    /// Ends the connection in order.
+    Close,
+    /// Ends the connection by a reset. Over a unix socket that is a close.
+    Reset,
+}
+
+/// What a plain client sees after its request.
+#[derive(Clone, Copy, Debug)]
+pub struct Shows {
+    /// How the reply begins.
+    pub begin: &'static [u8],
+    /// How it goes on.
+    pub end: End,
+}
+
+/// How it goes on after what the reply begins with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// There is nobody to connect to.
+    Refused,
+    /// The connection serves another request.
+    Kept,
+    /// The stream of replies ends.
+    Closed,
+    /// The connection is reset.
+    Reset,
+    /// Nothing more comes, and nothing ends.
+    Silent,
+    /// Byte after byte comes, each after a long while.
+    Slow,
+    /// Nothing comes, and a large request is not taken off the client's hands.
+    Stuck,
+    /// More comes than anybody wants.
+    Endless,
+}
+
+/// What an exporter has to make of the batch that meets the fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Expect {
+    /// How much of the batch arrives.
+    pub delivered: Delivered,
+    /// The only causes under which spans of this batch may be lost.
+    pub lost: &'static [&'static str],
+    /// Whether the batch may come twice.
+    pub resend: Resend,
+    /// After so many scripts the collector is healthy; `None`: when the test restarts it.
+    pub heals_after: Option<u64>,
+}
+
+/// How much of the batch the collector has in the end, if it heals in time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Delivered {
+    /// The whole batch.
+    All,
+    /// All but so many, or nothing of a batch that has fewer.
+    AllBut(u64),
+    /// No span of it.
+    Nothing,
+    /// All if the exporter sent it again, which is its choice; else nothing.
+    AllIfSentAgain,
+}
+
+/// Whether the same bytes may be sent a second time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Resend {
+    /// No: the collector has answered for them.
+    Forbidden,
+    /// Yes, but nothing is wrong with giving up.
+    Allowed,
+    /// Yes, and it is the only way to deliver them.
+    Required,
+}
+
+/// What a test counted for one batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    /// Spans that the exporter was given.
+    pub accepted: u64,
+    /// Spans that it still has.
+    pub queued: u64,
+    /// Spans that it lost, by cause.
+    pub lost: &'a [(&'a str, u64)],
+    /// Different spans that the collector took: [`Stand::delivered`].
+    pub delivered: u64,
+    /// Requests that came a second time: [`Tally::resends`].
+    pub resends: u64,
+}
+
+/// How often a collector shows its fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// So many requests are served first; for [`Fault::AtAccept`], so many connections.
+    pub after: u64,
+    /// So many scripts are played; then it is healthy.
+    pub times: u64,
+}
+
+/// A collector with a fault.
+pub struct Stand {
+    /// The collector itself.
+    pub collector: Collector,
+    met: Arc<AtomicU64>,
+}
+
+/// What is sent of something endless: more than any limit of a client, and bounded.
+pub const FLOOD_BYTES_MAX: usize = 64 << 20;
+/// The cause of a refusal that is final.
+pub const REJECTED: &str = "rejected";
+/// The cause of a refusal of some spans.
+pub const PARTIALLY_REJECTED: &str = "partially_rejected";
+/// The cause of retries that took too long.
+pub const RETRY_EXPIRED: &str = "retry_expired";
+/// The cause of a span that no request can hold.
+pub const OVERSIZE: &str = "oversize";
+/// The cause of a shutdown that did not wait longer.
+pub const SHUTDOWN_DEADLINE: &str = "shutdown_deadline";
+
+impl Row {
+    /// The row of this name.
+    pub fn named(name: &str) -> &'static Self {
+        ROWS.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no row is named {name}"))
+    }
+
+    /// The plan after which the row's expectation holds: the fault comes first, and as often as it says.
+    pub fn plan(&self) -> Plan {
+        Plan { after: 0, times: self.expect.heals_after.unwrap_or(u64::MAX) }
+    }
+
+    /// A collector with this fault on a free port.
+    pub fn start(&self, plan: Plan, mode: Mode) -> io::Result<Stand> {
+        on_free_port(|| self.start_on(Arc::new(Port::claim((Ipv4Addr::LOCALHOST, 0).into())?), plan, mode))
+    }
+
+    /// A collector with this fault on this place.
+    pub fn start_on(&self, place: Arc<dyn Place>, plan: Plan, mode: Mode) -> io::Result<Stand> {
+        let met = Arc::new(AtomicU64::new(0));
+        let script = Script { fault: self.fault, plan, seen: AtomicU64::new(0), met: Arc::clone(&met) };
+        let mut collector = Collector::start_with(place, mode, Arc::new(move |connection| script.serve(connection)))?;
+        if let Fault::ClosedPort = self.fault {
+            collector.stop();
+        }
+        Ok(Stand { collector, met })
+    }
+
+    /// What an exporter has to make of a batch when the fault lasts longer than the exporter's patience. `None` where it
+    /// cannot be right: the collector has taken what the exporter never hears of, and so counts as lost.
+    pub fn expect_without_healing(&self) -> Option<Expect> {
+        let takes = match self.fault {
+            Fault::ClosedPort => false,
+            Fault::AtAccept(steps) | Fault::AtRequest(steps) => {
+                steps.iter().any(|step| matches!(step, Step::Take | Step::TakeAllBut(_)))
+            }
+        };
+        let (delivered, lost): (_, &[&str]) = match self.expect.resend {
+            Resend::Required if takes => return None,
+            Resend::Required => (Delivered::Nothing, &[RETRY_EXPIRED, SHUTDOWN_DEADLINE]),
+            Resend::Allowed if !takes => (Delivered::Nothing, &[REJECTED, RETRY_EXPIRED, SHUTDOWN_DEADLINE]),
+            Resend::Allowed | Resend::Forbidden => (self.expect.delivered, self.expect.lost),
+        };
+        Some(Expect { delivered, lost, resend: self.expect.resend, heals_after: None })
+    }
+}
+
+impl Expect {
+    /// Says what is wrong with what came of one batch, if something is.
+    pub fn verdict(&self, outcome: &Outcome<'_>) -> Result<(), String> {
+        let &Outcome { accepted, queued, lost, delivered, resends } = outcome;
+        let total: u64 = lost.iter().map(|(_, spans)| spans).sum();
+        let spans = match self.delivered {
+            Delivered::All => accepted,
+            Delivered::AllBut(rejected) => accepted.saturating_sub(rejected),
+            Delivered::Nothing => 0,
+            Delivered::AllIfSentAgain if delivered > 0 => accepted,
+            Delivered::AllIfSentAgain => 0,
+        };
+        let strange = lost.iter().find(|(cause, spans)| *spans > 0 && !self.lost.contains(cause));
+        let claims = [
+            (accepted == delivered + total + queued, "accepted = delivered + lost + queued".to_owned()),
+            (queued == 0, "nothing stays queued".to_owned()),
+            (delivered == spans, format!("{spans} spans are delivered")),
+            (strange.is_none(), format!("spans are lost only by {:?}", self.lost)),
+            (self.resend != Resend::Forbidden || resends == 0, "nothing is sent twice".to_owned()),
+        ];
+        match claims.into_iter().find(|(holds, _)| !holds) {
+            Some((_, claim)) => Err(format!("not so: {claim}; {outcome:?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Plan {
+    /// The fault comes first and stays.
+    pub fn forever() -> Self {
+        Self { after: 0, times: u64::MAX }
+    }
+}
+
+impl Stand {
+    /// How many scripts have begun.
+    pub fn met(&self) -> u64 {
+        self.met.load(Relaxed)
+    }
+
+    /// Different spans that the collector took; from [`Mode::Ids`] on.
+    pub fn delivered(&self) -> u64 {
+        let tally = self.collector.tally();
+        tally.spans - tally.ids_seen_twice
+    }
+}
+
+/// A fault on the stage.
+struct Script {
+    fault: Fault,
+    plan: Plan,
+    /// Requests that have begun, or connections for a fault at accept.
+    seen: AtomicU64,
+    met: Arc<AtomicU64>,
+}
+
+impl Script {
+    fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+        if let Fault::AtAccept(steps) = self.fault
+            && self.is_due()
+        {
+            return match self.play(steps, connection)? {
+                ControlFlow::Continue(()) => serve(connection),
+                ControlFlow::Break(()) => Ok(()),
+            };
+        }
+        let Fault::AtRequest(steps) = self.fault else { return serve(connection) };
+        while connection.wait()? {
+            let goes_on = if self.is_due() {
+                self.play(steps, connection)?.is_continue()
+            } else {
+                serve_one(connection)? == Ending::KeepAlive
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        let seen = self.seen.fetch_add(1, Relaxed);
+        let is_due = seen >= self.plan.after && seen - self.plan.after < self.plan.times;
+        self.met.fetch_add(u64::from(is_due), Relaxed);
+        is_due
+    }
+
+    fn play(&self, steps: &[Step], connection: &mut Connection) -> io::Result<ControlFlow<()>> {
+        let mut request = None;
+        for step in steps {
+            match *step {
+                Step::Read => match connection.read_request()? {
+                    Ok(read) => request = Some(read),
+                    Err(refusal) => {
+                        connection.refuse(refusal)?;
+                        return Ok(ControlFlow::Break(()));
+                    }
+                },
+                Step::ReadBytes(bytes) => connection.read_exact(bytes)?,
+                Step::AwaitNext => {
+                    connection.wait()?;
+                }
+                Step::Take => connection.take(read(&mut request)),
+                Step::TakeAllBut(spans) => connection.take_all_but(read(&mut request), spans),
+                Step::TakeUpTo { body_bytes } => {
+                    if let Some(small) = request.take_if(|request| request.body_bytes <= body_bytes) {
+                        connection.take(small);
+                        connection.write(OK)?;
+                        break;
+                    }
+                }
+                Step::Answer(status, headers) => connection.write(&answer(status, headers))?,
+                Step::Say(bytes) => connection.write(&bytes())?,
+                Step::SayInBytes(bytes, gap) => {
+                    for byte in bytes() {
+                        connection.write(&[byte])?;
+                        connection.rest(gap)?;
+                    }
+                }
+                Step::SayInTwo(bytes) => {
+                    let bytes = bytes();
+                    // The script that is played has been counted, so the first cut is behind the first byte.
+                    let cuts = bytes.len() as u64 - 1;
+                    let cut = (self.met.load(Relaxed) - 1) % cuts + 1;
+                    let (first, second) = bytes.split_at(usize::try_from(cut).expect("it is below a length"));
+                    connection.write(first)?;
+                    connection.rest(BETWEEN_TWO)?;
+                    connection.write(second)?;
+                }
+                Step::SayForever(bytes) => {
+                    let bytes = bytes();
+                    for _ in 0..FLOOD_BYTES_MAX / bytes.len() {
+                        connection.write(&bytes)?;
+                    }
+                }
+                Step::ShrinkWindow => {
+                    if let Some(socket) = connection.socket().tcp() {
+                        SockRef::from(socket).set_recv_buffer_size(1)?;
+                    }
+                }
+                Step::EndReplies => connection.socket().end(Shutdown::Write)?,
+                Step::Hold => loop {
+                    connection.rest(Duration::from_secs(3600))?;
+                },
+                Step::Close => return Ok(ControlFlow::Break(())),
+                Step::Reset => {
+                    if let Some(socket) = connection.socket().tcp() {
+                        SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
+                    }
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Long enough for a client that waits to read the first piece alone.
+const BETWEEN_TWO: Duration = Duration::from_millis(2);
+
+fn read(request: &mut Option<Request>) -> Request {
+    request.take().expect("a script reads a request before it takes it, and takes it once")
+}

@@ -1,0 +1,245 @@
+//! For tests: everything that was recorded, as plain structs, decoded by another implementation than the one that wrote it.
+
+pub mod collector;
+
+use std::time::{Duration, SystemTime};
+
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, KeyValue, any_value},
+    trace::v1::Span as WireSpan,
+};
+use prost::Message;
+
+pub use crate::{
+    clock::{Clock, FakeClock},
+    trace::panic_on_misuse,
+};
+use crate::{
+    engine::Engine,
+    record::{SpanId, TraceId},
+    trace::Scope,
+};
+
+/// A finished span, whole.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct FinishedSpan {
+    /// Who recorded it.
+    pub scope: Scope,
+    /// The id of its trace.
+    pub trace_id: TraceId,
+    /// Its id.
+    pub span_id: SpanId,
+    /// The id of its parent; [`SpanId::NONE`] for a root.
+    pub parent_id: SpanId,
+    /// The wire's flags: trace flags, and where the parent lives.
+    pub flags: u32,
+    /// The trace state as text.
+    pub trace_state: String,
+    /// Its name.
+    pub name: String,
+    /// The wire's number of its kind.
+    pub kind: i32,
+    /// When it began.
+    pub start: SystemTime,
+    /// When it ended.
+    pub end: SystemTime,
+    /// Its attributes.
+    pub attributes: Vec<(String, OwnedValue)>,
+    /// Its events.
+    pub events: Vec<FinishedEvent>,
+    /// Its links.
+    pub links: Vec<FinishedLink>,
+    /// The wire's number of its status code: 0 unset, 1 ok, 2 error.
+    pub status_code: i32,
+    /// The text of an error.
+    pub status_message: String,
+    /// Attributes that a limit turned away.
+    pub dropped_attributes: u32,
+    /// Events that a limit turned away.
+    pub dropped_events: u32,
+    /// Links that a limit turned away.
+    pub dropped_links: u32,
+}
+
+/// An event of a finished span.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct FinishedEvent {
+    /// Its name.
+    pub name: String,
+    /// When it happened.
+    pub time: SystemTime,
+    /// Its attributes.
+    pub attributes: Vec<(String, OwnedValue)>,
+    /// Attributes that a limit turned away.
+    pub dropped_attributes: u32,
+}
+
+/// A link of a finished span.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct FinishedLink {
+    /// The trace of the other span.
+    pub trace_id: TraceId,
+    /// The other span.
+    pub span_id: SpanId,
+    /// Its trace state as text.
+    pub trace_state: String,
+    /// The wire's flags.
+    pub flags: u32,
+    /// The link's attributes.
+    pub attributes: Vec<(String, OwnedValue)>,
+    /// Attributes that a limit turned away.
+    pub dropped_attributes: u32,
+}
+
+/// A value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum OwnedValue {
+    /// No value.
+    Empty,
+    /// True or false.
+    Bool(bool),
+    /// A number.
+    Int(i64),
+    /// A floating-point number.
+    Double(f64),
+    /// Text.
+    Str(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// An array.
+    Array(Vec<Self>),
+    /// A map.
+    Map(Vec<(String, Self)>),
+}
+
+impl From<&str> for OwnedValue {
+    fn from(value: &str) -> Self {
+        Self::Str(value.to_owned())
+    }
+}
+
+impl From<i64> for OwnedValue {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<bool> for OwnedValue {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<f64> for OwnedValue {
+    fn from(value: f64) -> Self {
+        Self::Double(value)
+    }
+}
+
+impl FinishedSpan {
+    /// The value of an attribute.
+    #[must_use]
+    pub fn attribute(&self, key: &str) -> Option<&OwnedValue> {
+        self.attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// How long it took.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.end.duration_since(self.start).unwrap_or_default()
+    }
+}
+
+/// Takes out and decodes every span that has ended before this call.
+///
+/// # Panics
+///
+/// When a span's bytes are not what `trace.proto` says they are: that is a bug of this library.
+#[must_use]
+pub fn finished(engine: &Engine) -> Vec<FinishedSpan> {
+    let mut spans = Vec::new();
+    engine.drain(|scope, bytes| spans.push(decode(scope, bytes)));
+    spans
+}
+
+fn decode(scope: &Scope, bytes: &[u8]) -> FinishedSpan {
+    // One element of `ScopeSpans.spans` is a `ScopeSpans` message with one span.
+    let message = opentelemetry_proto::tonic::trace::v1::ScopeSpans::decode(bytes).expect("the drain gives OTLP bytes");
+    let [span] = <[WireSpan; 1]>::try_from(message.spans).expect("the drain gives one span at a time");
+    let status = span.status.unwrap_or_default();
+    FinishedSpan {
+        scope: scope.clone(),
+        trace_id: trace_id(&span.trace_id),
+        span_id: span_id(&span.span_id),
+        parent_id: span_id(&span.parent_span_id),
+        flags: span.flags,
+        trace_state: span.trace_state,
+        name: span.name,
+        kind: span.kind,
+        start: time(span.start_time_unix_nano),
+        end: time(span.end_time_unix_nano),
+        attributes: attributes(span.attributes),
+        events: span.events.into_iter().map(event).collect(),
+        links: span.links.into_iter().map(link).collect(),
+        status_code: status.code,
+        status_message: status.message,
+        dropped_attributes: span.dropped_attributes_count,
+        dropped_events: span.dropped_events_count,
+        dropped_links: span.dropped_links_count,
+    }
+}
+
+fn event(event: opentelemetry_proto::tonic::trace::v1::span::Event) -> FinishedEvent {
+    FinishedEvent {
+        name: event.name,
+        time: time(event.time_unix_nano),
+        attributes: attributes(event.attributes),
+        dropped_attributes: event.dropped_attributes_count,
+    }
+}
+
+fn link(link: opentelemetry_proto::tonic::trace::v1::span::Link) -> FinishedLink {
+    FinishedLink {
+        trace_id: trace_id(&link.trace_id),
+        span_id: span_id(&link.span_id),
+        trace_state: link.trace_state,
+        flags: link.flags,
+        attributes: attributes(link.attributes),
+        dropped_attributes: link.dropped_attributes_count,
+    }
+}
+
+fn attributes(wire: Vec<KeyValue>) -> Vec<(String, OwnedValue)> {
+    wire.into_iter().map(|pair| (pair.key, value(pair.value))).collect()
+}
+
+fn value(wire: Option<AnyValue>) -> OwnedValue {
+    match wire.and_then(|value| value.value) {
+        Some(any_value::Value::BoolValue(value)) => OwnedValue::Bool(value),
+        Some(any_value::Value::IntValue(value)) => OwnedValue::Int(value),
+        Some(any_value::Value::DoubleValue(value)) => OwnedValue::Double(value),
+        Some(any_value::Value::StringValue(value)) => OwnedValue::Str(value),
+        Some(any_value::Value::BytesValue(value)) => OwnedValue::Bytes(value),
+        Some(any_value::Value::ArrayValue(array)) => {
+            OwnedValue::Array(array.values.into_iter().map(|element| value(Some(element))).collect())
+        }
+        Some(any_value::Value::KvlistValue(map)) => OwnedValue::Map(attributes(map.values)),
+        _ => OwnedValue::Empty,
+    }
+}
+
+fn trace_id(bytes: &[u8]) -> TraceId {
+    bytes.try_into().map_or(TraceId::NONE, TraceId)
+}
+
+fn span_id(bytes: &[u8]) -> SpanId {
+    bytes.try_into().map_or(SpanId::NONE, SpanId)
+}
+
+fn time(unix_nanos: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(unix_nanos)
+}

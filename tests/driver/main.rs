@@ -1,0 +1,7 @@
+//! The seam to the network: the same claims for every driver, and a process that is not what a driver hopes for.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod claims;
+mod process;
+mod rig;

@@ -1,0 +1,321 @@
+//! https end to end and on every driver: over real sockets to the stand-in collector behind rustls, straight and through the
+//! tunnel of a proxy. What fails is named by the check that failed, and what was recorded waits.
+
+#![cfg(unix)]
+
+#[path = "../../src/transport/tls/certificates.rs"]
+mod certificates;
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    sync::{Arc, LazyLock},
+};
+
+use certificates::{Authority, Folder, Leaf, VERSIONS, authority, server};
+use rustls::{ServerConfig, ServerConnection, Stream};
+use spanring::{
+    Export, ProxyChoice,
+    testing::collector::{
+        Collector, Fault, Listener, Mode, Place, Plan, Port, Row, Socket, Stand, Step, on_free_port, serve,
+    },
+};
+
+use crate::route::{
+    PATIENCE, SPANS, Service, assert_names, on_each_driver,
+    proxy::{Manner, Proxy},
+};
+
+/// One for all tests: keys take long to make.
+static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| authority("the CA"));
+/// The name that only a proxy knows, and the one of this machine.
+const NAMES: [&str; 2] = ["collector.invalid", "localhost"];
+
+// ---- The certificates.
+
+#[test]
+fn server_of_the_given_authority_takes_everything() {
+    for version in VERSIONS {
+        let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), version, None));
+        on_each_driver(|driver| {
+            let (collector, folder) = (collector(&config, Mode::Record), Folder::new());
+            let service = Service::start(driver, trusting(&folder, &collector.url()));
+            for _ in 0..3 {
+                service.record();
+                assert!(service.engine.flush(PATIENCE).is_complete);
+            }
+            service.delivers(&collector, 3 * SPANS);
+            assert_eq!((collector.received().len(), collector.tally().connections), (3, 1));
+        });
+    }
+}
+
+/// The file is read anew when it changes, so that nobody has to start the program again.
+#[test]
+fn server_of_another_authority_is_named_and_spans_wait_for_the_right_file() {
+    let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), VERSIONS[1], None));
+    on_each_driver(|driver| {
+        let (collector, folder) = (collector(&config, Mode::Ids), Folder::new());
+        let wrong = folder.write("ca.pem", authority("another CA").pem(), 0);
+        let service = Service::start(driver, Export { certificate: Some(wrong), ..Export::to(&collector.url()) });
+        service.record();
+        let why = ["certificate of localhost", "signed by no issuer that is trusted", "ca.pem", "put the CA"];
+        assert_names(&service.is_down(), &why);
+        service.says(&[&collector.url(), "cannot be reached", "spans wait", why[1]]);
+        folder.write("ca.pem", AUTHORITY.pem(), 1);
+        service.delivers(&collector, SPANS);
+    });
+}
+
+#[test]
+fn server_of_another_name_is_named_and_the_end_counts_what_waited() {
+    let config = Arc::new(server(&Leaf::new(&AUTHORITY, &["other.example"]), VERSIONS[1], None));
+    on_each_driver(|driver| {
+        let (collector, folder) = (collector(&config, Mode::Ids), Folder::new());
+        let service = Service::start(driver, trusting(&folder, &collector.url()));
+        service.record();
+        let why = service.is_down();
+        assert_names(&why, &["certificate of localhost", "for another name (other.example)", "subjectAltName"]);
+        service.gives_up(SPANS);
+        assert_eq!(collector.tally().requests, 0);
+    });
+}
+
+#[test]
+fn client_shows_who_it_is_where_the_server_asks() {
+    for version in VERSIONS {
+        let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), version, Some(&AUTHORITY)));
+        on_each_driver(|driver| {
+            let (collector, folder) = (collector(&config, Mode::Ids), Folder::new());
+            let client = Leaf::of_client(&AUTHORITY);
+            let export = Export {
+                client_certificate: Some(folder.write("client.pem", client.certificate.pem(), 0)),
+                client_key: Some(folder.write("client.key", client.key.serialize_pem(), 0)),
+                ..trusting(&folder, &collector.url())
+            };
+            let service = Service::start(driver, export);
+            service.record();
+            service.delivers(&collector, SPANS);
+        });
+    }
+}
+
+/// In TLS 1.3 the refusal comes after our side of the handshake, with the first request on its way. Its time does not run.
+#[test]
+fn client_without_a_certificate_is_told_which_to_give_and_spans_wait() {
+    for version in VERSIONS {
+        let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), version, Some(&AUTHORITY)));
+        on_each_driver(|driver| {
+            let (collector, folder) = (collector(&config, Mode::Ids), Folder::new());
+            let service = Service::start(driver, trusting(&folder, &collector.url()));
+            service.record();
+            let why = service.is_down();
+            assert_names(&why, &["localhost", "asks for a client certificate", "`client_certificate`", "`client_key`"]);
+            service.gives_up(SPANS);
+            assert_eq!(collector.tally().requests, 0);
+        });
+    }
+}
+
+// ---- Who speaks something else, or nothing.
+
+#[test]
+fn server_that_never_answers_the_handshake_is_given_up_in_time() {
+    on_each_driver(|driver| {
+        let (stand, folder) = (plain(&[Step::Hold]), Folder::new());
+        let service = Service::start(driver, trusting(&folder, &https(&stand.collector)));
+        service.record();
+        assert_names(&service.is_down(), &["TLS handshake", "within 5 s"]);
+        service.gives_up(SPANS);
+    });
+}
+
+#[test]
+fn plain_server_at_an_https_endpoint_is_told_as_such() {
+    // As servers do that know HTTP only: the head of the first record is no request.
+    const STEPS: &[Step] = &[Step::ReadBytes(5), Step::Answer("400 Bad Request", "Connection: close\r\n"), Step::Hold];
+    on_each_driver(|driver| {
+        let (stand, folder) = (plain(STEPS), Folder::new());
+        let service = Service::start(driver, trusting(&folder, &https(&stand.collector)));
+        service.record();
+        assert_names(&service.is_down(), &["localhost speaks plain HTTP", "use http://"]);
+        service.gives_up(SPANS);
+    });
+}
+
+#[test]
+fn https_server_at_a_plain_endpoint_is_told_as_such() {
+    let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), VERSIONS[1], None));
+    on_each_driver(|driver| {
+        let collector = collector(&config, Mode::Ids);
+        let service = Service::start(driver, Export::to(&collector.url().replace("https://", "http://")));
+        service.record();
+        let receipt = service.engine.flush(PATIENCE);
+        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert_eq!((receipt.lost.rejected, receipt.lost.total()), (SPANS, SPANS));
+        service.says(&["the peer speaks TLS", "https://"]);
+    });
+}
+
+// ---- Through the tunnel of a proxy.
+
+/// RFC 7617: `user:p@ss`.
+const CREDENTIALS: &str = "Basic dXNlcjpwQHNz";
+const COLLECTOR: &str = "https://collector.invalid:4318";
+
+#[test]
+fn tunnel_hides_everything_from_the_proxy_and_the_credentials_from_the_collector() {
+    let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), VERSIONS[1], None));
+    on_each_driver(|driver| {
+        let (collector, folder) = (collector(&config, Mode::Record), Folder::new());
+        let proxy = Proxy::start(collector.address().unwrap(), &[Manner::Asks(CREDENTIALS)]);
+        let headers = vec![("x-key".to_owned(), "secret".to_owned())];
+        let export = Export { headers, ..through(&proxy, "user:p%40ss@", &folder) };
+        let service = Service::start(driver, export);
+        service.record();
+        service.delivers(&collector, SPANS);
+        let [said] = <[_; 1]>::try_from(proxy.heads()).unwrap();
+        assert!(said.starts_with("CONNECT collector.invalid:4318 HTTP/1.1\r\n") && !said.contains("secret"), "{said}");
+        let heard = collector.received().swap_remove(0).head;
+        assert_eq!(heard.path, "/v1/traces");
+        assert!(heard.headers.iter().all(|(name, _)| name != "proxy-authorization"), "{heard:?}");
+        assert!(heard.headers.contains(&("x-key".into(), "secret".into())), "{heard:?}");
+    });
+}
+
+#[test]
+fn tunnel_that_is_refused_says_what_to_do_and_spans_wait() {
+    for (manners, why) in [
+        (&[Manner::Refuses("403 Forbidden"), Manner::Forwards], ["status 403", "allow CONNECT"]),
+        (&[Manner::Refuses("407 Proxy Authentication Required"), Manner::Forwards], ["status 407", "user:password@"]),
+        (&[Manner::Refuses("502 Bad Gateway"), Manner::Forwards], ["status 502", "does not reach the endpoint"]),
+    ] {
+        delivers_after(manners, &why);
+    }
+}
+
+#[test]
+fn proxy_that_makes_no_tunnel_in_time_is_given_up() {
+    delivers_after(&[Manner::Hangs, Manner::Forwards], &["the proxy accepts", "no tunnel within 5 s"]);
+}
+
+#[test]
+fn tunnel_in_which_nobody_answers_is_given_up() {
+    delivers_after(&[Manner::LeadsNowhere, Manner::Forwards], &["TLS handshake", "within 5 s"]);
+}
+
+/// The proxy's first connection fails with these words, the second one delivers what waited.
+fn delivers_after(manners: &'static [Manner], why: &[&str]) {
+    let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), VERSIONS[1], None));
+    on_each_driver(|driver| {
+        let (collector, folder) = (collector(&config, Mode::Ids), Folder::new());
+        let proxy = Proxy::start(collector.address().unwrap(), manners);
+        let service = Service::start(driver, through(&proxy, "", &folder));
+        service.record();
+        service.delivers(&collector, SPANS);
+        service.says(&[&[COLLECTOR, "through the proxy", "cannot be reached", "spans wait"], why].concat());
+        assert_eq!((proxy.heads().len(), service.engine.stats().repeats), (2, 0));
+    });
+}
+
+// ---- The rig.
+
+fn trusting(folder: &Folder, url: &str) -> Export {
+    Export { certificate: Some(folder.write("ca.pem", AUTHORITY.pem(), 0)), ..Export::to(url) }
+}
+
+fn through(proxy: &Proxy, credentials: &str, folder: &Folder) -> Export {
+    Export { proxy: ProxyChoice::Url(proxy.url(credentials)), ..trusting(folder, COLLECTOR) }
+}
+
+/// A collector behind TLS.
+fn collector(config: &Arc<ServerConfig>, mode: Mode) -> Collector {
+    let start = || {
+        let port = Port::claim((Ipv4Addr::LOCALHOST, 0).into())?;
+        Collector::start_with(Arc::new(TlsPort { port, config: Arc::clone(config) }), mode, Arc::new(serve))
+    };
+    on_free_port(start).unwrap()
+}
+
+/// Somebody without TLS, who does this with each connection.
+fn plain(steps: &'static [Step]) -> Stand {
+    let row = Row { fault: Fault::AtAccept(steps), ..*Row::named("closed_port") };
+    row.start(Plan::forever(), Mode::Count).unwrap()
+}
+
+fn https(collector: &Collector) -> String {
+    format!("https://localhost:{}", collector.address().unwrap().port())
+}
+
+/// A port behind which TLS is spoken.
+struct TlsPort {
+    port: Port,
+    config: Arc<ServerConfig>,
+}
+
+struct TlsListener {
+    listener: Box<dyn Listener>,
+    config: Arc<ServerConfig>,
+}
+
+/// The handshake is made with the first read, by the connection's own thread.
+struct TlsSocket {
+    connection: ServerConnection,
+    socket: Box<dyn Socket>,
+}
+
+impl Place for TlsPort {
+    fn listen(&self) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(TlsListener { listener: self.port.listen()?, config: Arc::clone(&self.config) }))
+    }
+
+    fn knock(&self) {
+        self.port.knock();
+    }
+
+    fn url(&self) -> String {
+        self.port.url().replace("http://127.0.0.1", "https://localhost")
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.port.address()
+    }
+}
+
+impl Listener for TlsListener {
+    fn accept(&self) -> io::Result<Box<dyn Socket>> {
+        let connection = ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
+        Ok(Box::new(TlsSocket { connection, socket: self.listener.accept()? }))
+    }
+}
+
+impl Read for TlsSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Stream::new(&mut self.connection, &mut self.socket).read(buffer)
+    }
+}
+
+impl Write for TlsSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Stream::new(&mut self.connection, &mut self.socket).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Stream::new(&mut self.connection, &mut self.socket).flush()
+    }
+}
+
+impl Socket for TlsSocket {
+    /// The encrypted one: by it another thread can do nothing but end it.
+    fn twin(&self) -> io::Result<Box<dyn Socket>> {
+        self.socket.twin()
+    }
+
+    fn end(&self, directions: Shutdown) -> io::Result<()> {
+        self.socket.end(directions)
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.socket.tcp()
+    }
+}

@@ -1,0 +1,21 @@
+//! The export end to end, over real sockets: to a stand-in collector that is healthy or has faults, and to a real one.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod advice;
+mod delivery;
+mod descriptors;
+mod faults;
+mod flush;
+#[cfg(feature = "tls")]
+mod https;
+mod interop;
+mod interop_collector;
+mod outage;
+#[cfg(target_os = "linux")]
+mod own_process;
+mod quiet;
+mod replacement;
+mod route;
+mod routes;
+mod rules;

@@ -1,0 +1,15 @@
+//! What belongs to the whole process: forks, signal handlers, counters of misuse. Each test runs alone.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod export_fork;
+mod forks;
+mod misuse;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Signals, children and counters belong to the process: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,11 @@
+//! The rules of the specification for spans, contexts, limits, bytes and the environment; and what programs get wrong.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod bad_input;
+mod config;
+mod creation;
+mod limits;
+mod operations;
+mod rig;
+mod wire;

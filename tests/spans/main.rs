@@ -1,0 +1,13 @@
+//! Spans from start to drain: their bytes, the ledger of all that became of them, and the memory that they take.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod golden;
+mod ledger;
+mod life;
+mod memory;
+mod model;
+mod naive;
+mod sizing;
+mod stress;
+mod threads;

@@ -1,0 +1,9 @@
+//! System calls, as the kernel counts them: none for a span, about one for a request.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod engine;
+mod record;
+#[path = "../../benches/workload/mod.rs"]
+#[allow(dead_code, reason = "the benches use the rest")]
+mod workload;
