@@ -42,7 +42,6 @@ const CFG_PLACES: &[&str] = &[
     "src/sync/",
     "src/transport/driver/mod.rs",
     "src/transport/tls/mod.rs",
-    "src/transport/client/exporter/tests.rs", // one of its files needs certificates
     "src/testing/collector/mod.rs",
     "src/lib.rs",
 ];
@@ -356,7 +355,7 @@ struct Line {
     /// The line without comments and without the inside of its literals.
     code: String,
     comment: String,
-    /// Part of an item under `#[cfg(test)]`.
+    /// Part of an item under `#[cfg(test)]`, or of a file that holds tests alone.
     is_test: bool,
     is_use: bool,
 }
@@ -372,9 +371,11 @@ impl Source {
         let (code, comments) = scan(text);
         let mut lines = vec![];
         let mut is_use = false;
+        // As `tests.rs`, or as a file of `tests/`: declared under `#[cfg(test)]`.
+        let is_test = path.starts_with("src/") && (path.ends_with("/tests.rs") || path.contains("/tests/"));
         for ((raw, code), comment) in text.lines().zip(code.lines()).zip(comments.lines()) {
             let (raw, code, comment) = (raw.into(), code.trim_end().into(), comment.trim().into());
-            let mut line = Line { raw, code, comment, is_test: false, is_use };
+            let mut line = Line { raw, code, comment, is_test, is_use };
             let openings = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "];
             line.is_use |= openings.iter().any(|opening| line.code.trim_start().starts_with(opening));
             is_use = line.is_use && !line.code.ends_with(';');

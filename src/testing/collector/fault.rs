@@ -284,6 +284,7 @@ impl Plan {
 impl Stand {
     /// How many scripts have begun.
     pub fn met(&self) -> u64 {
+        // ORDERING: Relaxed. A count alone; what a script did is seen through the tally's lock.
         self.met.load(Relaxed)
     }
 
@@ -328,6 +329,7 @@ impl Script {
     }
 
     fn is_due(&self) -> bool {
+        // ORDERING: Relaxed. Counts alone: each request gets a number of its own, and nothing else is handed over by it.
         let seen = self.seen.fetch_add(1, Relaxed);
         let is_due = seen >= self.plan.after && seen - self.plan.after < self.plan.times;
         self.met.fetch_add(u64::from(is_due), Relaxed);
@@ -368,8 +370,9 @@ impl Script {
                 }
                 Step::SayInTwo(bytes) => {
                     let bytes = bytes();
-                    // The script that is played has been counted, so the first cut is behind the first byte.
+                    // The script that is played has been counted, so the first cut is after the first byte.
                     let cuts = bytes.len() as u64 - 1;
+                    // ORDERING: Relaxed. This thread's own increment is among those it reads.
                     let cut = (self.met.load(Relaxed) - 1) % cuts + 1;
                     let (first, second) = bytes.split_at(usize::try_from(cut).expect("it is below a length"));
                     connection.write(first)?;
