@@ -2,7 +2,8 @@
 //!
 //! The others stand where they are decided: what a reply means in `transport/client/verdict.rs` (HTTP-06, HTTP-12, HTTP-18),
 //! times in `transport/client/exporter/tests.rs` (HTTP-07, HTTP-08, HTTP-14, HTTP-15), heads in `transport/http/head.rs`
-//! (HTTP-01, HTTP-16), and what goes wrong in the rows of `tests/collector/rows.rs`, which `tests/faults.rs` runs (HTTP-05 to HTTP-13, HTTP-18).
+//! (HTTP-01, HTTP-16), and what goes wrong in the rows of
+//! `testing::collector`, which `faults.rs` runs (HTTP-05 to HTTP-13, HTTP-18).
 
 #![cfg(unix)]
 
