@@ -124,6 +124,10 @@ impl Engine {
     /// the 65,537th on are recorded as the first.
     #[must_use]
     pub fn tracer(&self, scope: impl Into<Scope>) -> Tracer {
+        if let Taker::Export(exports) = &self.taker {
+            // A child process that makes a tracer is going to record.
+            let _ = exports.post(&self.core);
+        }
         Tracer::new(&self.core, self.core.owner().scopes().number(scope.into()))
     }
 

@@ -136,6 +136,7 @@ impl Exports {
     pub(super) fn post(&self, core: &Arc<SpanLanes>) -> &Arc<Post> {
         let _ = core.settle();
         let post = self.posts.get_or(core.generation(), || Arc::new(Post::new(core, &self.plan, self.worker)));
+        core.alarm().has_reader();
         if let Err(error) = post.man() {
             post.unmanned(&error);
         }
@@ -156,12 +157,11 @@ impl Exports {
 
     /// The engine is being dropped.
     pub(super) fn end(&self, core: &Arc<SpanLanes>) {
-        match self.posts.get(core.generation()) {
-            Some(post) => post.end(),
-            // A child process that has nothing to do with its parent's engine, but for dropping it. To settle the lanes would
-            // call for a worker.
-            None => core.owner().close(),
+        if core.needs_settling() {
+            // A child process that has nothing to do with its parent's engine, but for dropping it.
+            return core.owner().close();
         }
+        self.post(core).end();
     }
 
     pub(super) fn fail(&self, core: &SpanLanes) {

@@ -1,11 +1,12 @@
-//! The alarm: a writer that finds its ring filled above the mark wakes the reader, if it sleeps, and only once; and whoever
-//! settles a child process has a reader called there.
+//! The alarm: a writer that finds its ring filled above the mark wakes the reader, if it sleeps, and only once; and in a child
+//! process the first thread that may start another has a reader called.
 
 use std::fmt;
 
 use crate::sync::{
     AtomicBool,
     Ordering::{AcqRel, Relaxed},
+    handler,
     once::SetOnce,
 };
 
@@ -15,6 +16,9 @@ use crate::sync::{
 pub struct Alarm {
     /// Whether the reader sleeps. Set by the reader, cleared by the first writer that rings and by the reader.
     asleep: AtomicBool,
+    /// Whether this is a child process for which no reader was called. Set when the lanes are settled, cleared by the first
+    /// thread that calls.
+    is_unread: AtomicBool,
     /// What wakes it. Set once, before the first sleep.
     bell: SetOnce<Bell>,
 }
@@ -27,7 +31,7 @@ pub type Bell = Box<dyn Fn(Call) + Send + Sync>;
 pub enum Call {
     /// The reader sleeps, and a ring is filled above the mark.
     Filled,
-    /// This is a child process, which has no reader yet.
+    /// This is a child process, which has no reader yet. The call comes from ordinary code, never from a signal handler.
     Settled,
 }
 
@@ -65,11 +69,36 @@ impl Alarm {
         }
     }
 
-    /// Forgets the sleep of a reader of the parent, in a child process, and calls for one.
+    /// Calls for a reader, if this is a child process that has none. False if that is left to a later call, because this one
+    /// may come from a signal handler, in which no thread can be started.
+    #[cold]
+    pub fn call_reader(&self) -> bool {
+        // ORDERING: Relaxed. The flag alone is shared. A caller that has settled the lanes, or found them settled, sees it set.
+        if !self.is_unread.load(Relaxed) || self.bell.get().is_none() {
+            return true;
+        }
+        if handler::may_be_running() {
+            return false;
+        }
+        // ORDERING: Relaxed. As above; of several callers one calls.
+        if self.is_unread.swap(false, Relaxed) {
+            self.call(Call::Settled);
+        }
+        true
+    }
+
+    /// Says that a reader is there, and need not be called.
+    pub fn has_reader(&self) {
+        // ORDERING: Relaxed. A thread that misses it calls for nothing.
+        self.is_unread.store(false, Relaxed);
+    }
+
+    /// Forgets the sleep of the parent's reader, in a child process, and notes that there is no reader.
     pub(super) fn settle(&self) {
-        // ORDERING: Relaxed. The reader that this calls for begins awake.
+        // ORDERING: Relaxed. Released with the rest of the lanes by whoever settles them; a reader begins awake.
         self.asleep.store(false, Relaxed);
-        self.call(Call::Settled);
+        // ORDERING: Relaxed. As above.
+        self.is_unread.store(true, Relaxed);
     }
 
     fn call(&self, call: Call) {

@@ -51,9 +51,9 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         self.seats.add(SeatId::Shared, Tally::Forked, lost);
         // ORDERING: Relaxed. Released by the next line; the parent's reader is no reader of this process.
         self.has_reader.store(false, Relaxed);
+        self.alarm.settle();
         // ORDERING: [settle] Release. Who reads this generation sees everything above.
         self.home.store(here, Release);
-        self.alarm.settle();
         true
     }
 

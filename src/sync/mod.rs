@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod current;
 pub mod deadline;
 pub mod fork;
+pub mod handler;
 // Only signal handlers need it.
 #[cfg(all(unix, not(loom)))]
 mod latest;

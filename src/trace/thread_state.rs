@@ -21,7 +21,7 @@ pub(super) struct ThreadState {
     pub(super) lane: lane::Share<Shared, Draft>,
     /// Unseeded in a new thread, and again in a child process.
     pub(super) random: RandomIds,
-    /// The process that this state belongs to.
+    /// The process that this state belongs to, with [`UNREAD`] until it has a reader.
     pub(super) generation: u32,
 }
 
@@ -67,6 +67,9 @@ pub(super) fn with<R>(work: impl FnOnce(Option<&mut ThreadState>) -> R) -> R {
     })
 }
 
+/// Beside a generation: the process has no reader yet. Generations stay below it.
+const UNREAD: u32 = 1 << 31;
+
 impl ThreadState {
     const fn new() -> Self {
         Self { lane: lane::Share::new(), random: RandomIds::unseeded(), generation: 0 }
@@ -79,14 +82,15 @@ impl ThreadState {
             return false;
         }
         let here = lanes.generation();
-        if self.generation != here {
+        if self.generation & !UNREAD != here {
             self.random = RandomIds::unseeded();
         }
         if !self.lane.serves(lanes) {
             self.lane.bind(lanes);
             thread::at_exit(release);
         }
-        self.generation = here;
+        // In a child process whose export cannot be started here, each start comes back until one can.
+        self.generation = if lanes.alarm().call_reader() { here } else { here | UNREAD };
         true
     }
 }
