@@ -5,7 +5,8 @@ use std::io;
 
 pub use imp::Thread;
 
-/// Starts a thread on which no signal handler of the program ever runs. Its panics end it, and nothing else.
+/// Starts a thread on which no signal handler of the program runs, but for the thread's own faults: those are for crash
+/// reporters. Its panics end it, and nothing else.
 ///
 /// # Errors
 ///
@@ -21,6 +22,8 @@ mod imp {
         panic::{AssertUnwindSafe, catch_unwind},
         ptr,
     };
+
+    use crate::sync::handler::FAULTS;
 
     /// A thread that runs, or has run. It goes on when this is dropped.
     #[derive(Debug)]
@@ -80,7 +83,8 @@ mod imp {
         }
     }
 
-    /// Blocks all signals for the calling thread, and so for the threads that it makes; what was blocked before.
+    /// Blocks all signals but faults for the calling thread, and so for the threads that it makes; what was blocked before. A
+    /// fault whose signal is blocked ends the process without a word: its handler does not run.
     fn block_signals() -> libc::sigset_t {
         // SAFETY: a set of signals is plain bits, and is filled by the next call.
         let mut all = unsafe { mem::zeroed::<libc::sigset_t>() };
@@ -88,6 +92,10 @@ mod imp {
         let mut before = unsafe { mem::zeroed::<libc::sigset_t>() };
         // SAFETY: the set is a valid place.
         unsafe { libc::sigfillset(&raw mut all) };
+        for fault in FAULTS {
+            // SAFETY: the set is filled, and the number is a signal's.
+            unsafe { libc::sigdelset(&raw mut all, fault) };
+        }
         // SAFETY: the first set is filled, and the second is a valid place.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
         before
@@ -143,6 +151,29 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[cfg(all(unix, not(miri), not(loom)))]
+    #[test]
+    fn faults_reach_the_crash_reporter_and_no_other_signal_is_taken() {
+        use crate::sync::handler::FAULTS;
+
+        let (sender, receiver) = mpsc::channel();
+        let thread = start("spanring-test", move || {
+            // SAFETY: a set of signals is plain bits, which the next call overwrites.
+            let mut blocked = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+            // SAFETY: nothing is changed, and the set is a valid place.
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked) };
+            sender.send(blocked).expect("somebody listens");
+        });
+        let blocked = receiver.recv().expect("the thread says it");
+        thread.expect("there is room for a thread").join();
+        // SAFETY: the set is filled.
+        let is_blocked = |signal: i32| unsafe { libc::sigismember(&raw const blocked, signal) } == 1;
+        FAULTS.iter().for_each(|signal| assert!(!is_blocked(*signal), "signal {signal} is blocked"));
+        let others =
+            [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGPROF, libc::SIGALRM, libc::SIGPIPE];
+        others.iter().for_each(|signal| assert!(is_blocked(*signal), "signal {signal} is not blocked"));
+    }
 
     #[test]
     fn thread_works_and_its_panic_ends_nothing_else() {
