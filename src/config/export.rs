@@ -70,6 +70,8 @@ pub enum ProxyChoice {
 
 impl Export {
     /// To a collector with this base URL: `/v1/traces` is appended. `Export::default()` goes to this machine, port 4318.
+    ///
+    /// A base that cannot work is an error of [`Engine::start`](crate::Engine::start).
     #[must_use]
     pub fn to(base: &str) -> Self {
         Self { endpoint: traces_url(base), ..Self::default() }
@@ -108,19 +110,9 @@ pub(crate) fn proxy_of_environment(endpoint: &Endpoint) -> Result<Option<Proxy>,
     Proxy::choose(endpoint, |name| env::var(name).ok())
 }
 
-/// The URL for traces below this base (CFG-22). A query stays behind the path.
+/// The URL for traces below this base. A base that cannot work is kept, so that the start fails and says why.
 pub(crate) fn traces_url(base: &str) -> String {
-    let is_socket = base.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("unix:"));
-    let request = base.find('#');
-    if is_socket && request.is_none() {
-        // The path is the socket's own, and requests go to /v1/traces there.
-        return base.to_owned();
-    }
-    // The name of a socket may have a question mark.
-    let start = request.unwrap_or(0);
-    let query = base[start..].find('?').map_or(base.len(), |at| start + at);
-    let (path, query) = base.split_at(query);
-    format!("{}/v1/traces{query}", path.strip_suffix('/').unwrap_or(path))
+    Endpoint::traces_url(base).unwrap_or_else(|_| base.to_owned())
 }
 
 impl Default for Export {
@@ -155,25 +147,5 @@ impl fmt::Debug for Export {
             .field("compression", &self.compression)
             .field("driver", &self.driver)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn cfg_22_url_below_a_base_is_the_endpoint_below_it(
-            scheme in "(http|HTTPS|unix)", host in "(//h:1|//h|///run/s|///a[?]b)", path in "(/|/p|/p/|/p//|)",
-            request in "(#/|#/r|#/r/|)", query in "([?]k=v/|)",
-        ) {
-            let base = format!("{scheme}:{host}{path}{request}{query}");
-            if let Ok(endpoint) = Endpoint::traces(&base) {
-                prop_assert_eq!(Endpoint::parse(&traces_url(&base)), Ok(endpoint), "{}", base);
-            }
-        }
     }
 }

@@ -7,10 +7,11 @@ mod origins;
 mod resource;
 mod settings;
 mod sizing;
+mod variables;
 
-pub use environment::VARIABLES;
 pub use export::{Export, ProxyChoice};
 pub use origins::Origins;
 pub use resource::{Resource, ResourceValue};
 pub use settings::{Config, ConfigError, WorkerChoice};
 pub use sizing::{Load, Sizing, size};
+pub use variables::VARIABLES;

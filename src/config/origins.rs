@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Which settings of a [`Config`] were read from which variables, and what was wrong with others. Only
-/// [`Config::from_env`] fills it in; leave it as it is.
+/// Which settings of a [`Config`](crate::Config) were read from which variables, and what was wrong with others. Only
+/// [`Config::from_env`](crate::Config::from_env) fills it in; leave it as it is.
 #[derive(Clone, Default)]
 pub struct Origins {
     pub(super) is_of_environment: bool,

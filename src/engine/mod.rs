@@ -181,7 +181,7 @@ impl Engine {
         self.receipt(|exports| exports.shut_down(&self.core, deadline.into()))
     }
 
-    /// Runs the export on this thread, for [`WorkerChoice::Polled`], where an example stands: until there is nothing to do but
+    /// Runs the export on this thread, for [`WorkerChoice::Polled`](crate::WorkerChoice::Polled), where an example stands: until there is nothing to do but
     /// wait, or about `budget` is spent: the clock is read between steps, and a step (a batch that is gathered and framed, a round
     /// of the driver) is not interrupted. Says whether there is more to do now. Does nothing while another thread does.
     pub fn poll_once(&self, budget: Duration) -> bool {

@@ -59,6 +59,11 @@ impl Plan {
         let mut warnings = config.warnings().to_vec();
         let shown = Endpoint::parse(&export.endpoint);
         let endpoint = shown.map_err(|error| ConfigError::said("export.endpoint", &error))?;
+        if endpoint.is_doubled() {
+            warnings.push(format!(
+                "spans go to {endpoint}: the endpoint is a base here, and the path was appended; leave `/v1/traces` out of it"
+            ));
+        }
         let proxy = match &export.proxy {
             ProxyChoice::Direct => None,
             // A variable that other programs share must not keep this one from its start.

@@ -403,7 +403,6 @@ fn cfg_22_endpoint_is_a_base_below_which_traces_have_their_path() {
     ] {
         assert_eq!(export(&[("OTEL_EXPORTER_OTLP_ENDPOINT", base)]).endpoint, url);
         assert_eq!(Export::to(base).endpoint, url, "in code it is the same");
-        assert_eq!(Endpoint::parse(url), Endpoint::traces(base));
     }
 }
 
@@ -418,6 +417,29 @@ fn cfg_23_scheme_host_port_and_path_are_honoured() {
         let endpoint = Endpoint::parse(&export(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url)]).endpoint).unwrap();
         assert_eq!((endpoint.is_tls(), endpoint.host(), endpoint.port(), endpoint.path()), (is_tls, host, port, path));
     }
+}
+
+/// The specification has the path appended, so it is; nobody can have meant it.
+#[test]
+fn cfg_22_base_that_has_the_path_of_traces_is_a_warning_at_start() {
+    let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let told = |export: Option<Export>| {
+        let lines = Arc::new(Mutex::new(vec![]));
+        let said = Arc::clone(&lines);
+        let sink = DiagnosticSink::new(move |diagnostic| said.lock().unwrap().push(diagnostic.clone()));
+        let export = export.map(|export| Export { diagnostics: Some(sink), ..export });
+        drop(Engine::start(Config { export, ..Config::default() }).unwrap());
+        let lines = lines.lock().unwrap();
+        lines.iter().filter(|line| line.topic == Topic::Configuration).map(ToString::to_string).collect::<String>()
+    };
+    for base in ["http://127.0.0.1:9/v1/traces", "http://127.0.0.1:9/v1/traces/?key=hunter2"] {
+        for export in [Some(Export::to(base)), good(&[(name, base)]).export] {
+            let text = told(export);
+            assert!(text.contains("/v1/traces/v1/traces") && text.contains("leave `/v1/traces` out"), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+    }
+    assert_eq!(told(Some(Export::to("http://127.0.0.1:9/v1"))), "");
 }
 
 /// What `Engine::start` says of the endpoint that these variables give.
@@ -450,6 +472,11 @@ fn cfg_23_endpoint_that_is_no_url_is_an_error_at_start() {
             let text = error.to_string();
             assert!(text.contains(name) && text.contains(remedy) && !text.contains("hunter2"), "{text}");
         }
+        // In code it is the same.
+        let config = Config { export: Some(Export::to(url)), ..Config::default() };
+        let StartError::Config(error) = Engine::start(config).unwrap_err() else { panic!("{url}") };
+        let text = error.to_string();
+        assert!(error.field() == "export.endpoint" && text.contains(remedy) && !text.contains("hunter2"), "{text}");
         // A wrong one does not give way to the general one.
         assert_eq!(refused_endpoint(&[(own, url), (general, "http://localhost:4318")]).variable(), Some(own));
         // One that is not used is not looked at.
@@ -596,6 +623,7 @@ fn environment_of_the_process_is_read_and_need_not_be_text() {
         assert_eq!(str(&config, "service.name").as_deref(), Some("shop"));
         let warnings = [
             "OTEL_TRACES_SAMPLER is ignored: it is not UTF-8; sampling stays ParentBased",
+            "OTEL_SERVCE_NAME is ignored: no such variable is read, but OTEL_SERVICE_NAME is; resource.service.name stays \"shop\"",
             "SPANRING_DRIVR is ignored: no such variable is read, but SPANRING_DRIVER is; export.driver stays Auto",
         ];
         assert_eq!(config.warnings(), warnings);
@@ -612,6 +640,11 @@ fn environment_of_the_process_is_read_and_need_not_be_text() {
     child.env("OTEL_EXPORTER_OTLP_ENDPOINT", OsStr::from_bytes(b"http://\xff"));
     // What is near one of ours is told, and what is not may be another's.
     child.env("SPANRING_DRIVR", "poll").env("SPANRING_MEMORY_BUDGET", "").env("SPANRING_SERVICE_HOST", "10.0.0.1");
+    child.env("OTEL_SERVCE_NAME", "shop").env("OTEL_BLRP_SCHEDULE_DELAY", "1").env("OTEL_METRICS_EXPORTER", "none");
+    child
+        .env("OTEL_LOGS_EXPORTER", "none")
+        .env("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://h")
+        .env("OTEL_SERVICE", "x");
     assert!(child.status().unwrap().success());
 }
 
@@ -660,18 +693,16 @@ fn list_of_variables_is_what_is_read() {
     assert_eq!(asked.into_inner(), VARIABLES.into_iter().map(str::to_owned).collect());
 }
 
-/// The first column of the table in the documentation of `Config::from_env`, with what it says of variables for traces.
+/// Those that are read follow from the same rows; those of the proxy are read elsewhere.
 #[test]
 fn documentation_has_every_variable_that_is_read_and_no_other() {
-    let source = include_str!("../../src/config/environment.rs");
+    let source = include_str!("../../src/config/variables.rs");
     let rows = source.lines().filter_map(|line| line.trim().strip_prefix("/// | `"));
-    let first = rows.map(|row| row.split(" | ").next().unwrap().split(['`', ',', ' ']));
-    let mut documented: BTreeSet<_> = first.flatten().filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    for name in documented.clone() {
-        documented
-            .extend(name.strip_prefix("OTEL_EXPORTER_OTLP_").map(|rest| format!("OTEL_EXPORTER_OTLP_TRACES_{rest}")));
-    }
-    assert_eq!(documented, VARIABLES.into_iter().chain(proxy::VARIABLES).map(str::to_owned).collect());
+    let names = rows.flat_map(|row| row.split(" | ").next().unwrap().split(['`', ',', ' ']));
+    let documented: BTreeSet<_> = names.filter(|name| !name.is_empty()).collect();
+    assert_eq!(documented, proxy::VARIABLES.into_iter().collect());
+    assert_eq!(source.matches("#[doc = documentation!()]").count(), 1);
+    assert_eq!(VARIABLES.into_iter().collect::<BTreeSet<_>>().len(), VARIABLES.len(), "each has one row");
 }
 
 #[test]

@@ -25,7 +25,7 @@ enum Place {
 }
 
 impl Endpoint {
-    /// Where a collector listens unless it was told otherwise: a base, for [`Endpoint::traces`] (HTTP-02).
+    /// Where a collector listens unless it was told otherwise: a base, for [`Endpoint::traces_url`] (HTTP-02).
     pub const BASE_DEFAULT: &'static str = "http://localhost:4318";
 
     /// The endpoint of this URL, as it is: without a path it is `/` (CFG-21), without a port 80 or 443 (CFG-23).
@@ -38,17 +38,27 @@ impl Endpoint {
         Ok(Self { place, path: path.unwrap_or_else(|| UNIX_REQUEST_PATH.to_owned()) })
     }
 
-    /// The endpoint for traces below this base: the base's path, made to end with `/`, and `v1/traces` (CFG-22).
+    /// The URL for traces below this base: the base's path, made to end with `/`, and `v1/traces` (CFG-22). A query stays after
+    /// the path. The path of a socket is the file's own, and requests go to `/v1/traces` there.
     ///
     /// # Errors
     ///
-    /// As [`Endpoint::parse`].
-    pub fn traces(base: &str) -> Result<Self, EndpointError> {
+    /// When the base is no endpoint itself.
+    pub fn traces_url(base: &str) -> Result<String, EndpointError> {
         let (place, path) = read(base).map_err(|fault| EndpointError::new(base, fault))?;
-        let path = path.unwrap_or_default();
-        let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
-        let path = format!("{}/v1/traces{query}", path.strip_suffix('/').unwrap_or(path));
-        Ok(Self { place, path })
+        let path = match (place, path) {
+            (Place::Unix { .. }, None) => return Ok(base.to_owned()),
+            (_, path) => path.unwrap_or_default(),
+        };
+        let (start, query) = base.split_at(base.len() - path.find('?').map_or(0, |at| path.len() - at));
+        Ok(format!("{}/v1/traces{query}", start.strip_suffix('/').unwrap_or(start)))
+    }
+
+    /// Whether the path of traces was appended to a base that had it already.
+    #[must_use]
+    pub fn is_doubled(&self) -> bool {
+        let path = self.path.split('?').next().unwrap_or_default();
+        path.strip_suffix("/v1/traces").is_some_and(|base| base.trim_end_matches('/').ends_with("/v1/traces"))
     }
 
     /// Whether the exchange is inside TLS.
@@ -467,7 +477,7 @@ mod tests {
 
     #[test]
     fn http_02_default_is_the_collector_on_this_machine() {
-        let endpoint = Endpoint::traces(Endpoint::BASE_DEFAULT).unwrap();
+        let endpoint = Endpoint::parse(&Endpoint::traces_url(Endpoint::BASE_DEFAULT).unwrap()).unwrap();
         assert_eq!(endpoint.to_string(), "http://localhost:4318/v1/traces");
         assert!(endpoint.is_local() && !endpoint.is_tls());
     }
@@ -482,10 +492,16 @@ mod tests {
             ("http://collector/a?key=1", "/a/v1/traces?key=1"),
             ("http://collector?key=1/2", "/v1/traces?key=1/2"),
             ("unix:///run/otel.sock", "/v1/traces"),
+            ("http://collector?", "/v1/traces?"),
+            ("http://collector/a/?", "/a/v1/traces?"),
             ("unix:///run/otel.sock#/tenant", "/tenant/v1/traces"),
+            ("unix:///run/a?b.sock#/tenant?key=1", "/tenant/v1/traces?key=1"),
+            ("unix:///run/a?b.sock#/", "/v1/traces"),
+            ("unix:/run/a?b.sock", "/v1/traces"),
         ];
         for (base, path) in cases {
-            assert_eq!(Endpoint::traces(base).unwrap().path(), path, "{base}");
+            let url = Endpoint::traces_url(base).unwrap();
+            assert_eq!(Endpoint::parse(&url).unwrap().path(), path, "{base}");
         }
     }
 
@@ -645,7 +661,7 @@ mod tests {
         #[test]
         fn any_text_is_answered(url: String) {
             let _ = Endpoint::parse(&url).map_err(|error| error.to_string());
-            let _ = Endpoint::traces(&url);
+            let _ = Endpoint::traces_url(&url);
         }
     }
 }
