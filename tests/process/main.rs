@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod export_fork;
+mod first_span;
 mod forks;
 mod misuse;
 

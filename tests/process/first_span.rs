@@ -1,27 +1,23 @@
 //! A child process whose first span is recorded in a signal handler: nothing is allocated there, and the export starts later.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
-
-#[path = "../src/bin/spanring/collector/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "this test uses a part of it")]
-mod collector;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     io::Write,
     mem, ptr,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicPtr, AtomicU64, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
 
-use collector::{Collector, Mode};
-use spanring::{Config, Engine, Export, Tracer};
+use spanring::{
+    Config, Engine, Export, Tracer,
+    testing::collector::{Collector, Mode},
+};
+
+use crate::alone;
 
 /// The tracer of the handler.
 static TRACER: AtomicPtr<Tracer> = AtomicPtr::new(ptr::null_mut());
@@ -51,7 +47,7 @@ fn called() {
         Place::Armed => {
             PLACE.set(Place::Interrupted);
             // SAFETY: the call takes a number; the handler has run when it returns.
-            unsafe { libc::raise(libc::SIGUSR1) };
+            unsafe { libc::raise(libc::SIGWINCH) };
             PLACE.set(Place::Elsewhere);
         }
         Place::Interrupted => _ = ALLOCATED.fetch_add(1, SeqCst),
@@ -85,16 +81,13 @@ extern "C" fn record_in_handler(_: libc::c_int) {
 const SPANS: u64 = 50;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One test at a time: they share the handler.
-static ALONE: Mutex<()> = Mutex::new(());
-
 #[test]
 fn first_span_in_a_handler_allocates_nothing_and_the_next_one_starts_the_export() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let (collector, engine) = start();
     let tracer = engine.tracer("test");
     TRACER.store(Box::leak(Box::new(tracer.clone())), SeqCst);
-    handle(libc::SIGUSR1, record_in_handler);
+    handle(libc::SIGWINCH, record_in_handler);
     in_child(|| {
         for handled in 1..=3 {
             PLACE.set(Place::Armed);
@@ -112,14 +105,14 @@ fn first_span_in_a_handler_allocates_nothing_and_the_next_one_starts_the_export(
 /// The thread that has recorded in the handler first may be the only one that ever records.
 #[test]
 fn thread_of_the_handler_starts_the_export_afterwards() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let (collector, engine) = start();
     let tracer = engine.tracer("test");
     TRACER.store(Box::leak(Box::new(tracer.clone())), SeqCst);
-    handle(libc::SIGUSR1, record_in_handler);
+    handle(libc::SIGWINCH, record_in_handler);
     in_child(|| {
         // SAFETY: the call takes a number.
-        unsafe { libc::raise(libc::SIGUSR1) };
+        unsafe { libc::raise(libc::SIGWINCH) };
         tracer.span("ordinary").start().end();
         until_exported(&engine, 2);
     });
@@ -129,7 +122,7 @@ fn thread_of_the_handler_starts_the_export_afterwards() {
 /// Servers block the signals that they take by `sigwait`: that is no handler, and a span starts the export.
 #[test]
 fn blocked_signals_without_a_handler_keep_nobody_from_the_export() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let (collector, engine) = start();
     let tracer = engine.tracer("test");
     in_child(|| {
@@ -143,7 +136,7 @@ fn blocked_signals_without_a_handler_keep_nobody_from_the_export() {
 /// A thread that blocks a signal which has a handler looks like one that is in it. Any call on the engine starts the export.
 #[test]
 fn blocked_signal_with_a_handler_leaves_the_export_to_a_call_on_the_engine() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let calls: [fn(&Engine); 3] = [
         |engine| drop(engine.tracer("another")),
         |engine| assert!(engine.flush(PATIENCE).is_complete),
@@ -152,9 +145,9 @@ fn blocked_signal_with_a_handler_leaves_the_export_to_a_call_on_the_engine() {
     for call in calls {
         let (collector, engine) = start();
         let tracer = engine.tracer("test");
-        handle(libc::SIGUSR2, record_in_handler);
+        handle(libc::SIGURG, record_in_handler);
         in_child(|| {
-            block(&[libc::SIGUSR2]);
+            block(&[libc::SIGURG]);
             (0..SPANS).for_each(|_| tracer.span("ordinary").start().end());
             call(&engine);
             until_exported(&engine, SPANS);
@@ -166,13 +159,13 @@ fn blocked_signal_with_a_handler_leaves_the_export_to_a_call_on_the_engine() {
 /// Nothing but the drop follows: it delivers them.
 #[test]
 fn drop_delivers_what_waits_for_the_export() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let (collector, engine) = start();
     let tracer = engine.tracer("test");
-    handle(libc::SIGUSR2, record_in_handler);
+    handle(libc::SIGURG, record_in_handler);
     let mut engine = Some(engine);
     in_child(|| {
-        block(&[libc::SIGUSR2]);
+        block(&[libc::SIGURG]);
         (0..SPANS).for_each(|_| tracer.span("ordinary").start().end());
         drop(engine.take());
     });
