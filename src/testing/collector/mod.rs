@@ -1,13 +1,43 @@
-//! A collector inside this process, for the demo and the tests: takes OTLP over HTTP/1.1 on a real socket, counts spans.
+//! A stand-in collector inside your test: takes OTLP over HTTP/1.1 on a real socket and counts the spans, or shows a fault.
 //!
-//! A thread for each connection, blocking sockets, nothing but `std` below: the simplest server that can be right, and
-//! another implementation than the exporter that it judges.
+//! It tells whether what a program records arrives, without a network and without another process:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use spanring::{Config, Engine, Export, testing::collector::{Collector, Mode}};
+//!
+//! let collector = Collector::start(Mode::Count).unwrap();
+//! let export = Export::to(&collector.url());
+//! let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
+//! engine.tracer("shop").span("GET /orders/{id}").start().end();
+//! assert!(engine.flush(Duration::from_secs(10)).is_complete);
+//! assert_eq!(collector.tally().spans, 1);
+//! ```
+//!
+//! A thread for each connection, blocking sockets, nothing but `std` below: the simplest server that can be right, and a
+//! different implementation from the exporter that it judges.
+//!
+//! # Faults
+//!
+//! A [`Row`] of [`ROWS`] is a collector that misbehaves: its name, the rules of the specification that it tests, what a plain
+//! client sees, and what an exporter has to make of it. The fault itself is a script of [`Step`]s, so that the table can be
+//! read without the code. [`Row::start`] starts a collector with the fault, [`Expect::verdict`] judges what was counted:
+//!
+//! ```
+//! use spanring::testing::collector::{Mode, Plan, Row};
+//!
+//! let stand = Row::named("black_hole_that_reads_all").start(Plan::forever(), Mode::Count).unwrap();
+//! // A program that exports to `stand.collector.url()` never gets an answer.
+//! # let _ = stand;
+//! ```
 
 mod connection;
 mod fault;
 mod framing;
 mod head;
 mod rows;
+mod script;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -31,11 +61,12 @@ pub use self::{
     connection::{Connection, OK, Request, serve, serve_one},
     fault::{
         Delivered, End, Expect, FLOOD_BYTES_MAX, Fault, OVERSIZE, Outcome, PARTIALLY_REJECTED, Plan, REJECTED,
-        RETRY_EXPIRED, Resend, Row, SHUTDOWN_DEADLINE, Shows, Stand, Step,
+        RETRY_EXPIRED, Resend, Row, SHUTDOWN_DEADLINE, Shows, Step,
     },
     framing::{Ids, Malformed, for_each_span, ids},
     head::{Encoding, Ending, Head, Refusal},
     rows::{ROWS, answer, http_date},
+    script::Stand,
     socket::{Listener, Place, Port, Socket},
 };
 
