@@ -178,7 +178,11 @@ impl Engine {
         if let Taker::Program(_) = &self.taker {
             let _ = self.close();
         }
-        self.receipt(|exports| exports.shut_down(&self.core, deadline.into()))
+        self.receipt(|exports| {
+            exports.shut_down(&self.core, deadline.into());
+            // Nothing ends after a shutdown, so it is complete when nothing waits.
+            false
+        })
     }
 
     /// Runs the export on this thread, for [`WorkerChoice::Polled`](crate::WorkerChoice::Polled), where an example stands: until there is nothing to do but
@@ -194,12 +198,12 @@ impl Engine {
     fn receipt(&self, run: impl FnOnce(&Exports) -> bool) -> Receipt {
         let begun = Deadline::after(Duration::ZERO);
         let before = self.ledger();
-        let is_complete = match &self.taker {
+        let is_reached = match &self.taker {
             // Nobody delivers what the program has not taken out.
-            Taker::Program(_) => self.ledger().queued == 0,
+            Taker::Program(_) => false,
             Taker::Export(exports) => run(exports),
         };
-        Receipt::new(&before, self.ledger(), is_complete, begun.passed())
+        Receipt::new(&before, self.ledger(), is_reached, begun.passed())
     }
 
     /// How much of the memory budget is in use.

@@ -278,11 +278,9 @@ impl Post {
     /// The last word on losses, whatever was told of them before.
     pub(super) fn tell_balance(&self) {
         let ledger = Ledger::of(&self.core, Some(&self.control.counts));
-        let causes = ledger.lost.by_cause().into_iter().filter(|&(_, spans)| spans > 0);
-        let causes: Vec<String> = causes.map(|(cause, spans)| format!("{spans} as {cause}")).collect();
-        if !causes.is_empty() {
-            let (lost, started) = (ledger.lost.total(), ledger.started);
-            self.insist(Topic::Loss, &format!("of {started} spans {lost} were lost in all: {}", causes.join(", ")));
+        let (lost, started) = (ledger.lost.total(), ledger.started);
+        if lost > 0 {
+            self.insist(Topic::Loss, &format!("{lost} of {started} spans lost: {}", ledger.lost));
         }
     }
 

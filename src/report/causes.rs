@@ -1,5 +1,7 @@
 //! The ways to lose a span: one table, from which the ledger, the counters and the metrics follow.
 
+use std::fmt;
+
 use crate::lane::Tally;
 
 /// Where the spans of a cause are counted.
@@ -135,6 +137,17 @@ impl Lost {
     /// The sum over some causes.
     pub(super) fn sum(&self, is_counted: impl Fn(Cause) -> bool) -> u64 {
         Cause::ALL.into_iter().filter(|&cause| is_counted(cause)).map(|cause| self.of(cause)).sum()
+    }
+}
+
+impl fmt::Display for Lost {
+    /// The causes that were met: `2 as closed, 1 as oversize`; empty if none was.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let met = self.by_cause().into_iter().filter(|&(_, spans)| spans > 0);
+        met.enumerate().try_for_each(|(index, (cause, spans))| {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{spans} as {cause}")
+        })
     }
 }
 

@@ -1,17 +1,19 @@
 //! What a flush or a shutdown came to.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{causes::Lost, ledger::Ledger};
 
-/// What became of spans during a flush or a shutdown.
+/// What became of spans during a flush or a shutdown. It prints as one plain line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "a receipt says what was lost"]
 #[non_exhaustive]
 pub struct Receipt {
-    /// Whether every span that had ended before the call has come to an end: delivered, or counted as lost. It says nothing of
-    /// losses: look at `lost`. False if the deadline came before the account was whole, and for an engine that exports nothing
-    /// while spans wait for its program.
+    /// Whether every span that had ended before the call is accounted for: delivered, or counted as lost. Always true if none
+    /// is `waiting`; after a flush also if only spans that ended later are. It says nothing of losses:
+    /// [`is_lossless`](Self::is_lossless) does.
+    ///
+    /// False if the deadline came first, and for an engine that exports nothing while spans wait for its program.
     pub is_complete: bool,
     /// Spans that were delivered during the call.
     pub exported: u64,
@@ -26,14 +28,73 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    pub(crate) fn new(before: &Ledger, after: Ledger, is_complete: bool, elapsed: Duration) -> Self {
+    /// `is_reached` says whether everything from before the call is known to be accounted for, whatever waits by now.
+    pub(crate) fn new(before: &Ledger, after: Ledger, is_reached: bool, elapsed: Duration) -> Self {
+        let waiting = after.queued + after.in_flight;
         Self {
-            is_complete,
+            is_complete: is_reached || waiting == 0,
             exported: after.exported.saturating_sub(before.exported),
             lost: after.lost.since(&before.lost),
-            waiting: after.queued + after.in_flight,
+            waiting,
             elapsed,
             ledger: after,
         }
+    }
+
+    /// Whether every span that had ended before the call was delivered, and no span was lost since the engine was started.
+    #[must_use]
+    pub fn is_lossless(&self) -> bool {
+        self.is_complete && self.ledger.lost.total() == 0
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { is_complete, exported, lost, waiting, elapsed, ledger: _ } = self;
+        write!(f, "{exported} delivered, {} lost", lost.total())?;
+        if lost.total() > 0 {
+            write!(f, " ({lost})")?;
+        }
+        let end = if *is_complete { "complete" } else { "incomplete" };
+        write!(f, ", {waiting} waiting; {end} after {elapsed:.1?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(exported: u64, queued: u64, in_flight: u64, closed: u64) -> Ledger {
+        let mut ledger = Ledger::default();
+        (ledger.exported, ledger.queued, ledger.in_flight, ledger.lost.closed) = (exported, queued, in_flight, closed);
+        ledger
+    }
+
+    #[test]
+    fn receipt_is_complete_if_nothing_waits_or_all_of_before_is_accounted_for() {
+        let receipt = |after, is_reached| Receipt::new(&ledger(1, 9, 9, 1), after, is_reached, Duration::ZERO);
+        for (queued, in_flight, is_reached, is_complete) in
+            [(0, 0, false, true), (0, 0, true, true), (1, 0, false, false), (0, 1, false, false), (1, 1, true, true)]
+        {
+            let receipt = receipt(ledger(2, queued, in_flight, 1), is_reached);
+            assert_eq!((receipt.is_complete, receipt.waiting), (is_complete, queued + in_flight), "{receipt}");
+            assert!(!receipt.is_lossless(), "one was lost before the call");
+        }
+        let lossless =
+            |after, is_reached| Receipt::new(&ledger(0, 0, 0, 0), after, is_reached, Duration::ZERO).is_lossless();
+        assert!(lossless(ledger(2, 0, 0, 0), true));
+        assert!(!lossless(ledger(2, 1, 0, 0), false));
+    }
+
+    #[test]
+    fn receipt_prints_as_one_plain_line() {
+        let line = |after, is_reached| {
+            Receipt::new(&ledger(1, 0, 0, 1), after, is_reached, Duration::from_micros(12_345)).to_string()
+        };
+        assert_eq!(line(ledger(4, 0, 0, 1), true), "3 delivered, 0 lost, 0 waiting; complete after 12.3ms");
+        let mut after = ledger(1, 70, 10, 3);
+        after.lost.oversize = 1;
+        let lost = "0 delivered, 3 lost (2 as closed, 1 as oversize), 80 waiting; incomplete after 12.3ms";
+        assert_eq!(line(after, false), lost);
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     net::Ipv4Addr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
         mpsc,
     },
@@ -13,7 +13,7 @@ use std::{
 };
 
 use spanring::{
-    Config, DriverChoice, Engine, Export, Tracer, WorkerChoice,
+    Config, DiagnosticSink, DriverChoice, Engine, Export, Topic, Tracer, WorkerChoice,
     testing::collector::{Collector, Connection, Mode, OK, Port},
 };
 
@@ -94,7 +94,7 @@ fn flush_in_a_diagnostic_sink_does_not_wait() {
     drop(collector);
     let (sender, receiver) = mpsc::channel();
     let place: Arc<OnceLock<std::sync::Weak<Engine>>> = Arc::default();
-    let sink = spanring::DiagnosticSink::new({
+    let sink = DiagnosticSink::new({
         let place = Arc::clone(&place);
         move |_| {
             if let Some(engine) = place.get().and_then(std::sync::Weak::upgrade) {
@@ -228,4 +228,31 @@ fn flush_ends_under_endless_load() {
     let receipt = engine.flush(PATIENCE);
     assert!(receipt.is_complete && receipt.exported >= 1000 && receipt.waiting > 0, "{receipt:?}");
     assert!(engine.shutdown(PATIENCE).ledger.is_closed());
+}
+
+/// The worker says its last words before it is over, here for as long as its sink likes: a receipt that is taken meanwhile has
+/// nothing left to wait for, and says so.
+#[test]
+fn receipt_with_every_span_counted_is_complete() {
+    let (reach, reached) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let sink = DiagnosticSink::new(move |diagnostic| {
+        if diagnostic.topic == Topic::Loss {
+            let _ = reach.send(());
+            let _ = released.lock().unwrap().recv();
+        }
+    });
+    let export = Export { diagnostics: Some(sink), ..Export::to("http://127.0.0.1:9") };
+    let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
+    let tracer = engine.tracer("test");
+    (0..80).for_each(|_| tracer.span("work").start().end());
+    let first = engine.shutdown(Duration::ZERO);
+    assert_eq!(first.is_complete, first.waiting == 0, "{first}");
+    reached.recv().unwrap();
+    let receipt = engine.shutdown(Duration::ZERO);
+    assert_eq!((receipt.waiting, receipt.ledger.lost.shutdown_deadline), (0, 80), "{receipt:?}");
+    assert!(receipt.is_complete && !receipt.is_lossless(), "{receipt:?}");
+    drop(release);
+    drop(engine);
 }

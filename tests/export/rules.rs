@@ -416,7 +416,7 @@ fn last_word_on_losses_is_their_balance() {
     assert!(engine.flush(PATIENCE).is_complete);
     assert!(engine.shutdown(PATIENCE).is_complete);
     engine.tracer("test").span("late").start().end();
-    assert!(words.say("of 5 spans 5 were lost in all: 5 as rejected"));
+    assert!(words.say("5 of 5 spans lost: 5 as rejected"));
 }
 
 #[test]
