@@ -1,5 +1,6 @@
 //! The configuration: all settings, where they come from, and how large memory must be.
 
+mod certificates;
 mod environment;
 mod explain;
 pub(crate) mod export;
@@ -9,6 +10,7 @@ mod settings;
 mod sizing;
 mod variables;
 
+pub(crate) use certificates::WatchedTls;
 pub use export::{Export, ProxyChoice};
 pub use origins::Origins;
 pub use resource::{Resource, ResourceValue};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::{
-        Config, ConfigError, Export, ProxyChoice,
+        Config, ConfigError, Export, ProxyChoice, WatchedTls,
         export::{BATCH_SPANS_MAX, REQUEST_BYTES_MIN, SPAN_BYTES, SPAN_BYTES_MAX, proxy_of_environment},
     },
     otlp,
@@ -23,7 +23,7 @@ use crate::{
             head::{RequestHead, UserAgent},
             headers::Headers,
         },
-        tls::{Tls, TlsFile, TlsFiles},
+        tls::{TlsFile, TlsSource},
     },
 };
 
@@ -40,7 +40,8 @@ pub(super) struct Plan {
     /// What is ignored, a line each.
     pub(super) warnings: Vec<String>,
     head: RequestHead,
-    tls: Option<Tls>,
+    /// As read at start. Each worker makes its own of it.
+    tls: Option<WatchedTls>,
     timeout: Duration,
     compression: Compression,
     connections_max: usize,
@@ -110,16 +111,11 @@ impl Plan {
         })
     }
 
-    fn tls(export: &Export, endpoint: &Endpoint) -> Result<Option<Tls>, ConfigError> {
+    fn tls(export: &Export, endpoint: &Endpoint) -> Result<Option<WatchedTls>, ConfigError> {
         if !endpoint.is_tls() {
             return Ok(None);
         }
-        let files = TlsFiles {
-            certificate: export.certificate.as_deref(),
-            client_certificate: export.client_certificate.as_deref(),
-            client_key: export.client_key.as_deref(),
-        };
-        Tls::new(endpoint.host(), files).map(Some).map_err(|error| {
+        WatchedTls::open(endpoint.host(), export).map(Some).map_err(|error| {
             let field = match error.file() {
                 Some(TlsFile::Certificate) => CERTIFICATE,
                 Some(TlsFile::ClientCertificate) => CLIENT_CERTIFICATE,
@@ -140,7 +136,8 @@ impl Plan {
             seed,
         };
         let resolver = Resolver::new(waker).on(|name, work| spawn::start(name, work).map(drop));
-        Exporter::new(settings, self.route.clone(), self.head.clone(), self.tls.clone(), resolver)
+        let tls = self.tls.as_ref().map(|tls| Box::new(tls.for_worker()) as Box<dyn TlsSource>);
+        Exporter::new(settings, self.route.clone(), self.head.clone(), tls, resolver)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod spawn;
 pub mod stderr;
 pub mod thread;
 pub mod ticks;
+pub mod trust;
 
 #[cfg(loom)]
 pub use loom::sync::{

@@ -7,9 +7,14 @@
 mod certificates;
 
 use std::{
+    ffi::CString,
+    fs::{self, File},
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    os::unix::ffi::OsStrExt,
+    path::Path,
     sync::{Arc, LazyLock},
+    thread,
 };
 
 use certificates::{Authority, Folder, Leaf, VERSIONS, authority, server};
@@ -22,8 +27,9 @@ use spanring::{
 };
 
 use crate::route::{
-    PATIENCE, SPANS, Service, assert_names, on_each_driver,
+    DRIVERS, PATIENCE, SPANS, Service, assert_names, on_each_driver,
     proxy::{Manner, Proxy},
+    record,
 };
 
 /// One for all tests: keys take long to make.
@@ -115,6 +121,61 @@ fn client_without_a_certificate_is_told_which_to_give_and_spans_wait() {
             assert_eq!(collector.tally().requests, 0);
         });
     }
+}
+
+/// The parent's worker waits for a file whose writer takes its time: nothing that it holds meanwhile reaches a child.
+#[test]
+fn child_that_is_forked_while_a_certificate_is_read_delivers_its_spans() {
+    // By its address: in a child of so many threads the system's resolver may be locked.
+    let config = Arc::new(server(&Leaf::new(&AUTHORITY, &["127.0.0.1"]), VERSIONS[1], None));
+    for driver in DRIVERS {
+        let (collector, folder) = (collector(&config, Mode::Ids), Folder::new());
+        let url = collector.url().replace("localhost", "127.0.0.1");
+        let service = Service::start(driver, trusting(&folder, &url));
+        let (file, pipe) = (folder.path("ca.pem"), folder.path("ca.pipe"));
+        make_pipe(&pipe);
+        fs::rename(&pipe, &file).unwrap();
+        service.record();
+        let receipt = thread::scope(|scope| {
+            let flush = scope.spawn(|| service.engine.flush(PATIENCE));
+            // Opens once the worker has opened the other end. It reads until this one is closed.
+            let mut writer = File::options().write(true).open(&file).unwrap();
+            fs::rename(&file, &pipe).unwrap();
+            folder.write("ca.pem", AUTHORITY.pem(), 1);
+            fork_and_wait(|| {
+                record(&service.engine);
+                let receipt = service.engine.shutdown(PATIENCE / 4);
+                receipt.is_complete && receipt.ledger.is_closed() && receipt.ledger.exported == SPANS
+            });
+            writer.write_all(AUTHORITY.pem().as_bytes()).unwrap();
+            drop(writer);
+            flush.join().unwrap()
+        });
+        assert!(receipt.is_complete, "{receipt:?}, {:?}", service.lines());
+        assert_eq!((collector.tally().spans, service.engine.ledger().exported), (2 * SPANS, SPANS));
+    }
+}
+
+fn make_pipe(path: &Path) {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path is a C string.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0, "{}", io::Error::last_os_error());
+}
+
+/// Does this in a child, and waits until it has ended well.
+fn fork_and_wait(child: impl FnOnce() -> bool) {
+    // SAFETY: the child uses the engine, whose promise this is, and ends without coming back.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", io::Error::last_os_error());
+    if pid == 0 {
+        let is_right = child();
+        // SAFETY: ends the child at once, without the destructors of its parent's threads.
+        unsafe { libc::_exit(i32::from(!is_right)) }
+    }
+    let mut status = 0;
+    // SAFETY: the child is ours, and the place is valid.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0, "the child failed");
 }
 
 // ---- Who speaks something else, or nothing.

@@ -9,7 +9,7 @@ use super::{
             gzip::{Compression, Gzip, decompress},
             head::{Coding, RequestHead, UserAgent},
         },
-        tls::Tls,
+        tls::TlsSource,
     },
     dial::{Leaving, Net},
     line::Line,
@@ -45,7 +45,7 @@ pub struct Exporter {
     settings: Settings,
     route: Route,
     head: RequestHead,
-    tls: Option<Tls>,
+    tls: Option<Box<dyn TlsSource>>,
     names: Names,
     gzip: Gzip,
     lines: Vec<Line>,
@@ -61,8 +61,6 @@ pub struct Exporter {
     /// No further connection is tried before this, while one stands.
     grow_at: Moment,
     condition: Condition,
-    /// Why the newest files with certificates are not in use, as of the last connection.
-    reload_failure: Option<String>,
     /// Requests that were sent again.
     repeats: u64,
     /// Requests that were submitted: the number of the last.
@@ -119,7 +117,13 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 impl Exporter {
     /// An exporter that knows where to go and has sent nothing. A host name is looked up with `resolver`.
     #[must_use]
-    pub fn new(settings: Settings, route: Route, head: RequestHead, tls: Option<Tls>, resolver: Resolver) -> Self {
+    pub fn new(
+        settings: Settings,
+        route: Route,
+        head: RequestHead,
+        tls: Option<Box<dyn TlsSource>>,
+        resolver: Resolver,
+    ) -> Self {
         let (addresses, resolver) = match route.literal() {
             Some(addresses) => (addresses, None),
             None => (vec![], Some(resolver)),
@@ -141,7 +145,6 @@ impl Exporter {
             submitted: 0,
             grow_at: Moment::START,
             condition: Condition::default(),
-            reload_failure: None,
             repeats: 0,
         }
     }
@@ -316,7 +319,7 @@ impl Exporter {
     /// Why the newest files with certificates are not in use, if they were changed to something that will not do.
     #[must_use]
     pub fn reload_failure(&self) -> Option<&str> {
-        self.reload_failure.as_deref()
+        self.tls.as_ref()?.failure()
     }
 
     /// Requests that were sent again. Each may have been taken twice, if the answer to the first was lost.
@@ -389,9 +392,7 @@ impl Exporter {
             self.names.asked = Some(now);
             return;
         }
-        let session = self.tls.as_ref().map(Tls::session).transpose();
-        self.reload_failure = self.tls.as_ref().and_then(Tls::reload_failure).map(|failure| failure.to_string());
-        let session = match session {
+        let session = match self.tls.as_mut().map(|source| source.tls().session()).transpose() {
             Ok(session) => session,
             Err(why) => return self.fail_to_connect(why, now),
         };

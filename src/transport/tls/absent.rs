@@ -1,18 +1,18 @@
 //! Stands in where TLS is not compiled in: an https endpoint is refused at start, and never becomes a plain one.
 
-use super::{TlsError, TlsFiles};
+use super::{Certificates, TlsError};
 
 /// Cannot be made in this build.
 #[derive(Clone, Debug)]
-pub enum Tls {}
+pub enum TlsHost {}
 
-impl Tls {
+impl TlsHost {
     /// Refuses.
     ///
     /// # Errors
     ///
     /// Always.
-    pub fn new(host: &str, _: TlsFiles<'_>) -> Result<Self, TlsError> {
+    pub fn new(host: &str) -> Result<Self, TlsError> {
         let host = host.escape_debug();
         let remedy = "build with `features = [\"tls\"]`, or name an http endpoint";
         Err(TlsError::new(
@@ -26,13 +26,28 @@ impl Tls {
     /// # Errors
     ///
     /// Never.
-    pub fn session(&self) -> Result<Session, String> {
+    pub fn tls(&self, _: &Certificates) -> Result<Tls, TlsError> {
+        match *self {}
+    }
+}
+
+/// Cannot be made in this build.
+#[derive(Clone, Debug)]
+pub enum Tls {}
+
+impl Tls {
+    /// Is never called.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
         match *self {}
     }
 
     /// Is never called.
-    #[must_use]
-    pub fn reload_failure(&self) -> Option<TlsError> {
+    ///
+    /// # Errors
+    ///
+    /// Never.
+    pub fn session(&self) -> Result<Session, String> {
         match *self {}
     }
 }
@@ -80,7 +95,7 @@ mod tests {
 
     #[test]
     fn https_without_the_feature_is_refused_at_start() {
-        let error = Tls::new("collector.example", TlsFiles::default()).expect_err("there is no TLS in this build");
+        let error = TlsHost::new("collector.example").expect_err("there is no TLS in this build");
         let text = error.to_string();
         for part in ["https", "cargo feature `tls`", "collector.example", "http endpoint"] {
             assert!(text.contains(part), "{part}: {text}");

@@ -68,9 +68,14 @@ impl Folder {
         Self(place)
     }
 
+    /// Where a file of this name is, or would be.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// Writes the file, as of so many seconds from some moment: the test need not wait for the clock of the file system.
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>, second: u64) -> PathBuf {
-        let path = self.0.join(name);
+        let path = self.path(name);
         fs::write(&path, text).expect("a file");
         let file = fs::File::options().write(true).open(&path).expect("the file");
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + second)).expect("its time");

@@ -4,12 +4,15 @@ use std::ops::RangeInclusive;
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible, pki_types::UnixTime};
 
-use super::files::{CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY, Files};
+use super::{
+    pem::{CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY},
+    session::Paths,
+};
 
 /// Who failed, and by which files.
 pub(super) struct Server<'a> {
     pub(super) host: &'a str,
-    pub(super) files: &'a Files,
+    pub(super) paths: &'a Paths,
     /// The first bytes that came, at most five.
     pub(super) opening: &'a [u8],
 }
@@ -91,7 +94,7 @@ fn rename(host: &str) -> String {
 }
 
 fn untrusted(what: &str, server: &Server<'_>) -> (String, String) {
-    match &server.files.certificate {
+    match &server.paths.certificate {
         Some(path) => {
             let what = format!("{what} in {}", path.display());
             (what, format!("put the CA that signed it there, as {CERTIFICATE}, or let the server send its whole chain"))
@@ -106,7 +109,7 @@ fn untrusted(what: &str, server: &Server<'_>) -> (String, String) {
 fn of_alert(alert: AlertDescription, server: &Server<'_>) -> String {
     use AlertDescription as Alert;
 
-    let (host, identity) = (server.host, server.files.identity.as_ref());
+    let (host, identity) = (server.host, server.paths.client_certificate.as_ref());
     let give = format!("give {CLIENT_CERTIFICATE} and {CLIENT_KEY}");
     match (alert, identity) {
         (Alert::ProtocolVersion, _) => old(host),
@@ -137,8 +140,8 @@ fn of_alert(alert: AlertDescription, server: &Server<'_>) -> String {
             | Alert::UnsupportedCertificate,
             identity,
         ) => match identity {
-            Some(identity) => {
-                let path = identity.certificate.display();
+            Some(path) => {
+                let path = path.display();
                 let remedy = "give one that is valid now, for clients, from a CA that the server trusts";
                 format!("the server at {host} refuses the client certificate in {path} (alert {alert:?}): {remedy}")
             }
@@ -195,23 +198,18 @@ const FOREIGN_CHARS_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, sync::Arc, time::Duration};
+    use std::{path::PathBuf, sync::Arc, time::Duration};
 
     use rustls::{InvalidMessage, OtherError, PeerMisbehaved};
 
-    use super::{
-        super::{TlsFiles, fixture::assert_names},
-        *,
-    };
+    use super::{super::fixture::assert_names, *};
 
-    fn text(error: Error, files: TlsFiles<'_>, opening: &[u8]) -> String {
-        let files = Files::new(files).expect("a pair or none");
-        meaning(&error, &Server { host: "here.example", files: &files, opening })
+    fn text(error: Error, paths: &Paths, opening: &[u8]) -> String {
+        meaning(&error, &Server { host: "here.example", paths, opening })
     }
 
-    fn with_identity() -> TlsFiles<'static> {
-        let (chain, key) = (Path::new("/etc/client.pem"), Path::new("/etc/client.key"));
-        TlsFiles { certificate: None, client_certificate: Some(chain), client_key: Some(key) }
+    fn paths(client_certificate: Option<&str>) -> Paths {
+        Paths { certificate: None, client_certificate: client_certificate.map(PathBuf::from) }
     }
 
     #[test]
@@ -236,7 +234,7 @@ mod tests {
             (other, &["will not do", "version 3"]),
         ];
         for (cause, parts) in cases {
-            let text = text(Error::InvalidCertificate(cause), TlsFiles::default(), b"\x16");
+            let text = text(Error::InvalidCertificate(cause), &paths(None), b"\x16");
             assert_names(&text, parts);
             assert_names(&text, &["the certificate of here.example"]);
             assert!(text.len() < 500, "{text}");
@@ -245,9 +243,9 @@ mod tests {
 
     #[test]
     fn every_alert_says_what_would_do() {
-        for files in [TlsFiles::default(), with_identity()] {
+        for paths in [paths(None), paths(Some("/etc/client.pem"))] {
             for code in 0..=u8::MAX {
-                let text = text(Error::AlertReceived(code.into()), files, b"\x15");
+                let text = text(Error::AlertReceived(code.into()), &paths, b"\x15");
                 assert_names(&text, &["here.example", ": "]);
             }
         }
@@ -257,8 +255,8 @@ mod tests {
     fn alerts_are_read_by_what_we_showed() {
         use AlertDescription as Alert;
 
-        let (none, some) = (TlsFiles::default(), with_identity());
-        let cases: [(Alert, TlsFiles<'_>, &[&str]); 11] = [
+        let (none, some) = (&paths(None), &paths(Some("/etc/client.pem")));
+        let cases: [(Alert, &Paths, &[&str]); 11] = [
             (Alert::ProtocolVersion, none, &["neither TLS 1.2 nor TLS 1.3"]),
             (Alert::UnrecognisedName, none, &["does not know the name here.example"]),
             (Alert::NoApplicationProtocol, some, &["HTTP/1.1", "4318"]),
@@ -293,7 +291,7 @@ mod tests {
             (Error::FailedToGetRandomBytes, b"", "random numbers"),
         ];
         for (error, opening, part) in cases {
-            assert_names(&text(error, TlsFiles::default(), opening), &[part, ": "]);
+            assert_names(&text(error, &paths(None), opening), &[part, ": "]);
         }
     }
 }

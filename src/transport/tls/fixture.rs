@@ -1,40 +1,40 @@
-//! What the tests of TLS share besides certificates: clients of their files, and a server in memory.
+//! What the tests of TLS share besides certificates: clients that have some, and a server in memory.
 
 use std::{
     io::{BufRead, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::{Session, Tls, TlsFiles};
+use super::{Certificates, Identity, Pem, Session, Tls, TlsHost, Trust};
 
 pub(crate) use super::certificates::{Authority, Folder, Leaf, VERSIONS, authority, server};
 
 pub(crate) const HOST: &str = "collector.example";
 
 /// A client's side that trusts this authority alone, and has no certificate of its own.
-pub(crate) fn tls(folder: &Folder, trusted: &Authority, host: &str) -> Tls {
-    let certificate = folder.write("ca.pem", trusted.pem(), 0);
-    Tls::new(host, TlsFiles { certificate: Some(&certificate), ..TlsFiles::default() }).expect("good files")
+pub(crate) fn tls(trusted: &Authority, host: &str) -> Tls {
+    made(host, trusted, None)
 }
 
 /// The same with a certificate of its own.
-pub(crate) fn tls_of_client(folder: &Folder, trusted: &Authority, client: &Leaf) -> Tls {
-    let (certificate, client_certificate, client_key) =
-        (folder.write("ca.pem", trusted.pem(), 0), write_chain(folder, client, 0), write_key(folder, client, 0));
-    let paths: [Option<&Path>; 3] = [Some(&certificate), Some(&client_certificate), Some(&client_key)];
-    let files = TlsFiles { certificate: paths[0], client_certificate: paths[1], client_key: paths[2] };
-    Tls::new(HOST, files).expect("good files")
+pub(crate) fn tls_of_client(trusted: &Authority, client: &Leaf) -> Tls {
+    made(HOST, trusted, Some(identity(&client.certificate.pem(), &client.key.serialize_pem())))
 }
 
-pub(crate) fn write_chain(folder: &Folder, client: &Leaf, second: u64) -> PathBuf {
-    folder.write("client.pem", client.certificate.pem(), second)
+fn made(host: &str, trusted: &Authority, identity: Option<Identity>) -> Tls {
+    let trust = Trust::File(pem("ca.pem", trusted.pem()));
+    TlsHost::new(host).and_then(|host| host.tls(&Certificates { trust, identity })).expect("good certificates")
 }
 
-pub(crate) fn write_key(folder: &Folder, client: &Leaf, second: u64) -> PathBuf {
-    folder.write("client.key", client.key.serialize_pem(), second)
+pub(crate) fn identity(chain: &str, key: &str) -> Identity {
+    Identity { certificate: pem("client.pem", chain), key: pem("client.key", key) }
+}
+
+pub(crate) fn pem(name: &str, text: impl AsRef<[u8]>) -> Pem {
+    Pem { path: PathBuf::from("/etc").join(name), text: text.as_ref().to_vec() }
 }
 
 /// The server's side of one connection.

@@ -1,47 +1,117 @@
-//! Encrypts the connections of https endpoints: bytes in, bytes out, and no I/O but for the files of its configuration.
+//! Encrypts the connections of https endpoints: bytes in, bytes out. It does no I/O: the files of its configuration are read
+//! by the caller.
 //!
-//! No way leads plain text out of here, whatever the server does. What fails says which check it was and what would do,
-//! and no text shows a key. Whom the system trusts is read once, at start; the files that the user names are looked at
-//! before each session, so that certificates of a short life may be replaced while the process runs.
+//! No way leads plain text out of here, whatever the server does. What fails says which check it was and what would help,
+//! and no text shows a key. Sessions made of one [`Tls`] share a cache, behind a lock of rustls: a process that was forked
+//! makes its own with [`Tls::renewed`].
 
 #[cfg(feature = "tls")]
 mod failure;
 #[cfg(feature = "tls")]
-mod files;
+mod pem;
 #[cfg(feature = "tls")]
 mod session;
 #[cfg(feature = "tls")]
-pub use session::{Session, Tls};
+pub use session::{Session, Tls, TlsHost};
 
 #[cfg(not(feature = "tls"))]
 mod absent;
 #[cfg(not(feature = "tls"))]
-pub use absent::{Session, Tls};
+pub use absent::{Session, Tls, TlsHost};
 
 #[cfg(all(test, feature = "tls"))]
 mod certificates;
 #[cfg(all(test, feature = "tls"))]
-pub(super) mod fixture;
+pub(crate) mod fixture;
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
-/// What the user configured. Each is a file in PEM.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TlsFiles<'a> {
-    /// Whom to trust, instead of whom the system trusts.
-    pub certificate: Option<&'a Path>,
-    /// Who we are, for servers that ask: our certificate, and those between it and its root. Needs the key.
-    pub client_certificate: Option<&'a Path>,
-    /// The key of the client certificate.
-    pub client_key: Option<&'a Path>,
+/// The TLS of the next connection: always the same, or as the certificates are by then.
+pub trait TlsSource: fmt::Debug + Send {
+    /// It may read files, on the exporter's thread.
+    fn tls(&mut self) -> &Tls;
+
+    /// Why the newest certificates are not in use, if they will not do.
+    fn failure(&self) -> Option<&str>;
+}
+
+impl TlsSource for Tls {
+    fn tls(&mut self) -> &Tls {
+        self
+    }
+
+    fn failure(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// What sessions are made with, in memory.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// The issuers of servers that we trust.
+    pub trust: Trust,
+    /// Who we are, for servers that ask.
+    pub identity: Option<Identity>,
+}
+
+/// The issuers of servers that we trust.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Those in the user's file.
+    File(Pem),
+    /// Those of the system.
+    System(SystemTrust),
+}
+
+/// The issuers that this system trusts.
+#[derive(Clone, Default)]
+pub struct SystemTrust {
+    /// Certificates in DER.
+    pub certificates: Vec<Vec<u8>>,
+    /// Why some could not be read.
+    pub failure: Option<String>,
+}
+
+/// Our own certificate and its key.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The certificate, and those between it and its root.
+    pub certificate: Pem,
+    /// Its key.
+    pub key: Pem,
+}
+
+/// The content of a file in PEM.
+#[derive(Clone)]
+pub struct Pem {
+    /// Where it was read, for messages.
+    pub path: PathBuf,
+    /// What was read.
+    pub text: Vec<u8>,
+}
+
+impl fmt::Debug for Pem {
+    /// The path alone: the text may be a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({})", self.path.display())
+    }
+}
+
+impl fmt::Debug for SystemTrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SystemTrust({} certificates)", self.certificates.len())
+    }
 }
 
 /// One of the files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TlsFile {
-    /// Whom to trust.
+    /// The issuers of servers that are trusted.
     Certificate,
-    /// Who we are.
+    /// Our own certificate.
     ClientCertificate,
     /// Its key.
     ClientKey,
@@ -58,7 +128,7 @@ impl fmt::Display for TlsFile {
     }
 }
 
-/// What is wrong with the configuration, and what would do: text for the one who wrote it.
+/// What is wrong with the configuration, and what would help: text for the one who wrote it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsError {
     file: Option<TlsFile>,
@@ -66,8 +136,16 @@ pub struct TlsError {
 }
 
 impl TlsError {
-    fn new(file: Option<TlsFile>, text: String) -> Self {
+    /// This is wrong, and that file is to blame or would help.
+    #[must_use]
+    pub fn new(file: Option<TlsFile>, text: String) -> Self {
         Self { file, text }
+    }
+
+    /// The file at this path will not do: it `what`, and the remedy.
+    #[must_use]
+    pub fn unusable(file: TlsFile, path: &Path, what: &str, remedy: &str) -> Self {
+        Self::new(Some(file), format!("{} {what}: {remedy}", path.display()))
     }
 
     /// The file that is to blame, or that would help.
@@ -76,7 +154,7 @@ impl TlsError {
         self.file
     }
 
-    /// What is wrong and what would do, without the file's setting.
+    /// What is wrong and what would help, without the file's setting.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text

@@ -3,44 +3,33 @@
 use std::{
     fmt,
     io::{BufRead, Write},
-    sync::{Arc, Mutex, PoisonError},
+    path::PathBuf,
+    sync::Arc,
 };
 
 use arrayvec::ArrayVec;
-use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
+use rustls::{ClientConfig, ClientConnection, client::Resumption, compress::CompressionCache, pki_types::ServerName};
 
 use super::{
-    TlsError, TlsFiles,
+    Certificates, TlsError, Trust,
     failure::{Server, meaning},
-    files::{Files, Stamps},
+    pem::client_config,
 };
 
-/// How sessions with one server are made. Checked at start; a clone is the same.
-#[derive(Clone)]
-pub struct Tls(Arc<Shared>);
-
-struct Shared {
+/// The server that sessions are with: it has to prove that it has this name.
+#[derive(Clone, Debug)]
+pub struct TlsHost {
     host: String,
     name: ServerName<'static>,
-    files: Files,
-    loaded: Mutex<Loaded>,
 }
 
-/// What was read from the files, and the state of the files then.
-struct Loaded {
-    stamps: Stamps,
-    config: Arc<ClientConfig>,
-    failure: Option<TlsError>,
-}
-
-impl Tls {
-    /// Reads the files, or whom the system trusts. The host is a DNS name or an IP address: the server has to prove that
-    /// it is this one.
+impl TlsHost {
+    /// The host is a DNS name or an IP address.
     ///
     /// # Errors
     ///
-    /// When a file, or the host, will not do.
-    pub fn new(host: &str, files: TlsFiles<'_>) -> Result<Self, TlsError> {
+    /// When it is neither.
+    pub fn new(host: &str) -> Result<Self, TlsError> {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             let remedy = "name a host like collector.example or 192.0.2.1 in the endpoint";
@@ -50,12 +39,48 @@ impl Tls {
                 format!("`{host}` is no DNS name and no IP address, so no certificate can be for it: {remedy}"),
             )
         })?;
-        let files = Files::new(files)?;
-        // Before the files are read: what changes meanwhile is seen as a change later.
-        let stamps = files.stamps();
-        let config = Arc::new(files.load()?);
-        let loaded = Mutex::new(Loaded { stamps, config, failure: None });
-        Ok(Self(Arc::new(Shared { host: host.to_owned(), name, files, loaded })))
+        Ok(Self { host: host.to_owned(), name })
+    }
+
+    /// Sessions with this server, with these certificates.
+    ///
+    /// # Errors
+    ///
+    /// When a certificate or key will not do.
+    pub fn tls(&self, certificates: &Certificates) -> Result<Tls, TlsError> {
+        let config = Arc::new(client_config(certificates)?);
+        let certificate = match &certificates.trust {
+            Trust::File(file) => Some(file.path.clone()),
+            Trust::System(_) => None,
+        };
+        let client_certificate = certificates.identity.as_ref().map(|identity| identity.certificate.path.clone());
+        let paths = Paths { certificate, client_certificate };
+        Ok(Tls { server: Arc::new((self.clone(), paths)), config })
+    }
+}
+
+/// Where certificates were read, for messages.
+#[derive(Debug)]
+pub(super) struct Paths {
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) client_certificate: Option<PathBuf>,
+}
+
+/// Sessions with one server. Those of a clone share its cache, by which a later session resumes an earlier one.
+#[derive(Clone)]
+pub struct Tls {
+    server: Arc<(TlsHost, Paths)>,
+    config: Arc<ClientConfig>,
+}
+
+impl Tls {
+    /// The same certificates, with a cache of its own: in a child process the parent's may be locked for ever.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::default();
+        config.cert_compression_cache = Arc::new(CompressionCache::default());
+        Self { server: Arc::clone(&self.server), config: Arc::new(config) }
     }
 
     /// Begins a session. Its first bytes are ready in [`Session::output`].
@@ -64,45 +89,30 @@ impl Tls {
     ///
     /// When the cryptography fails, for want of random numbers.
     pub fn session(&self) -> Result<Session, String> {
-        let connection = ClientConnection::new(self.config(), self.0.name.clone());
+        let connection = ClientConnection::new(Arc::clone(&self.config), self.server.0.name.clone());
         let mut connection = connection.map_err(|error| meaning(&error, &self.server(&[])))?;
-        // Who writes has bounded it already: a limit here would take a part of a request and leave the rest.
+        // The caller has bounded what it writes: a limit here would take a part of a request and leave the rest.
         connection.set_buffer_limit(None);
         Ok(Session { connection, tls: self.clone(), opening: ArrayVec::new(), has_ended: false })
     }
 
-    /// Why the newest files are not in use, if they were changed after the start to something that will not do. Sessions go
-    /// on with what was read before.
-    #[must_use]
-    pub fn reload_failure(&self) -> Option<TlsError> {
-        let loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.failure.clone()
-    }
-
-    /// The configuration, from the files as they are now if they can be used. Three looks at a file are nothing beside a
-    /// handshake, so there is no clock here.
-    fn config(&self) -> Arc<ClientConfig> {
-        let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = self.0.files.stamps();
-        if stamps != loaded.stamps {
-            // Kept in both cases, so that a bad file is read once and not again before each session.
-            loaded.stamps = stamps;
-            match self.0.files.load() {
-                Ok(config) => (loaded.config, loaded.failure) = (Arc::new(config), None),
-                Err(failure) => loaded.failure = Some(failure),
-            }
-        }
-        Arc::clone(&loaded.config)
+    /// The certificate that servers see, in DER.
+    #[cfg(test)]
+    pub(crate) fn client_certificate(&self) -> Option<Vec<u8>> {
+        let shown = self.config.client_auth_cert_resolver.resolve(&[], &[])?;
+        shown.cert.first().map(|certificate| certificate.to_vec())
     }
 
     fn server<'a>(&'a self, opening: &'a [u8]) -> Server<'a> {
-        Server { host: &self.0.host, files: &self.0.files, opening }
+        let (host, paths) = &*self.server;
+        Server { host: &host.host, paths, opening }
     }
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("host", &self.0.host).field("files", &self.0.files).finish_non_exhaustive()
+        let (host, paths) = &*self.server;
+        f.debug_struct("Tls").field("host", &host.host).field("paths", paths).finish_non_exhaustive()
     }
 }
 
@@ -127,7 +137,7 @@ impl Session {
         self.opening.extend(bytes[..first].iter().copied());
         while !bytes.is_empty() {
             let taken = self.connection.read_tls(&mut bytes).map_err(|error| {
-                let host = &self.tls.0.host;
+                let host = &self.tls.server.0.host;
                 format!(
                     "the server at {host} sends what no TLS message is long enough for ({error}): look at its version"
                 )
@@ -180,7 +190,7 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = f.debug_struct("Session");
-        fields.field("host", &self.tls.0.host).field("is_up", &self.is_up()).field("has_ended", &self.has_ended);
+        fields.field("host", &self.tls.server.0.host).field("is_up", &self.is_up()).field("has_ended", &self.has_ended);
         fields.finish_non_exhaustive()
     }
 }
@@ -194,9 +204,9 @@ mod tests {
     use rustls::{HandshakeKind, ServerConfig, SupportedProtocolVersion};
 
     use super::{
+        super::SystemTrust,
         super::fixture::{
-            Authority, Folder, HOST, Leaf, Peer, VERSIONS, assert_names, authority, server, talk, tls, tls_of_client,
-            write_chain, write_key,
+            Authority, HOST, Leaf, Peer, VERSIONS, assert_names, authority, pem, server, talk, tls, tls_of_client,
         },
         *,
     };
@@ -211,11 +221,10 @@ mod tests {
     }
 
     static STAGE: LazyLock<Stage> = LazyLock::new(|| {
-        let (authority, folder) = (authority("the CA"), Folder::new());
+        let authority = authority("the CA");
         let leaf = Leaf::new(&authority, &[HOST]);
         let servers = VERSIONS.map(|version| Arc::new(server(&leaf, version, None)));
-        // The folder goes here: what was read from it has to do.
-        Stage { servers, tls: tls(&folder, &authority, HOST), authority }
+        Stage { servers, tls: tls(&authority, HOST), authority }
     });
 
     fn stage(version: usize) -> (Session, Peer) {
@@ -232,8 +241,7 @@ mod tests {
 
     /// What a client says that trusts the stage's authority, to a server with this certificate.
     fn refusal(host: &str, leaf: &Leaf) -> String {
-        let folder = Folder::new();
-        let tls = tls(&folder, &STAGE.authority, host);
+        let tls = tls(&STAGE.authority, host);
         let refusals = VERSIONS.map(|version| {
             let mut peer = Peer::new(server(leaf, version, None));
             let mut session = tls.session().expect("random numbers");
@@ -334,18 +342,15 @@ mod tests {
         assert_names(&namesake, &[HOST, "ca.pem", "OTEL_EXPORTER_OTLP_CERTIFICATE", "put the CA"]);
     }
 
-    /// Where the system trusts nobody, the start is refused instead.
     #[test]
     fn system_does_not_trust_a_stranger() {
-        match Tls::new(HOST, TlsFiles::default()) {
-            Ok(tls) => {
-                let mut session = tls.session().expect("random numbers");
-                let mut peer = Peer::new(Arc::clone(&STAGE.servers[1]));
-                let error = talk(&mut session, &mut peer, WHOLE).expect_err("a stranger");
-                assert_names(&error, &[HOST, "by this system", "`certificate`", "OTEL_EXPORTER_OTLP_CERTIFICATE"]);
-            }
-            Err(error) => assert_names(&error.to_string(), &["trusts no certificates", "`certificate`"]),
-        }
+        let found = SystemTrust { certificates: vec![authority("another CA").der().to_vec()], failure: None };
+        let certificates = Certificates { trust: Trust::System(found), identity: None };
+        let tls = TlsHost::new(HOST).and_then(|host| host.tls(&certificates)).expect("a good certificate");
+        let mut session = tls.session().expect("random numbers");
+        let mut peer = Peer::new(Arc::clone(&STAGE.servers[1]));
+        let error = talk(&mut session, &mut peer, WHOLE).expect_err("a stranger");
+        assert_names(&error, &[HOST, "by this system", "`certificate`", "OTEL_EXPORTER_OTLP_CERTIFICATE"]);
     }
 
     #[test]
@@ -380,16 +385,15 @@ mod tests {
     #[test]
     fn addresses_are_names_too() {
         let leaf = Leaf::new(&STAGE.authority, &["192.0.2.7", "2001:db8::7"]);
-        let folder = Folder::new();
         for host in ["192.0.2.7", "2001:db8::7", "[2001:db8::7]"] {
-            let mut session = tls(&folder, &STAGE.authority, host).session().expect("random numbers");
+            let mut session = tls(&STAGE.authority, host).session().expect("random numbers");
             let mut peer = Peer::new(server(&leaf, VERSIONS[1], None));
             assert_eq!(talk(&mut session, &mut peer, WHOLE), Ok(vec![]), "{host}");
             assert!(session.is_up());
         }
         assert_names(&refusal("192.0.2.8", &leaf), &["192.0.2.8", "another name", "192.0.2.7"]);
         for host in ["", "two words", "a\nb", "fe80::1%eth0", "[::1"] {
-            let error = Tls::new(host, TlsFiles::default()).expect_err("no name").to_string();
+            let error = TlsHost::new(host).expect_err("no name").to_string();
             assert_names(&error, &["no DNS name and no IP address", "endpoint"]);
         }
     }
@@ -400,9 +404,9 @@ mod tests {
         params.is_ca = IsCa::NoCa;
         let key = KeyPair::generate().expect("a key");
         let leaf = Leaf { certificate: params.self_signed(&key).expect("a certificate"), key };
-        let folder = Folder::new();
-        let own = folder.write("own.pem", leaf.certificate.pem(), 0);
-        let tls = Tls::new(HOST, TlsFiles { certificate: Some(&own), ..TlsFiles::default() }).expect("good files");
+        let trust = Trust::File(pem("own.pem", leaf.certificate.pem()));
+        let certificates = Certificates { trust, identity: None };
+        let tls = TlsHost::new(HOST).and_then(|host| host.tls(&certificates)).expect("a good certificate");
         let mut session = tls.session().expect("random numbers");
         assert_eq!(talk(&mut session, &mut Peer::new(server(&leaf, VERSIONS[1], None)), WHOLE), Ok(vec![]));
     }
@@ -418,9 +422,8 @@ mod tests {
 
     #[test]
     fn client_certificate_is_shown_to_servers_that_ask() {
-        let folder = Folder::new();
         let client = Leaf::of_client(&STAGE.authority);
-        let tls = tls_of_client(&folder, &STAGE.authority, &client);
+        let tls = tls_of_client(&STAGE.authority, &client);
         for version in VERSIONS {
             assert_eq!(asked(&tls, version), (Ok(vec![]), b"hello".to_vec()));
         }
@@ -428,8 +431,7 @@ mod tests {
 
     #[test]
     fn missing_and_foreign_client_certificates_are_told_apart() {
-        let folder = Folder::new();
-        let foreign = tls_of_client(&folder, &STAGE.authority, &Leaf::of_client(&authority("a foreign CA")));
+        let foreign = tls_of_client(&STAGE.authority, &Leaf::of_client(&authority("a foreign CA")));
         for version in VERSIONS {
             let (missing, heard) = asked(&STAGE.tls, version);
             assert_eq!(heard, b"");
@@ -445,50 +447,24 @@ mod tests {
     }
 
     #[test]
-    fn replaced_client_certificate_serves_the_next_session() {
-        let folder = Folder::new();
-        let foreign = Leaf::of_client(&authority("a foreign CA"));
-        let tls = tls_of_client(&folder, &STAGE.authority, &foreign);
-        assert!(asked(&tls, VERSIONS[1]).0.is_err());
-
-        // Half replaced: the key is still the old one.
-        let client = Leaf::of_client(&STAGE.authority);
-        write_chain(&folder, &client, 1);
-        let (result, _) = asked(&tls, VERSIONS[1]);
-        assert_names(&result.expect_err("the old pair"), &["refuses the client certificate"]);
-        let failure = tls.reload_failure().expect("the pair does not match").to_string();
-        assert_names(&failure, &["`client_key`", "client.key", "is not the key of"]);
-
-        write_key(&folder, &client, 1);
-        assert_eq!(asked(&tls, VERSIONS[1]), (Ok(vec![]), b"hello".to_vec()));
-        assert_eq!(tls.reload_failure(), None);
-
-        // Gone: what was read goes on.
-        folder.write("client.pem", "", 2);
-        assert_eq!(asked(&tls, VERSIONS[1]).0, Ok(vec![]));
-        assert!(tls.reload_failure().is_some());
-    }
-
-    #[test]
     fn later_sessions_resume_the_first() {
         for version in [0, 1] {
             let config = Arc::new(ServerConfig::clone(&STAGE.servers[version]));
-            let folder = Folder::new();
-            let tls = tls(&folder, &STAGE.authority, HOST);
-            let kinds = [(); 2].map(|()| {
+            let tls = tls(&STAGE.authority, HOST);
+            let kinds = [&tls, &tls, &tls.renewed()].map(|tls| {
                 let mut session = tls.session().expect("random numbers");
                 let mut peer = Peer::new(Arc::clone(&config));
                 talk(&mut session, &mut peer, WHOLE).expect("a handshake");
                 peer.connection.handshake_kind()
             });
-            assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
+            let [full, resumed] = [HandshakeKind::Full, HandshakeKind::Resumed].map(Some);
+            assert_eq!(kinds, [full, resumed, full], "a cache is not shared with what was renewed");
         }
     }
 
     #[test]
     fn server_must_speak_http_1_if_it_says_what_it_speaks() {
-        let folder = Folder::new();
-        let tls = tls(&folder, &STAGE.authority, HOST);
+        let tls = tls(&STAGE.authority, HOST);
         let spoken = |protocols: &[&[u8]]| {
             let mut config = ServerConfig::clone(&STAGE.servers[1]);
             config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
@@ -602,9 +578,8 @@ mod tests {
 
     #[test]
     fn nobody_sees_a_key() {
-        let folder = Folder::new();
         let client = Leaf::of_client(&STAGE.authority);
-        let tls = tls_of_client(&folder, &STAGE.authority, &client);
+        let tls = tls_of_client(&STAGE.authority, &client);
         let session = tls.session().expect("random numbers");
         let shown = format!("{tls:?} {tls:#?} {session:?} {session:#?}");
         assert!(shown.contains(HOST));

@@ -21,7 +21,7 @@ use crate::transport::{
         sim::{Network, Peer, Replies, Sim},
     },
     http::{gzip::Compression, head::UserAgent, headers::Headers},
-    tls::fixture::{Folder, Leaf, VERSIONS, authority, server, tls},
+    tls::fixture::{Leaf, VERSIONS, authority, server, tls},
 };
 
 /// How the collector answers.
@@ -112,7 +112,7 @@ struct Stage {
 impl Stage {
     /// With a collector that wants a certificate of the CA's from its clients, or none.
     fn new(network: Network, manner: Manner, version: usize, wants_certificate: bool) -> Self {
-        let (authority, folder) = (authority("the CA"), Folder::new());
+        let authority = authority("the CA");
         let clients = wants_certificate.then_some(&authority);
         let config: Arc<ServerConfig> = server(&Leaf::new(&authority, &[HOST]), VERSIONS[version], clients).into();
         let account = Account::default();
@@ -137,8 +137,8 @@ impl Stage {
             seed: 1,
         };
         let resolver = Resolver::new(driver.waker());
-        let tls = tls(&folder, &authority, HOST);
-        let exporter = Exporter::new(settings, route, head, Some(tls), resolver);
+        let tls = tls(&authority, HOST);
+        let exporter = Exporter::new(settings, route, head, Some(Box::new(tls)), resolver);
         Self { driver, exporter, outcomes: vec![], account }
     }
 
