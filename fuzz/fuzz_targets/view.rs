@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(record) = Record::parse(bytes) else {
         return;
     };
-    let _ = (record.scope(), record.is_failed(), record.is_trimmed(), record.times(), record.ids());
+    let _ = (record.scope(), record.times(), record.ids());
     let mut out = vec![0xEE];
     record.emit(&Fixed, &mut out);
     assert_eq!(out.len(), 1 + record.framed_len(), "the length is the announced one");

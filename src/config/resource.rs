@@ -64,7 +64,8 @@ impl Resource {
         Self::default().with("service.name", name)
     }
 
-    /// Adds an attribute; a key that is there takes the new value.
+    /// Adds an attribute; a key that is there takes the new value. An attribute with an empty key, or of more than 64 KiB,
+    /// is not sent.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<ResourceValue>) -> Self {
         let value = value.into();

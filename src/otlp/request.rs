@@ -8,14 +8,13 @@
 //! } }
 //! ```
 
-use crate::record::{Key, Value, field_at, varint_len, write_attributes};
+use crate::record::{Key, Value, begin_field, field_at, field_len, write_attributes};
 
 /// What all spans of a process share: its resource, encoded, and the schema of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Resource {
     head: Vec<u8>,
     tail: Vec<u8>,
-    left_out: usize,
 }
 
 impl Resource {
@@ -23,18 +22,8 @@ impl Resource {
     #[must_use]
     pub fn new(attributes: &[(Key<'_>, Value<'_>)], schema_url: &str) -> Self {
         let mut content = Vec::new();
-        let left_out = write_attributes(RESOURCE_ATTRIBUTES, attributes, &mut content);
-        Self {
-            head: optional_field(FIRST, &content),
-            tail: optional_field(SCHEMA_URL, schema_url.as_bytes()),
-            left_out,
-        }
-    }
-
-    /// Attributes that are not in it, because their key is empty or they are larger than 64 KiB.
-    #[must_use]
-    pub fn left_out(&self) -> usize {
-        self.left_out
+        write_attributes(RESOURCE_ATTRIBUTES, attributes, &mut content);
+        Self { head: optional_field(FIRST, &content), tail: optional_field(SCHEMA_URL, schema_url.as_bytes()) }
     }
 
     /// Most bytes that the envelopes of a request take, beside those of its scopes: for a request below 256 MiB.
@@ -273,24 +262,6 @@ fn optional_field(tag: u8, content: &[u8]) -> Vec<u8> {
     field
 }
 
-/// Bytes of a field whose content has `len` bytes.
-fn field_len(len: usize) -> usize {
-    1 + varint_len(len as u64) + len
-}
-
-fn begin_field(tag: u8, mut len: usize, out: &mut Vec<u8>) {
-    out.push(tag);
-    while len >= 0x80 {
-        out.push(low_seven(len) | 0x80);
-        len >>= 7;
-    }
-    out.push(low_seven(len));
-}
-
-fn low_seven(value: usize) -> u8 {
-    u8::try_from(value & 0x7F).unwrap_or(0)
-}
-
 // Tags, `field number << 3 | wire type`.
 const RESOURCE_SPANS: u8 = 0x0A; // ExportTraceServiceRequest.resource_spans = 1
 const FIRST: u8 = 0x0A; // ResourceSpans.resource = 1, ScopeSpans.scope = 1
@@ -475,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_without_a_key_are_counted() {
-        assert_eq!(Resource::new(&[(Key::new(""), Value::Int(1))], "").left_out(), 1);
+    fn attributes_without_a_key_are_left_out() {
+        assert_eq!(Resource::new(&[(Key::new(""), Value::Int(1))], ""), Resource::new(&[], ""));
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     limits::{ShortLimits, SpanLimits},
     value::{self, Key, Value, key_value},
-    wire::{COPY_MAX, Full, Out, SHORT, byte, copy_short, field_at, low_seven, varint_len},
+    wire::{COPY_MAX, Full, Out, SHORT, byte, copy_short, field_at, low_seven, varint_len, write_varint},
 };
 
 /// What became of an attribute.
@@ -237,19 +237,6 @@ impl Short for i64 {
             _ => write_varint(number, &mut value[1..len]),
         }
     }
-}
-
-/// Writes `number` into exactly `bytes`.
-#[inline(never)]
-fn write_varint(mut number: u64, bytes: &mut [u8]) {
-    let Some((last, places)) = bytes.split_last_mut() else {
-        return;
-    };
-    for place in places {
-        *place = low_seven(number) | 0x80;
-        number >>= 7;
-    }
-    *last = low_seven(number);
 }
 
 impl Short for bool {

@@ -5,11 +5,13 @@ use std::ops::Range;
 use super::{
     Kind, SpanId, Stamp, Status, TraceId,
     attributes::{Attributes, Landed, Place, Short},
-    finish::count_field,
     flags,
+    layout::{
+        ATTRIBUTES, EVENT_LIST, EVENTS, FIXED_LEN, FLAGS_IN_WORD, KIND_AND_FLAGS_TAGS, KIND_IN_WORD, LINK_LIST, NAME,
+        RESERVE, ROOT, STATUS, STATUS_ERROR, TAIL, TRACE_STATE, mark,
+    },
     limits::{ShortLimits, SpanLimits},
     value::{Key, Value},
-    view::{EVENTS, FAILED, ROOT, TRIMMED},
     wire::{COPY_MAX, Full, Out, byte, copy_short, field_at},
 };
 
@@ -85,15 +87,6 @@ pub fn wire_flags(trace_flags: u8, is_remote: bool) -> u32 {
     u32::from(trace_flags) | flags::HAS_IS_REMOTE | remote
 }
 
-/// Bytes of a record's head: scope, flags, length.
-pub(super) const HEAD_LEN: usize = 8;
-/// Bytes of the fixed line: one cache line that holds every field of a span whose size is known.
-pub(super) const LINE_LEN: usize = 64;
-/// Bytes of a record before its name.
-pub(super) const FIXED_LEN: usize = HEAD_LEN + LINE_LEN;
-/// Bytes kept free for what is known at the end: three counts (a tag of one or two bytes and five bytes each), and a status
-/// without a text.
-pub const RESERVE: usize = 24;
 /// Longest name of a span or an event, and longest text of a status; more is cut off at a character.
 pub const TEXT_LEN_MAX: usize = 4096;
 
@@ -116,7 +109,8 @@ impl Draft {
         self.parent = parent;
         let root = if parent.is_valid() { 0 } else { ROOT };
         self.head = u64::from(scope) | mark(root);
-        self.kind_and_flags = KIND_AND_FLAGS_TAGS | (kind as u64) << 8 | u64::from(flags) << 32;
+        self.kind_and_flags =
+            KIND_AND_FLAGS_TAGS | (kind as u64) << (8 * KIND_IN_WORD) | u64::from(flags) << (8 * FLAGS_IN_WORD);
         self.status = Said::Nothing;
         self.events = 0;
         self.events_dropped = 0;
@@ -203,7 +197,7 @@ impl Draft {
             out.bytes_field(0x12, cut(name).as_bytes())?; // trace.proto: Event.name = 2
             let count_max = limits.attribute_per_event_count;
             let dropped = nested_attributes(out, 0x1A, count_max, limits, attributes)?; // trace.proto: Event.attributes = 3
-            count_field(out, 0x20, dropped) // trace.proto: Event.dropped_attributes_count = 4
+            out.count_field(0x20, dropped) // trace.proto: Event.dropped_attributes_count = 4
         })?;
         self.len = out.len();
         self.events += 1;
@@ -250,7 +244,7 @@ impl Draft {
             }
             let count_max = limits.attribute_per_link_count;
             let dropped = nested_attributes(out, 0x22, count_max, limits, attributes)?; // trace.proto: Link.attributes = 4
-            count_field(out, 0x28, dropped)?; // trace.proto: Link.dropped_attributes_count = 5
+            out.count_field(0x28, dropped)?; // trace.proto: Link.dropped_attributes_count = 5
             out.byte(0x35)?; // trace.proto: Link.flags = 6
             out.put(&target.wire_flags().to_le_bytes())
         })?;
@@ -324,23 +318,20 @@ impl Draft {
         self.len
     }
 
-    /// Notes that a limit turned something away.
+    /// Notes that a limit turned something away: the end has a count to write.
     #[inline]
     pub(super) fn trim(&mut self, is_trimmed: bool) {
         if is_trimmed {
-            self.head |= mark(TRIMMED | TAIL);
+            self.head |= mark(TAIL);
         }
     }
 
     pub(super) fn said(&mut self, status: Said) {
         self.status = status;
-        self.head &= !mark(FAILED);
-        self.head |= mark(match status {
-            Said::Nothing => 0,
-            Said::Error => FAILED | TAIL,
-            Said::ErrorText => FAILED,
-            Said::Ok => TAIL,
-        });
+        // A text is among the bytes already, and its code with it.
+        if status != Said::ErrorText {
+            self.head |= mark(TAIL);
+        }
     }
 
     /// Writes a field that a span has once, in place of the one that is there.
@@ -428,28 +419,3 @@ fn cut(text: &str) -> &str {
     let end = (TEXT_LEN_MAX - 3..=TEXT_LEN_MAX).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]
 }
-
-// Tags, `field number << 3 | wire type`, of trace/v1/trace.proto.
-const TRACE_STATE: u8 = 0x1A; // Span.trace_state = 3
-pub(super) const NAME: u8 = 0x2A; // Span.name = 5
-pub(super) const ATTRIBUTES: u8 = 0x4A; // Span.attributes = 9
-pub(super) const EVENT_LIST: u8 = 0x5A; // Span.events = 11
-pub(super) const LINK_LIST: u8 = 0x6A; // Span.links = 13
-pub(super) const STATUS: u8 = 0x7A; // Span.status = 15
-
-pub(super) const ATTRIBUTES_DROPPED: u8 = 0x50; // Span.dropped_attributes_count = 10
-pub(super) const EVENTS_DROPPED: u8 = 0x60; // Span.dropped_events_count = 12
-pub(super) const LINKS_DROPPED: u8 = 0x70; // Span.dropped_links_count = 14
-/// trace.proto: Span.kind = 6, a varint of one byte, and Span.flags = 16, a fixed32, as they stand in the line, little-endian.
-const KIND_AND_FLAGS_TAGS: u64 = 0x30 | 0x0185 << 16;
-
-/// Where a flag of the record stands in its head.
-#[inline]
-pub(super) const fn mark(flag: u8) -> u64 {
-    (flag as u64) << 16
-}
-
-/// Not a flag of the record: the draft has something to write at the end.
-pub(super) const TAIL: u8 = 0x80;
-pub(super) const STATUS_OK: u8 = 1; // STATUS_CODE_OK
-pub(super) const STATUS_ERROR: u8 = 2; // STATUS_CODE_ERROR

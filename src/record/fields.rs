@@ -11,28 +11,25 @@ use super::{
 /// One attribute takes no more bytes than a whole span may: a block's largest size. What is longer is left out.
 const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 
-/// Appends `attributes` as fields of this tag; how many were left out, for an empty key or for their size.
+/// Appends `attributes` as fields of this tag. One with an empty key is left out, and so is one that is too large.
 ///
 /// Of equal keys the last wins, at the place of the last (PB-05). The limits of spans do not apply: the specification
 /// exempts resources, and these are written once a process. Only the depth of values has a bound, because they nest
 /// through the stack.
-pub fn write_attributes(tag: u8, attributes: &[(Key<'_>, Value<'_>)], out: &mut Vec<u8>) -> usize {
+pub fn write_attributes(tag: u8, attributes: &[(Key<'_>, Value<'_>)], out: &mut Vec<u8>) {
     let limits = SpanLimits::default();
     let indexed = attributes.iter().enumerate();
     let last: BTreeMap<&str, usize> = indexed.map(|(index, (key, _))| (key.name(), index)).collect();
     let mut scratch = vec![0; 256];
-    let mut left_out = 0;
     for (index, (key, value)) in attributes.iter().enumerate() {
-        if key.name().is_empty() {
-            left_out += 1;
-        } else if last.get(key.name()) == Some(&index) {
-            match encoded(tag, key.name(), value, &limits, &mut scratch) {
-                Some(field) => out.extend_from_slice(field),
-                None => left_out += 1,
-            }
+        let is_last = last.get(key.name()) == Some(&index);
+        if is_last
+            && !key.name().is_empty()
+            && let Some(field) = encoded(tag, key.name(), value, &limits, &mut scratch)
+        {
+            out.extend_from_slice(field);
         }
     }
-    left_out
 }
 
 /// The whole field, in `scratch`, which grows as far as one attribute may.
@@ -65,16 +62,16 @@ mod tests {
 
     use super::*;
 
-    fn resource(attributes: &[(Key<'_>, Value<'_>)]) -> (Resource, usize) {
+    fn resource(attributes: &[(Key<'_>, Value<'_>)]) -> Resource {
         let mut bytes = Vec::new();
-        let left_out = write_attributes(0x0A, attributes, &mut bytes);
-        (Resource::decode(bytes.as_slice()).unwrap(), left_out)
+        write_attributes(0x0A, attributes, &mut bytes);
+        Resource::decode(bytes.as_slice()).unwrap()
     }
 
     #[test]
     fn pb_05_last_of_equal_keys_wins() {
         let pairs = [("a", 1), ("b", 2), ("a", 3), ("", 4)].map(|(key, value)| (Key::new(key), Value::Int(value)));
-        let (resource, left_out) = resource(&pairs);
+        let resource = resource(&pairs);
         let read: Vec<_> = resource
             .attributes
             .into_iter()
@@ -84,16 +81,15 @@ mod tests {
             })
             .collect();
         assert_eq!(read, [("b".to_owned(), 2), ("a".to_owned(), 3)]);
-        assert_eq!(left_out, 1, "the empty key");
     }
 
     #[test]
-    fn attribute_up_to_the_bound_is_written_and_a_longer_one_is_counted() {
+    fn attribute_up_to_the_bound_is_written_and_a_longer_one_is_left_out() {
         let fits = "x".repeat(ATTRIBUTE_BYTES_MAX - 18);
         let excess = "x".repeat(ATTRIBUTE_BYTES_MAX);
         let pairs = [("fits", fits.as_str()), ("excess", &excess), ("small", "y")];
-        let (resource, left_out) = resource(&pairs.map(|(key, value)| (Key::new(key), Value::Str(value))));
+        let resource = resource(&pairs.map(|(key, value)| (Key::new(key), Value::Str(value))));
         let keys: Vec<_> = resource.attributes.iter().map(|pair| pair.key.as_str()).collect();
-        assert_eq!((keys, left_out), (vec!["fits", "small"], 1));
+        assert_eq!(keys, ["fits", "small"]);
     }
 }

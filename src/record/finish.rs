@@ -2,9 +2,11 @@
 
 use super::{
     Stamp,
-    draft::{
-        ATTRIBUTES_DROPPED, Draft, EVENTS_DROPPED, FIXED_LEN, HEAD_LEN, LINKS_DROPPED, RESERVE, STATUS, STATUS_ERROR,
-        STATUS_OK, Said, TAIL, mark,
+    draft::{Draft, Said},
+    layout::{
+        ATTRIBUTES_DROPPED, END, END_TAG, EVENTS_DROPPED, FIXED_LEN, HEAD_LEN, KIND_AND_FLAGS, LINKS_DROPPED, PARENT,
+        PARENT_TAG, SPAN, SPAN_TAG, START, START_TAG, STATUS, STATUS_ERROR, STATUS_OK, TAIL, TRACE, TRACE_TAG,
+        WIRE_LEN, mark,
     },
     wire::{Full, Out, copy_ends, copy_last},
 };
@@ -57,20 +59,19 @@ impl Draft {
     fn write_fixed(&self, finish: Finish, fixed: &mut [u8; FIXED_LEN]) {
         debug_assert!(self.head & mark(TAIL) == 0, "the draft is sealed");
         let wire_len = (self.len - HEAD_LEN) as u64;
-        put(fixed, 0, (self.head | wire_len << 32).to_le_bytes());
-        // The order of fields is free in protobuf: the one that a root lacks comes first, and is skipped for it.
-        put(fixed, 8, [0x22, 8]); // trace.proto: Span.parent_span_id = 4
-        put(fixed, 10, self.parent.0);
-        put(fixed, 18, [0x0A, 16]); // trace.proto: Span.trace_id = 1
-        put(fixed, 20, finish.trace.0.to_ne_bytes());
-        put(fixed, 28, finish.trace.1.to_ne_bytes());
-        put(fixed, 36, [0x12, 8]); // trace.proto: Span.span_id = 2
-        put(fixed, 38, finish.span.to_ne_bytes());
-        put(fixed, 46, self.kind_and_flags.to_le_bytes());
-        put(fixed, 54, [0x39]); // trace.proto: Span.start_time_unix_nano = 7
-        put(fixed, 55, self.start.to_wire());
-        put(fixed, 63, [0x41]); // trace.proto: Span.end_time_unix_nano = 8
-        put(fixed, 64, finish.end.to_wire());
+        put(fixed, 0, (self.head | wire_len << (8 * WIRE_LEN)).to_le_bytes());
+        put(fixed, PARENT - PARENT_TAG.len(), PARENT_TAG);
+        put(fixed, PARENT, self.parent.0);
+        put(fixed, TRACE - TRACE_TAG.len(), TRACE_TAG);
+        put(fixed, TRACE, finish.trace.0.to_ne_bytes());
+        put(fixed, TRACE + 8, finish.trace.1.to_ne_bytes());
+        put(fixed, SPAN - SPAN_TAG.len(), SPAN_TAG);
+        put(fixed, SPAN, finish.span.to_ne_bytes());
+        put(fixed, KIND_AND_FLAGS, self.kind_and_flags.to_le_bytes());
+        put(fixed, START - START_TAG.len(), START_TAG);
+        put(fixed, START, self.start.to_wire());
+        put(fixed, END - END_TAG.len(), END_TAG);
+        put(fixed, END, finish.end.to_wire());
     }
 
     #[cold]
@@ -87,9 +88,9 @@ impl Draft {
         if let Some(code) = self.status_alone() {
             out.put(&[STATUS, 2, 0x18, code])?; // trace.proto: Status.code = 3
         }
-        count_field(out, ATTRIBUTES_DROPPED, self.attributes.dropped)?;
-        count_field(out, EVENTS_DROPPED, self.events_dropped)?;
-        count_field(out, LINKS_DROPPED, self.links_dropped)
+        out.count_field(ATTRIBUTES_DROPPED, self.attributes.dropped)?;
+        out.count_field(EVENTS_DROPPED, self.events_dropped)?;
+        out.count_field(LINKS_DROPPED, self.links_dropped)
     }
 
     /// The status code to write at the end: a status with a text is among the bytes already.
@@ -101,15 +102,6 @@ impl Draft {
             Said::Ok => Some(STATUS_OK),
         }
     }
-}
-
-/// Writes a count, unless it is zero.
-pub(super) fn count_field(out: &mut Out<'_>, tag: u8, count: u32) -> Result<(), Full> {
-    if count == 0 {
-        return Ok(());
-    }
-    out.byte(tag)?;
-    out.varint(u64::from(count))
 }
 
 /// Copies `source` over the equally long `target`, but for the fixed bytes: for the lengths of most records in a few moves,
@@ -131,12 +123,10 @@ fn put<const N: usize>(fixed: &mut [u8; FIXED_LEN], at: usize, bytes: [u8; N]) {
     fixed[at..at + N].copy_from_slice(&bytes);
 }
 
-const _: () = assert!(RESERVE >= 3 * (1 + 5) + 4, "the reserve holds three counts and a bare status");
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Kind, Status};
+    use crate::record::{Kind, Status, layout::RESERVE};
 
     #[test]
     fn reserve_takes_all_that_an_end_can_add() {

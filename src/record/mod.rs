@@ -4,6 +4,7 @@ mod attributes;
 mod draft;
 mod fields;
 mod finish;
+mod layout;
 mod limits;
 mod note;
 mod value;
@@ -13,13 +14,14 @@ mod wire;
 use std::fmt;
 
 pub use attributes::{Landed, Short};
-pub use draft::{Draft, Ids, LinkTarget, RESERVE, TEXT_LEN_MAX, wire_flags};
+pub use draft::{Draft, Ids, LinkTarget, TEXT_LEN_MAX, wire_flags};
 pub use fields::write_attributes;
 pub use finish::Finish;
+pub use layout::RESERVE;
 pub use limits::{ShortLimits, SpanLimits};
 pub use value::{Key, NO_ATTRIBUTES, Value};
 pub use view::{Record, Timeline};
-pub use wire::{Field, Full, field_at, read_varint, varint_len};
+pub use wire::{Field, Full, begin_field, field_at, field_len, read_varint};
 
 /// The sixteen bytes that all spans of one trace share. All zero is "none".
 #[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

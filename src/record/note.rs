@@ -3,12 +3,12 @@
 use super::{
     Status,
     attributes::Landed,
-    draft::{
-        ATTRIBUTES, ATTRIBUTES_DROPPED, Draft, EVENT_LIST, EVENTS_DROPPED, FIXED_LEN, LINK_LIST, LINKS_DROPPED, NAME,
-        STATUS, STATUS_OK, Said, mark, room,
+    draft::{Draft, Said, room},
+    layout::{
+        ATTRIBUTES, ATTRIBUTES_DROPPED, EVENT_LIST, EVENTS, EVENTS_DROPPED, FIXED_LEN, LINK_LIST, LINKS_DROPPED, NAME,
+        STATUS, STATUS_OK, mark,
     },
     limits::SpanLimits,
-    view::EVENTS,
     wire::{Full, Out, field_at, read_varint},
 };
 

@@ -45,12 +45,15 @@ impl<'a> Out<'a> {
     }
 
     #[inline]
-    pub(super) fn varint(&mut self, mut value: u64) -> Result<(), Full> {
-        while value >= 0x80 {
-            self.byte(low_seven(value) | 0x80)?;
-            value >>= 7;
+    pub(super) fn varint(&mut self, value: u64) -> Result<(), Full> {
+        if value < 0x80 {
+            return self.byte(low_seven(value));
         }
-        self.byte(low_seven(value))
+        let end = self.len + varint_len(value);
+        let room = self.bytes.get_mut(self.len..end).ok_or(Full { need: end })?;
+        write_varint(value, room);
+        self.len = end;
+        Ok(())
     }
 
     /// A length-delimited field.
@@ -59,6 +62,15 @@ impl<'a> Out<'a> {
         self.byte(tag)?;
         self.varint(bytes.len() as u64)?;
         self.put(bytes)
+    }
+
+    /// A count, unless it is zero.
+    pub(super) fn count_field(&mut self, tag: u8, count: u32) -> Result<(), Full> {
+        if count == 0 {
+            return Ok(());
+        }
+        self.byte(tag)?;
+        self.varint(u64::from(count))
     }
 
     /// A length-delimited field whose content `body` writes.
@@ -107,9 +119,37 @@ pub(super) fn low_seven(value: u64) -> u8 {
 
 /// Bytes of `value` as a varint.
 #[inline]
-pub fn varint_len(value: u64) -> usize {
+pub(super) fn varint_len(value: u64) -> usize {
     // Seven bits a byte: ceil(bits / 7), and one byte for zero. Nine sixty-fourths are as good as a seventh up to 64 bits.
     (((value | 1).ilog2() * 9 + 73) / 64) as usize
+}
+
+/// Writes `value` into exactly `bytes`, which are as many as [`varint_len`] says.
+#[inline(never)]
+pub(super) fn write_varint(mut value: u64, bytes: &mut [u8]) {
+    debug_assert_eq!(bytes.len(), varint_len(value));
+    let Some((last, places)) = bytes.split_last_mut() else {
+        return;
+    };
+    for place in places {
+        *place = low_seven(value) | 0x80;
+        value >>= 7;
+    }
+    *last = low_seven(value);
+}
+
+/// Bytes of a length-delimited field whose content has `len` bytes.
+#[must_use]
+pub fn field_len(len: usize) -> usize {
+    1 + varint_len(len as u64) + len
+}
+
+/// Appends the tag and the length of a field; its content of `len` bytes follows.
+pub fn begin_field(tag: u8, len: usize, out: &mut Vec<u8>) {
+    out.push(tag);
+    let start = out.len();
+    out.resize(start + varint_len(len as u64), 0);
+    write_varint(len as u64, &mut out[start..]);
 }
 
 /// Reads a varint; `None` when it is cut off or longer than ten bytes.
@@ -220,6 +260,18 @@ mod tests {
                 assert_eq!(len, varint_len(value), "{value}");
                 assert_eq!(read_varint(&bytes[..len]), Some((value, len)));
             }
+        }
+    }
+
+    #[test]
+    fn field_has_the_length_that_is_announced() {
+        for len in [0usize, 1, 127, 128, 16_383, 16_384, 1 << 21] {
+            let mut bytes = vec![];
+            begin_field(0x4A, len, &mut bytes);
+            bytes.resize(bytes.len() + len, 7);
+            assert_eq!(bytes.len(), field_len(len));
+            let field = field_at(&bytes, 0).unwrap();
+            assert_eq!((field.tag, field.content.len(), field.whole), (0x4A, len, 0..bytes.len()));
         }
     }
 
