@@ -39,8 +39,8 @@ unsafe impl<Owner: Send + Sync, Scratch: Send> Send for Block<Owner, Scratch> {}
 unsafe impl<Owner: Send + Sync, Scratch: Send + Sync> Sync for Block<Owner, Scratch> {}
 
 impl<Owner, Scratch: Copy + Default> Block<Owner, Scratch> {
-    /// Bytes of a block that are not its image.
-    const HEAD_LEN: usize = size_of::<Head<Owner, Scratch>>();
+    /// Bytes of a block that are not its image, which has whole words of eight bytes: a record leaves it rounded up to those.
+    pub const HEAD_LEN: usize = size_of::<Head<Owner, Scratch>>().next_multiple_of(8);
 
     /// The scratch, the bytes for a record's image, and what the owner of the lanes keeps there.
     #[inline]

@@ -4,7 +4,7 @@ use super::{ids::IdSource, scope::ScopeTable};
 use crate::{
     clock::Clock,
     context::SpanContext,
-    lane::{Block, Lanes},
+    lane::{Block, Class, Lanes},
     record::{Draft, ShortLimits, SpanLimits},
     sync::{AtomicU32, Ordering::Relaxed},
 };
@@ -14,6 +14,10 @@ pub type SpanLanes = Lanes<Shared, Draft>;
 
 /// The memory of an open span.
 pub type SpanBlock = Block<Shared, Draft>;
+
+// A record is copied out of its image rounded up to eight bytes.
+const _: () = assert!((Class::First.bytes() - SpanBlock::HEAD_LEN).is_multiple_of(8), "an image has whole words");
+const _: () = assert!((Class::Last.bytes() - SpanBlock::HEAD_LEN).is_multiple_of(8), "an image has whole words");
 
 /// Which spans record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
