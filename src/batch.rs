@@ -56,9 +56,9 @@ pub struct Visited {
 impl Batch {
     /// Takes spans out of the lanes until the batch is full or nothing is left, in nanosecond `now`. `envelope_len` says how
     /// many bytes the envelope of a scope takes.
-    pub fn fill<Owner, Draft: Copy + Default>(
+    pub fn fill<Owner, Scratch: Copy + Default>(
         &mut self,
-        reader: &mut Reader<Owner, Draft>,
+        reader: &mut Reader<Owner, Scratch>,
         until: Option<&Marks>,
         bounds: Bounds,
         times: &impl Timeline,

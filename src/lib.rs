@@ -2,6 +2,10 @@
 //!
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(feature = "__internals"),
+    allow(dead_code, unused_imports, reason = "some items serve only the models, fuzz targets and benches")
+)]
 
 mod record;
 
@@ -32,6 +36,7 @@ mod engine;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals;
 

@@ -16,6 +16,7 @@ use std::{
     fmt, io,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr,
     sync::{Arc, Weak},
 };
 
@@ -202,11 +203,17 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
     ///
     /// When the budget is spent or the engine has shut down. The block goes back to the pool.
     pub fn spill(&self, mut block: Block<Owner, Scratch>, len: usize) -> Result<(), SpillRefusal> {
+        self.assert_own(&block);
         block.set_record_len(len);
         let bytes = block.class().bytes() as u64;
         // The number is taken first: once it is on the stack, the block is the reader's.
         let number = block.into_number();
         self.spill.push(self.pool.links(), number, bytes).inspect_err(|_| drop(self.listed(number)))
+    }
+
+    /// Lists know blocks by number, which means another block, or none, in other lanes.
+    fn assert_own(&self, block: &Block<Owner, Scratch>) {
+        assert!(ptr::eq(self, block.lanes()), "a list takes only a block of these lanes");
     }
 
     /// A block that does not pass through a thread's magazine; `None` when the budget is spent.
@@ -247,6 +254,7 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         notes_max: u64,
         mut apply: impl FnMut(&mut T, &[u8]),
     ) -> bool {
+        self.assert_own(&note);
         note.set_record_len(len);
         let number = note.into_number();
         let mut hold = match value.leave(self.pool.links(), number, notes_max) {
@@ -357,4 +365,30 @@ pub struct Fill {
     pub arena_bytes: u64,
     /// Cut into blocks so far.
     pub arena_carved: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes() -> Arc<Lanes<()>> {
+        let shape = Shape { lanes: 1, ring_bytes: 1 << 12, arena_bytes: 1 << 16, spill_bytes: 1 << 14, seats: 1 };
+        Lanes::new(shape, ()).expect("the memory can be had")
+    }
+
+    /// Lists know blocks by number: the block of another engine would be read where this one has something else.
+    #[test]
+    #[should_panic(expected = "a block of these lanes")]
+    fn block_of_other_lanes_is_not_spilled() {
+        let (ours, others) = (lanes(), lanes());
+        let _ = ours.spill(others.take(Class::First).expect("a block is free"), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a block of these lanes")]
+    fn block_of_other_lanes_is_no_note() {
+        let (ours, others) = (lanes(), lanes());
+        let note = others.take(Class::First).expect("a block is free");
+        ours.combine(&Combined::new(()), note, 0, 1, |(), _| ());
+    }
 }

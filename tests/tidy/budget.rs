@@ -44,6 +44,42 @@ fn default_tree_keeps_the_budget() {
     assert!(excess.is_empty(), "over the budget:\n{}\nof\n{tree}", excess.join("\n"));
 }
 
+/// A user's build has no `spanring::internals`, through which safe code can break the library: the module is behind a feature
+/// that no other feature turns on. This program itself is built with it, so the sources are the witness.
+#[test]
+fn internals_are_in_no_build_that_does_not_ask_for_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name| std::fs::read_to_string(root.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(ways_in(&read("src/lib.rs"), &read("Cargo.toml")), Vec::<String>::new());
+
+    let lib = "#[cfg(feature = \"__internals\")]\n#[doc(hidden)]\npub mod internals;\n";
+    let manifest = "[features]\ndefault = []\n__internals = []\n[dependencies]\n";
+    assert_eq!(ways_in(lib, manifest).len(), 0);
+    assert_eq!(ways_in(&lib.replacen("#[cfg", "// [cfg", 1), manifest).len(), 1);
+    assert_eq!(ways_in(&lib.replacen("__internals", "testing", 1), manifest).len(), 1);
+    assert_eq!(ways_in(lib, &manifest.replacen("[]", "[\"__internals\"]", 1)).len(), 1);
+    assert_eq!(ways_in(lib, &manifest.replacen("__internals = []\n", "", 1)).len(), 1);
+}
+
+/// Where a user meets `internals` unasked, one sentence each.
+fn ways_in(lib: &str, manifest: &str) -> Vec<String> {
+    let mut found = vec![];
+    let lines: Vec<&str> = lib.lines().collect();
+    let module = lines.iter().position(|line| *line == "pub mod internals;");
+    let attributes =
+        module.map(|at| lines[..at].iter().rev().take_while(|line| line.starts_with("#["))).into_iter().flatten();
+    if !attributes.into_iter().any(|line| *line == "#[cfg(feature = \"__internals\")]") {
+        found.push("src/lib.rs: `pub mod internals` has no `#[cfg(feature = \"__internals\")]`".to_owned());
+    }
+    let features = manifest.split("[features]\n").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap_or_default();
+    if !features.lines().any(|line| line == "__internals = []") {
+        found.push("Cargo.toml: `__internals` is not an empty feature".to_owned());
+    }
+    let others = features.lines().filter(|line| !line.starts_with('#') && line.contains("\"__internals\""));
+    found.extend(others.map(|line| format!("Cargo.toml: `{line}` turns on `__internals`")));
+    found
+}
+
 /// The tree as text, from the local copies if they are whole, else with the network's help.
 fn tree() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
