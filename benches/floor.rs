@@ -1,4 +1,5 @@
-//! What would any recorder of 256-byte spans have to pay on this machine? Two clock readings, one copy, one publication.
+//! What would any recorder of 256-byte spans have to pay on this machine? Two clock readings, one copy, one
+//! publication.
 
 use std::{
     hint::black_box,

@@ -1,10 +1,10 @@
 //! Does a span cost more when other threads record too, when nobody drains, or when a thread is stopped inside a ring?
 //!
-//! `lane/threads_N` is the CPU time of the recording threads for one W1 span: wall time would count the drain's core as well.
-//! They record in bursts that the rings can hold, and let the drain catch up in between, untimed: on two cores it gets too
-//! little of them to follow two threads that never pause, and a dropped span costs something else.
-//! `lane/threads_2_apart` gives each of two threads an engine of its own: what it takes more than one thread, the machine takes.
-//! `lane/end_p999*` is the 99.9th percentile of `end()` alone, in wall time.
+//! `lane/threads_N` is the CPU time of the recording threads for one W1 span: wall time would count the drain's core as
+//! well. They record in bursts that the rings can hold, and let the drain catch up in between, untimed: on two cores it
+//! gets too little of them to follow two threads that never pause, and a dropped span costs something else.
+//! `lane/threads_2_apart` gives each of two threads an engine of its own: what it takes more than one thread, the
+//! machine takes. `lane/end_p999*` is the 99.9th percentile of `end()` alone, in wall time.
 
 use std::{
     sync::{Arc, Barrier},

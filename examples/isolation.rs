@@ -1,5 +1,5 @@
-//! Is a broken collector felt on the request path? Times `end()` with collectors that are healthy, refuse, reset, read nothing
-//! and answer a byte a second, turn about in one run: the 99.9th percentile of each against the healthy one's.
+//! Is a broken collector felt on the request path? Times `end()` with collectors that are healthy, refuse, reset, read
+//! nothing and answer a byte a second, turn about in one run: the 99.9th percentile of each against the healthy one's.
 //!
 //! `cargo run --release --example isolation [ROUNDS]`
 

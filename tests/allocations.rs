@@ -1,4 +1,5 @@
-//! No span costs an allocation after warm-up, whatever state the engine is in: the allocator of this binary counts for each thread.
+//! No span costs an allocation after warm-up, whatever state the engine is in: the allocator of this binary counts for
+//! each thread.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
@@ -26,7 +27,8 @@ fn called() {
     CALLS.with(|calls| calls.set(calls.get() + 1));
 }
 
-// SAFETY: every call goes to the system's allocator as it came; the count is a plain cell of the thread, without a destructor.
+// SAFETY: every call goes to the system's allocator as it came; the count is a plain cell of the thread, without a
+// destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         called();

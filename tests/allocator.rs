@@ -1,4 +1,5 @@
-//! An allocator that records: a span is started and ended inside of `alloc`, wherever that is, and the ledger closes to the span.
+//! An allocator that records: a span is started and ended inside of `alloc`, wherever that is, and the ledger closes to
+//! the span.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -70,7 +71,8 @@ fn spans_inside_of_alloc_are_counted_wherever_it_is_called() {
     for _ in 0..4 {
         thread::scope(|scope| {
             for _ in 0..THREADS {
-                // The first allocations of a thread come before its first span of the body, its last ones after everything.
+                // The first allocations of a thread come before its first span of the body, its last ones after
+                // everything.
                 scope.spawn(|| {
                     LAST.with_borrow_mut(|last| last.push(String::from("dropped with the thread")));
                     let tracer = engine.tracer("test");

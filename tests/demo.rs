@@ -1,4 +1,5 @@
-//! The demo as people and programs run it: its JSON keeps its contract, its figures agree, and its errors say what to do.
+//! The demo as people and programs run it: its JSON keeps its contract, its figures agree, and its errors say what to
+//! do.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 

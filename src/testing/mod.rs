@@ -1,4 +1,5 @@
-//! For tests: everything that was recorded, as plain structs, decoded by another implementation than the one that wrote it.
+//! For tests: everything that was recorded, as plain structs, decoded by another implementation than the one that wrote
+//! it.
 
 pub mod collector;
 

@@ -1,4 +1,5 @@
-//! One table of claims about the seam to the network, run on every driver: promise 7, the same behaviour whoever moves bytes.
+//! One table of claims about the seam to the network, run on every driver: promise 7, the same behaviour whoever moves
+//! bytes.
 //!
 //! The other side of real sockets is a thread a connection, std alone; the simulated network has its peers in the rig.
 
@@ -387,7 +388,8 @@ fn is_lost(error: &Error) -> bool {
     error.kind() == ErrorKind::ConnectionAborted || is_cancelled(error)
 }
 
-/// The kernel gives a ring's completions to the thread that made it and to nobody else, so that on another one it fails.
+/// The kernel gives a ring's completions to the thread that made it and to nobody else, so that on another one it
+/// fails.
 #[test]
 fn ring_that_fails_is_replaced_and_every_buffer_comes_back() {
     let Some(mut world) = rig::uring_world() else { return };

@@ -1,5 +1,5 @@
-//! The driver in a process that is not what it hopes for: no io_uring, a ring that fails in mid-life, no descriptors; and what
-//! it asks of the kernel while it is idle.
+//! The driver in a process that is not what it hopes for: no io_uring, a ring that fails in mid-life, no descriptors;
+//! and what it asks of the kernel while it is idle.
 //!
 //! Each test starts this binary again for itself alone, because a filter for system calls and a limit stay for good.
 

@@ -192,8 +192,8 @@ impl World {
         }
     }
 
-    /// Sends in a wait, at most for so long; the buffer, and what the wait came to: what was sent, or nothing, and then the
-    /// send is cancelled.
+    /// Sends in a wait, at most for so long; the buffer, and what the wait came to: what was sent, or nothing, and then
+    /// the send is cancelled.
     pub fn wait_for_a_send(
         &mut self,
         conn: Conn,

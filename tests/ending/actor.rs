@@ -1,4 +1,5 @@
-//! The process that ends: records spans, gets ready for its end in one of several ways, and says on stdout how far it is.
+//! The process that ends: records spans, gets ready for its end in one of several ways, and says on stdout how far it
+//! is.
 
 use std::{
     env,
@@ -179,7 +180,8 @@ extern "C" fn shut_down_at_exit() {
     tell_shutdown(ENGINE.get().expect("it was set before the handler"));
 }
 
-/// Says how long a shutdown took, whether its receipt is complete, and whether every span of one portion is accounted for.
+/// Says how long a shutdown took, whether its receipt is complete, and whether every span of one portion is accounted
+/// for.
 fn tell_shutdown(engine: &Engine) {
     let begun = Instant::now();
     let receipt = engine.shutdown(patience());

@@ -1,9 +1,9 @@
-//! The end of an engine, and of a process, by a signal, a panic or an exit: it comes by its deadline, and what had ended before
-//! is at the collector.
+//! The end of an engine, and of a process, by a signal, a panic or an exit: it comes by its deadline, and what had
+//! ended before is at the collector.
 //!
-//! It has a `main` of its own, because it starts itself again as the process that ends: a signal, a panic on the main thread
-//! and `process::exit` are then what they are in a program. For the full proof of the exit's deadline (see `shutdown.rs`), six
-//! minutes:
+//! It has a `main` of its own, because it starts itself again as the process that ends: a signal, a panic on the main
+//! thread and `process::exit` are then what they are in a program. For the full proof of the exit's deadline (see
+//! `shutdown.rs`), six minutes:
 //!
 //! `SPANRING_SHUTDOWN_ROUNDS=1000 SPANRING_SHUTDOWN_MILLIS=2000 cargo test --release --test ending -- exit_by_a_dead`
 

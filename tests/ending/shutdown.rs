@@ -1,8 +1,9 @@
-//! A shutdown returns by its deadline, whatever the collector does and whoever calls, and its receipt accounts for every span.
+//! A shutdown returns by its deadline, whatever the collector does and whoever calls, and its receipt accounts for
+//! every span.
 //!
-//! The promise is the deadline and 50 ms. A busy machine may stop this process for longer, so the tests allow more, and say
-//! how long it took, and the longest time that the machine kept a thread that only sleeps. An exit and a child process are in
-//! `cases.rs`. For the full proof, an hour and a half a test:
+//! The promise is the deadline and 50 ms. A busy machine may stop this process for longer, so the tests allow more, and
+//! say how long it took, and the longest time that the machine kept a thread that only sleeps. An exit and a child
+//! process are in `cases.rs`. For the full proof, an hour and a half a test:
 //!
 //! `SPANRING_SHUTDOWN_ROUNDS=1000 SPANRING_SHUTDOWN_MILLIS=2000 cargo test --release --test ending -- shutdown_`
 

@@ -1,5 +1,5 @@
-//! What is configured wrongly is told in one line that names it and says what to do: certificates, before the start and after,
-//! and proxies.
+//! What is configured wrongly is told in one line that names it and says what to do: certificates, before the start and
+//! after, and proxies.
 
 use std::{
     io::{BufRead, BufReader, Write},

@@ -55,7 +55,8 @@ fn attempts_that_fail_or_lose_leave_no_descriptor() {
     });
 }
 
-/// A collector on the second address of `localhost` that closes before it answers, and the first address, which refuses.
+/// A collector on the second address of `localhost` that closes before it answers, and the first address, which
+/// refuses.
 fn closer() -> io::Result<(Stand, Option<SocketAddr>)> {
     let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
     on_free_port(|| {

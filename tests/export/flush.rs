@@ -1,5 +1,5 @@
-//! A flush is linearizable: whatever had ended when it was called is at the collector when it returns, whoever ended it, while
-//! others record, flush and shut down.
+//! A flush is linearizable: whatever had ended when it was called is at the collector when it returns, whoever ended
+//! it, while others record, flush and shut down.
 
 use std::{
     net::Ipv4Addr,
@@ -161,8 +161,8 @@ fn spans_that_nobody_polls_wait_until_the_lanes_are_full() {
     assert_eq!(collector.tally().spans, ledger.queued);
 }
 
-/// A flush that is asked for while another is on its way begins when that one is done, not when the worker would have looked
-/// by itself.
+/// A flush that is asked for while another is on its way begins when that one is done, not when the worker would have
+/// looked by itself.
 #[test]
 fn second_flush_begins_where_the_first_ends() {
     let collector = Collector::start(Mode::Count).unwrap();
@@ -200,8 +200,8 @@ fn span_that_ends_after_a_missed_deadline_is_lost_as_closed() {
     collector.resume();
 }
 
-/// Two connections, each of which brings more spans with every request than the request takes away: the lanes are never empty,
-/// however fast the worker is, and a flush ends all the same.
+/// Two connections, each of which brings more spans with every request than the request takes away: the lanes are never
+/// empty, however fast the worker is, and a flush ends all the same.
 #[test]
 fn flush_ends_under_endless_load() {
     let tracer: Arc<OnceLock<Tracer>> = Arc::default();

@@ -1,5 +1,5 @@
-//! https end to end and on every driver: over real sockets to the stand-in collector behind rustls, straight and through the
-//! tunnel of a proxy. What fails is named by the check that failed, and what was recorded waits.
+//! https end to end and on every driver: over real sockets to the stand-in collector behind rustls, straight and
+//! through the tunnel of a proxy. What fails is named by the check that failed, and what was recorded waits.
 
 #![cfg(unix)]
 
@@ -106,7 +106,8 @@ fn client_shows_who_it_is_where_the_server_asks() {
     }
 }
 
-/// In TLS 1.3 the refusal comes after our side of the handshake, with the first request on its way. Its time does not run.
+/// In TLS 1.3 the refusal comes after our side of the handshake, with the first request on its way. Its time does not
+/// run.
 #[test]
 fn client_without_a_certificate_is_told_which_to_give_and_spans_wait() {
     for version in VERSIONS {

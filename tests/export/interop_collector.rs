@@ -51,8 +51,8 @@ fn spans_of_every_kind_arrive_as_they_were_recorded() {
     assert_same(&spans(&request), &collector);
 }
 
-/// The engine's own exporter, by each driver, compressed and not: what the ledger calls exported is what the Collector holds,
-/// and each span is as it was recorded.
+/// The engine's own exporter, by each driver, compressed and not: what the ledger calls exported is what the Collector
+/// holds, and each span is as it was recorded.
 #[test]
 fn exported_spans_arrive_as_they_were_recorded() {
     for (driver, compression) in [
@@ -75,9 +75,9 @@ fn exported_spans_arrive_as_they_were_recorded() {
     }
 }
 
-/// The Collector is killed, again and again, while requests are under way; it comes back, and spans are recorded all the while.
-/// It holds exactly what the ledger calls exported. A request whose answer was lost is there twice, and the count of repeated
-/// requests explains that.
+/// The Collector is killed, again and again, while requests are under way; it comes back, and spans are recorded all
+/// the while. It holds exactly what the ledger calls exported. A request whose answer was lost is there twice, and the
+/// count of repeated requests explains that.
 #[test]
 fn kills_in_the_middle_of_requests_lose_nothing_and_repeat_only_whole_requests() {
     for (driver, compression) in [
@@ -326,7 +326,8 @@ fn recorded_set_uses_every_field_and_every_kind_of_value() {
     assert_eq!(discrepancies(&all, &again), Vec::<String>::new());
 }
 
-/// Drains the engine into one request. The spans are the engine's own bytes: it is those that the Collector shall judge.
+/// Drains the engine into one request. The spans are the engine's own bytes: it is those that the Collector shall
+/// judge.
 fn request(engine: &Engine) -> Vec<u8> {
     let mut runs: BTreeMap<(String, String), Vec<u8>> = BTreeMap::new();
     engine.drain(|scope, bytes| {

@@ -1,5 +1,5 @@
-//! An outage of the collector: nothing is lost where the sizing formula says so, what is lost where it does not is counted to
-//! the span, and the recovery takes one step of the back-off.
+//! An outage of the collector: nothing is lost where the sizing formula says so, what is lost where it does not is
+//! counted to the span, and the recovery takes one step of the back-off.
 
 use std::{
     thread,

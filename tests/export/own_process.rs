@@ -1,4 +1,5 @@
-//! Tests that look at the whole process: each runs in one of its own, where nothing else opens descriptors or starts a worker.
+//! Tests that look at the whole process: each runs in one of its own, where nothing else opens descriptors or starts a
+//! worker.
 
 use std::{env, process::Command};
 

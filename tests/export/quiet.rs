@@ -1,4 +1,5 @@
-//! A worker that has nothing to do uses no processor, whatever it waits for. One test, because it looks at the whole process.
+//! A worker that has nothing to do uses no processor, whatever it waits for. One test, because it looks at the whole
+//! process.
 
 #![cfg(target_os = "linux")]
 

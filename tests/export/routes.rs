@@ -1,7 +1,7 @@
 //! The ways to a collector besides a plain address, end to end and on every driver: a unix socket, a proxy, a name.
 //!
-//! On each way somebody is missing at first, or will not let us pass: what was recorded waits, and nothing is lost before the
-//! end, which counts it.
+//! On each way somebody is missing at first, or will not let us pass: what was recorded waits, and nothing is lost
+//! before the end, which counts it.
 
 #![cfg(unix)]
 
@@ -121,7 +121,8 @@ fn proxy_gets_the_whole_url_and_its_credentials_with_every_request() {
     });
 }
 
-/// HTTP-12: a 407 is final, as every status that is not on the list. Which makes it the more important to say what to do.
+/// HTTP-12: a 407 is final, as every status that is not on the list. Which makes it the more important to say what to
+/// do.
 #[test]
 fn http_12_proxy_that_wants_other_credentials_is_final_and_says_where_to_put_them() {
     for credentials in ["", "user:wrong@"] {

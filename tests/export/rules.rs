@@ -1,9 +1,9 @@
 //! The rules for sending (HTTP-*) and for exporters (EXI-*) that take the whole engine and a collector to see.
 //!
-//! The others stand where they are decided: what a reply means in `transport/client/verdict.rs` (HTTP-06, HTTP-12, HTTP-18),
-//! times in `transport/client/exporter/tests.rs` (HTTP-07, HTTP-08, HTTP-14, HTTP-15), heads in `transport/http/head.rs`
-//! (HTTP-01, HTTP-16), and what goes wrong in the rows of
-//! `testing::collector`, which `faults.rs` runs (HTTP-05 to HTTP-13, HTTP-18).
+//! The others stand where they are decided: what a reply means in `transport/client/verdict.rs` (HTTP-06, HTTP-12,
+//! HTTP-18), times in `transport/client/exporter/tests.rs` (HTTP-07, HTTP-08, HTTP-14, HTTP-15), heads in
+//! `transport/http/head.rs` (HTTP-01, HTTP-16), and what goes wrong in the rows of `testing::collector`, which
+//! `faults.rs` runs (HTTP-05 to HTTP-13, HTTP-18).
 
 #![cfg(unix)]
 
@@ -104,7 +104,8 @@ fn http_03_compressed_body_is_named_as_such() {
     assert!(wire < plain, "{wire} bytes of {plain}");
 }
 
-/// A resource takes so much of each request that a large span does not fit, and two of the middling ones do not together.
+/// A resource takes so much of each request that a large span does not fit, and two of the middling ones do not
+/// together.
 #[test]
 fn http_04_no_request_is_above_the_limit_and_what_cannot_fit_is_counted() {
     const LIMIT: usize = 96 << 10;
@@ -130,8 +131,8 @@ fn http_04_no_request_is_above_the_limit_and_what_cannot_fit_is_counted() {
     assert!(words.say("too large for a request of"));
 }
 
-/// A span that did not fit behind another waits for the next batch, and may turn out to fit in none; the same visit may find
-/// more of the kind.
+/// A span that did not fit behind another waits for the next batch, and may turn out to fit in none; the same visit may
+/// find more of the kind.
 #[test]
 fn http_04_spans_that_waited_for_a_batch_and_fit_in_none_are_counted() {
     let collector = Collector::start(Mode::Ids).unwrap();
@@ -344,7 +345,8 @@ fn impatient(body_bytes_max: usize) -> (SocketAddr, Arc<AtomicU64>) {
             stream.write_all(OK)?;
         }
     };
-    // They end with the test's process, and what was refused stays open until then: a close would take the answer along.
+    // They end with the test's process, and what was refused stays open until then: a close would take the answer
+    // along.
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let serve = serve.clone();
@@ -529,7 +531,8 @@ fn http_17_exi_02_shutdown_returns_by_its_deadline_and_counts_what_is_left() {
     }
 }
 
-/// A span that was taken out of the lanes and did not fit into the open batch is in no request, and is counted all the same.
+/// A span that was taken out of the lanes and did not fit into the open batch is in no request, and is counted all the
+/// same.
 #[test]
 fn http_17_exi_02_span_that_waits_for_the_next_request_is_counted_at_the_end() {
     let stand = Row::named("black_hole_that_reads_all").start(Plan::forever(), Mode::Ids).unwrap();

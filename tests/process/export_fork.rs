@@ -115,7 +115,8 @@ fn child_that_only_records_exports() {
     assert_eq!(collector.tally().spans, SPANS_OF_CHILD);
 }
 
-/// A child that does nothing with its parent's engine but drop it has no worker, and the parent's spans are delivered once.
+/// A child that does nothing with its parent's engine but drop it has no worker, and the parent's spans are delivered
+/// once.
 #[test]
 fn child_that_only_drops_the_engine_has_no_worker() {
     let _alone = alone();

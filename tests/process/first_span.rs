@@ -1,4 +1,5 @@
-//! A child process whose first span is recorded in a signal handler: nothing is allocated there, and the export starts later.
+//! A child process whose first span is recorded in a signal handler: nothing is allocated there, and the export starts
+//! later.
 
 #![cfg(unix)]
 
@@ -133,7 +134,8 @@ fn blocked_signals_without_a_handler_keep_nobody_from_the_export() {
     assert_eq!(collector.tally().spans, 1);
 }
 
-/// A thread that blocks a signal which has a handler looks like one that is in it. Any call on the engine starts the export.
+/// A thread that blocks a signal which has a handler looks like one that is in it. Any call on the engine starts the
+/// export.
 #[test]
 fn blocked_signal_with_a_handler_leaves_the_export_to_a_call_on_the_engine() {
     let _alone = alone();

@@ -1,4 +1,5 @@
-//! Forks and signal handlers: a child begins its own ledger and delivers its own spans, and a handler may record anywhere.
+//! Forks and signal handlers: a child begins its own ledger and delivers its own spans, and a handler may record
+//! anywhere.
 
 #![cfg(unix)]
 
@@ -439,8 +440,8 @@ impl Drop for Watch {
     }
 }
 
-/// Runs `work` in a child process, which leaves without a destructor; what it has written to its file. A child that panics or
-/// hangs fails the test.
+/// Runs `work` in a child process, which leaves without a destructor; what it has written to its file. A child that
+/// panics or hangs fails the test.
 fn in_child(work: impl FnOnce(&mut File)) -> Vec<u8> {
     let mut ends = [0; 2];
     // SAFETY: the place is valid for two descriptors.

@@ -346,7 +346,8 @@ fn misuse_panics_where_tests_ask_for_it() {
 
 // ---- SPN-12 and API-19: changes that race the end.
 
-/// Two threads set attributes while a third ends the span, at another moment each round. Each attribute is there or counted.
+/// Two threads set attributes while a third ends the span, at another moment each round. Each attribute is there or
+/// counted.
 #[test]
 fn spn_12_change_that_races_the_end_lands_whole_or_is_counted() {
     const ROUNDS: usize = if cfg!(miri) { 8 } else { 2000 };

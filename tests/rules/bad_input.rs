@@ -1,6 +1,7 @@
 //! What a program does wrong costs it a count, never the span, the ledger or the process.
 //!
-//! Sizes and times out of range, calls at the wrong time, and code of the program that panics inside of a call (API-22).
+//! Sizes and times out of range, calls at the wrong time, and code of the program that panics inside of a call
+//! (API-22).
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, panic_any},

@@ -1,4 +1,5 @@
-//! The rules for the environment: CFG of the specification, and what LIM, RES and SMP say of variables, at least one test each.
+//! The rules for the environment: CFG of the specification, and what LIM, RES and SMP say of variables, at least one
+//! test each.
 
 use std::{
     cell::RefCell,

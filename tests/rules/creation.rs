@@ -1,4 +1,5 @@
-//! The rules for the creation of spans and for their contexts: CRE and API of the specification, at least one test each.
+//! The rules for the creation of spans and for their contexts: CRE and API of the specification, at least one test
+//! each.
 
 use std::{
     collections::HashSet,

@@ -1,8 +1,8 @@
 //! The rules for limits: LIM of the specification, at least one test each.
 //!
-//! LIM-07 ranks a general limit below a span's own; the public API has the span's own alone, so its test is that each limit
-//! bounds its own collection. LIM-10 exempts the attributes of a resource: there is no resource before there is an export
-//! path, and its test comes with it.
+//! LIM-07 ranks a general limit below a span's own; the public API has the span's own alone, so its test is that each
+//! limit bounds its own collection. LIM-10 exempts the attributes of a resource: there is no resource before there is
+//! an export path, and its test comes with it.
 
 use spanring::{
     Config, Engine, Link, SpanContext, SpanId, SpanLimits, StartError, TraceId, TraceState, Value,

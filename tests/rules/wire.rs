@@ -1,8 +1,8 @@
 //! The rules for the bytes of a span: PB of the specification as far as recording goes, at least one test each.
 //!
-//! The bytes come from `Engine::drain`. Two other readers judge them: the types of opentelemetry-proto, and below a walk
-//! over the raw fields, which also sees what a decoder forgives: unknown fields, and zeros that were left out. Requests and
-//! their envelopes (PB-01 in full, PB-09 to PB-11) come with the export path.
+//! The bytes come from `Engine::drain`. Two other readers judge them: the types of opentelemetry-proto, and below a
+//! walk over the raw fields, which also sees what a decoder forgives: unknown fields, and zeros that were left out.
+//! Requests and their envelopes (PB-01 in full, PB-09 to PB-11) come with the export path.
 
 use std::{
     collections::{BTreeMap, HashSet},

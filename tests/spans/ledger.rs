@@ -1,4 +1,5 @@
-//! The ledger closes to the span under a load that does everything to it, and a thread that is stopped in a lane stops no other.
+//! The ledger closes to the span under a load that does everything to it, and a thread that is stopped in a lane stops
+//! no other.
 
 use std::{
     net::TcpListener,
@@ -71,7 +72,8 @@ fn parked_lease_holder_stops_no_other_thread() {
             let visits: Vec<Visits> = visitors.into_iter().map(|visitor| visitor.join().unwrap()).collect();
             let sum = |part: fn(&Visits) -> usize| visits.iter().map(part).sum::<usize>();
             let (queued, spilled, refused) = (sum(|v| v.queued), sum(|v| v.spilled), sum(|v| v.refused));
-            // All are through while the holder is still parked, and the reader finds all that they left, and no half record.
+            // All are through while the holder is still parked, and the reader finds all that they left, and no half
+            // record.
             assert_eq!(queued + spilled + refused, VISITORS * RECORDS);
             let mut reader = lanes.reader().unwrap();
             assert_eq!(reader.read(None, |record| assert_eq!(record[0], 0)), queued + spilled);

@@ -1,7 +1,7 @@
 //! Memory stays within `memory_budget`, whatever the program does: measured by the kernel, in a process for each case.
 //!
-//! Each test starts this binary again for itself alone; the child measures itself from before the engine's start to its own
-//! highest mark, and the test allows what a few threads' stacks and the measuring itself take.
+//! Each test starts this binary again for itself alone; the child measures itself from before the engine's start to its
+//! own highest mark, and the test allows what a few threads' stacks and the measuring itself take.
 
 #![cfg(target_os = "linux")]
 

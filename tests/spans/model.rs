@@ -1,4 +1,5 @@
-//! Random calls on a span, compared with the naive model: what fits into a span field by field, what does not by its counts.
+//! Random calls on a span, compared with the naive model: what fits into a span field by field, what does not by its
+//! counts.
 
 use proptest::{
     collection::vec,

@@ -1,7 +1,7 @@
 //! What `size` computes is enough, and not much more: a simulation of the load on a real engine, in virtual time.
 //!
-//! A tick offers what the rate brings; the drain comes by once in each `schedule_delay`, now and then as late as the formula's
-//! headroom allows, and stays away for the outage once. No time passes meanwhile.
+//! A tick offers what the rate brings; the drain comes by once in each `schedule_delay`, now and then as late as the
+//! formula's headroom allows, and stays away for the outage once. No time passes meanwhile.
 
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ fn sized_engine_loses_nothing_when_one_thread_makes_the_whole_load() {
 #[test]
 fn engine_of_seven_tenths_loses_spans_and_counts_them() {
     for load in LOADS.map(stretched) {
-        // The memory of a load for one that needs more: the rings come in powers of two, so the load is what can be varied.
+        // The memory of a load for one that needs more: the rings come in powers of two, so the load is what can be
+        // varied.
         let larger = Load { peak_rps: load.peak_rps / 0.7, ..load };
         let run = simulate(&larger, budget(&load), Some(1));
         assert!(run.ledger.lost.lane_full > 0, "{load:?} {run:?}");

@@ -12,7 +12,8 @@ use spanring::{Config, Engine, Ledger, Span, Tracer, testing};
 fn spans_of_thread_local_destructors_are_counted_and_delivered() {
     const THREADS: usize = 200;
     let engine = Engine::start(Config::default()).unwrap();
-    // Three ways to the destructor: registered before the thread's first span, after it, and in a thread without another span.
+    // Three ways to the destructor: registered before the thread's first span, after it, and in a thread without
+    // another span.
     for order in [Order::Before, Order::After, Order::Alone] {
         for _ in 0..THREADS {
             let tracer = engine.tracer("test");

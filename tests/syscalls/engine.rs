@@ -1,7 +1,8 @@
-//! What the engine asks of the kernel, as strace sees it: calls for each request under load, and calls while nothing happens.
+//! What the engine asks of the kernel, as strace sees it: calls for each request under load, and calls while nothing
+//! happens.
 //!
-//! Each test starts this binary again for itself alone, under strace; the collector stays here, untraced. The log is read
-//! between two marks of the child, and of the thread alone that calls itself `spanring`.
+//! Each test starts this binary again for itself alone, under strace; the collector stays here, untraced. The log is
+//! read between two marks of the child, and of the thread alone that calls itself `spanring`.
 
 #![cfg(target_os = "linux")]
 
@@ -27,8 +28,9 @@ const DRIVER: &str = "SPANRING_TEST_DRIVER";
 const NOT_PERMITTED: i32 = 77;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One call submits a send and returns with an answer, its own or that of another request: with `--release` it is less than
-/// one. Without the optimiser the worker is slow enough to be woken for full rings between the answers, now and then.
+/// One call submits a send and returns with an answer, its own or that of another request: with `--release` it is less
+/// than one. Without the optimiser the worker is slow enough to be woken for full rings between the answers, now and
+/// then.
 #[test]
 fn request_costs_about_one_system_call() {
     const NAME: &str = "request_costs_about_one_system_call";

@@ -1,7 +1,8 @@
-//! No span costs a system call: the recording thread goes on under a filter that kills it for one, and strace sees none.
+//! No span costs a system call: the recording thread goes on under a filter that kills it for one, and strace sees
+//! none.
 //!
-//! Each test starts this binary again for itself alone; the child records, and says how far it came. The log of strace is read
-//! between two marks of the recording thread, so that the rest of the process may do what it likes.
+//! Each test starts this binary again for itself alone; the child records, and says how far it came. The log of strace
+//! is read between two marks of the recording thread, so that the rest of the process may do what it likes.
 
 #![cfg(target_os = "linux")]
 
@@ -25,8 +26,8 @@ use crate::workload;
 const ROLE: &str = "SPANRING_TEST_SYSCALLS";
 /// Says to the child where the collector is, which is not traced and not filtered.
 const ENDPOINT: &str = "SPANRING_TEST_ENDPOINT";
-/// States of the engine behind the recording thread: nobody takes spans out; a thread of the program does; a collector takes
-/// requests and answers none; one takes all that there is.
+/// States of the engine behind the recording thread: nobody takes spans out; a thread of the program does; a collector
+/// takes requests and answers none; one takes all that there is.
 const ROLES: [&str; 4] = ["stalled", "drained", "unanswered", "exported"];
 /// The system has no filter for us.
 const NOT_PERMITTED: i32 = 77;
@@ -210,8 +211,8 @@ fn steady(role: &str, begin: impl FnOnce(), tell: impl Fn(&str)) -> ! {
     })
 }
 
-/// Gives the worker time for all but an open batch, long before a ring is half full: past that a writer wakes it, by the one
-/// system call that there is.
+/// Gives the worker time for all but an open batch, long before a ring is half full: past that a writer wakes it, by
+/// the one system call that there is.
 fn keep_below_the_mark(engine: &Engine) {
     while engine.ledger().queued > 200 {
         hint::spin_loop();
@@ -238,8 +239,8 @@ fn exit(code: i32) -> ! {
     unreachable!("the process has ended")
 }
 
-/// Kills the process at the next system call of this thread that is neither a `write` nor the end; false where the system
-/// has no such filter.
+/// Kills the process at the next system call of this thread that is neither a `write` nor the end; false where the
+/// system has no such filter.
 fn kill_on_system_calls() -> bool {
     let statement = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
         code: u16::try_from(code).expect("codes of BPF have sixteen bits"),

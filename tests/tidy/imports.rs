@@ -108,8 +108,9 @@ fn idle(table: &Table, sources: &[Source]) -> Vec<String> {
     findings
 }
 
-/// Groups of files each of which imports, straight or by others, each other one. An import is a `use` or a path of an item,
-/// followed to the file that has the item. What a parent takes from its own folder is none, because it is made of that.
+/// Groups of files each of which imports, straight or by others, each other one. An import is a `use` or a path of an
+/// item, followed to the file that has the item. What a parent takes from its own folder is none, because it is made of
+/// that.
 pub fn circles(sources: &[Source]) -> Vec<String> {
     let modules = Modules::new(sources);
     let mut edges: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();

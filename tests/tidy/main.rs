@@ -1,7 +1,7 @@
 //! Keeps the house style: each rule that a machine can check is one test, and its failure says where and what to do.
 //!
-//! A rule is a pure function from text to findings, so that `snippets.rs` and the tests below each rule can feed it a text that
-//! it must refuse and one that it must pass.
+//! A rule is a pure function from text to findings, so that `snippets.rs` and the tests below each rule can feed it a
+//! text that it must refuse and one that it must pass.
 
 mod argued;
 mod budget;

@@ -126,13 +126,13 @@ fn names(code: &str, children: &[&str]) -> Vec<Name> {
     let mut rest = code.as_bytes().to_vec();
     for (at, _) in code.match_indices("use ") {
         let line = &code[code[..at].rfind('\n').map_or(0, |end| end + 1)..at];
-        let is_export = line.trim_start().starts_with("pub");
-        if !line.trim().is_empty() && !(is_export && !line.contains(';')) {
-            continue; // the end of a longer word, or another item
+        let is_export = line.trim_start().starts_with("pub") && !line.contains(';');
+        if !is_export && !line.trim().is_empty() {
+            continue; // the end of a longer word, or of another item
         }
         let end = code[at..].find(';').map_or(code.len(), |len| at + len);
         tree(code, at + 4, &code[at + 4..end], &[], is_export, &mut names);
-        rest[at..end].fill(b' ');
+        rest[at..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
     }
     let rest = String::from_utf8(rest).expect("whole items were blanked");
     names.retain(|name| is_head(&name.segments[0], children));
@@ -212,4 +212,22 @@ fn inline(code: &str, children: &[&str]) -> Vec<Name> {
         names.push(Name { line: line_of(code, head), segments, alias: None, is_export: false });
     }
     names
+}
+
+#[test]
+fn names_are_found_in_groups_exports_and_expressions() {
+    let code = "pub(crate) use ring::Ring as R;\nuse crate::{\n    lane::{self, block::B},\n    record,\n};\nuse std::fs;\n\
+        fn f(a: super::Span) { crate::batch::run(a.ring::<u8>(), ring::g) }";
+    let found = names(code, &["ring"]);
+    let found: Vec<_> = found.iter().map(|name| (name.line, name.segments.join("::"), name.alias.as_deref())).collect();
+    let expected = [
+        (0, "ring::Ring", Some("R")),
+        (2, "crate::lane", Some("lane")),
+        (2, "crate::lane::block::B", Some("B")),
+        (3, "crate::record", Some("record")),
+        (6, "super::Span", None),
+        (6, "crate::batch::run", None),
+        (6, "ring::g", None),
+    ];
+    assert_eq!(found, expected.map(|(line, path, alias)| (line, path.to_owned(), alias)));
 }

@@ -1,4 +1,5 @@
-//! What has a place of its own: choices by configuration, the machine, files and the environment, and the tests' programs.
+//! What has a place of its own: choices by configuration, the machine, files and the environment, and the tests'
+//! programs.
 
 use crate::source::{Line, Source, words};
 
@@ -9,7 +10,8 @@ const CFG_PLACES: &[&str] = &[
     "src/testing/collector/mod.rs",
     "src/lib.rs",
 ];
-/// The drivers are a door of their own: their clock, their waker's flag and their side thread meet no loom model and no span.
+/// The drivers are a door of their own: their clock, their waker's flag and their side thread meet no loom model and no
+/// span.
 const MACHINE_PLACES: &[&str] = &["src/sync/", "src/transport/driver/", "src/testing/collector/", "src/bin/"];
 
 const FILE_PLACES: &[&str] =
@@ -49,7 +51,8 @@ pub fn outside(source: &Source) -> Vec<String> {
     source.flag(|_, line| !free && !line.is_test && names(line), &advice)
 }
 
-/// A program is a file of `tests/`, or the `main.rs` of a folder there; each links the library and its dependencies again.
+/// A program is a file of `tests/`, or the `main.rs` of a folder there; each links the library and its dependencies
+/// again.
 pub fn programs(paths: &[String]) -> Vec<String> {
     let is_program = |path: &&String| {
         let place = path.trim_start_matches("tests/");

@@ -1,5 +1,5 @@
-//! The files, and what the rules ask of them. The scanner knows comments and literals, not Rust: the rules read lines as rustfmt
-//! writes them.
+//! The files, and what the rules ask of them. The scanner knows comments and literals, not Rust: the rules read lines
+//! as rustfmt writes them.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Mutex};
 

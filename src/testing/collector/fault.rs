@@ -178,8 +178,8 @@ impl Row {
         Plan { after: 0, times: self.expect.heals_after.unwrap_or(u64::MAX) }
     }
 
-    /// What an exporter has to make of a batch when the fault lasts longer than the exporter's patience. `None` where it
-    /// cannot be right: the collector has taken what the exporter never hears of, and so counts as lost.
+    /// What an exporter has to make of a batch when the fault lasts longer than the exporter's patience. `None` where
+    /// it cannot be right: the collector has taken what the exporter never hears of, and so counts as lost.
     pub fn expect_without_healing(&self) -> Option<Expect> {
         let takes = match self.fault {
             Fault::ClosedPort => false,

@@ -1,4 +1,5 @@
-//! A stand-in collector inside your test: takes OTLP over HTTP/1.1 on a real socket and counts the spans, or shows a fault.
+//! A stand-in collector inside your test: takes OTLP over HTTP/1.1 on a real socket and counts the spans, or shows a
+//! fault.
 //!
 //! It tells whether what a program records arrives, without a network and without another process:
 //!
@@ -15,14 +16,15 @@
 //! assert_eq!(collector.tally().spans, 1);
 //! ```
 //!
-//! A thread for each connection, blocking sockets, nothing but `std` below: the simplest server that can be right, and a
-//! different implementation from the exporter that it judges.
+//! A thread for each connection, blocking sockets, nothing but `std` below: the simplest server that can be right, and
+//! a different implementation from the exporter that it judges.
 //!
 //! # Faults
 //!
-//! A [`Row`] of [`ROWS`] is a collector that misbehaves: its name, the rules of the specification that it tests, what a plain
-//! client sees, and what an exporter has to make of it. The fault itself is a script of [`Step`]s, so that the table can be
-//! read without the code. [`Row::start`] starts a collector with the fault, [`Expect::verdict`] judges what was counted:
+//! A [`Row`] of [`ROWS`] is a collector that misbehaves: its name, the rules of the specification that it tests, what a
+//! plain client sees, and what an exporter has to make of it. The fault itself is a script of [`Step`]s, so that the
+//! table can be read without the code. [`Row::start`] starts a collector with the fault, [`Expect::verdict`] judges
+//! what was counted:
 //!
 //! ```
 //! use spanring::testing::collector::{Mode, Plan, Row};
@@ -75,8 +77,8 @@ pub use self::{
 pub enum Mode {
     /// Counts the spans by the lengths on the wire.
     Count,
-    /// Remembers the ids of the spans and the requests' fingerprints, to find those that come twice: 24 bytes a span and
-    /// the set around them, without a limit.
+    /// Remembers the ids of the spans and the requests' fingerprints, to find those that come twice: 24 bytes a span
+    /// and the set around them, without a limit.
     Ids,
     /// Decodes each request by prost and refuses what it cannot read.
     Decode,

@@ -99,7 +99,8 @@ impl Script {
     }
 
     fn is_due(&self) -> bool {
-        // ORDERING: Relaxed. Counts alone: each request gets a number of its own, and nothing else is handed over by it.
+        // ORDERING: Relaxed. Counts alone: each request gets a number of its own, and nothing else is handed over by
+        // it.
         let seen = self.seen.fetch_add(1, Relaxed);
         let is_due = seen >= self.plan.after && seen - self.plan.after < self.plan.times;
         self.met.fetch_add(u64::from(is_due), Relaxed);

@@ -1,7 +1,7 @@
-//! The stand-in collector itself, seen by a plain blocking client: its counts are right, its faults show as their rows say.
+//! The stand-in collector itself, seen by a plain blocking client: its counts are right, its faults show as their rows
+//! say.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::{
     collections::BTreeSet,

@@ -197,7 +197,8 @@ impl FieldList {
     }
 }
 
-/// The key and the value as text, which tells values apart that differ: `-0.0` is not `0.0`, and a number knows its kind.
+/// The key and the value as text, which tells values apart that differ: `-0.0` is not `0.0`, and a number knows its
+/// kind.
 fn attribute_text(attribute: &KeyValue) -> String {
     let KeyValue { key, value, key_strindex } = attribute;
     // Keys by number are for profiles. One here is a fault, and is shown where a span has none.

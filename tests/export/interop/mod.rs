@@ -1,7 +1,7 @@
 //! A real OpenTelemetry Collector as a child process: it receives what we send, and its file says what it understood.
 //!
-//! The program is `tests/export/interop/collector`, built by `.ci/collector` where Go is. It is killed when its [`Collector`] is
-//! dropped, and ends by itself when the test's process is gone.
+//! The program is `tests/export/interop/collector`, built by `.ci/collector` where Go is. It is killed when its
+//! [`Collector`] is dropped, and ends by itself when the test's process is gone.
 
 #![allow(dead_code, reason = "each test that includes this uses its part")]
 
@@ -232,8 +232,8 @@ struct Port {
 }
 
 impl Port {
-    /// Ports below those that systems give to outgoing connections (from 32,768 on Linux): one of those could be taken while
-    /// the Collector is down, and a connection to it from itself would even look like a listener.
+    /// Ports below those that systems give to outgoing connections (from 32,768 on Linux): one of those could be taken
+    /// while the Collector is down, and a connection to it from itself would even look like a listener.
     const FIRST: u16 = 20_000;
     const COUNT: u32 = 10_000;
 
@@ -264,8 +264,8 @@ pub const LINES: &str = "traces.jsonl";
 pub const LOG: &str = "collector.log";
 const HOLD: &str = "hold";
 
-/// YAML is a superset of JSON, and JSON needs no line breaks. gRPC stays off as long as nobody names it here. No metrics of
-/// its own: they would bind port 8888.
+/// YAML is a superset of JSON, and JSON needs no line breaks. gRPC stays off as long as nobody names it here. No
+/// metrics of its own: they would bind port 8888.
 fn configuration(address: SocketAddr, files: &Path) -> String {
     let configuration = serde_json::json!({
         "receivers": {"otlp": {"protocols": {"http": {"endpoint": address.to_string()}}}},

@@ -30,7 +30,8 @@ pub fn config() -> Config {
     }
 }
 
-/// Records and ends some of each kind: values, events, links, parents, states, times, scopes, and what limits turn away.
+/// Records and ends some of each kind: values, events, links, parents, states, times, scopes, and what limits turn
+/// away.
 pub fn record_all_kinds(engine: &Engine) {
     let mut full = Scope::named("shop.checkout");
     full.version = "1.2.0-rc.1".to_owned();

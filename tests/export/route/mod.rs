@@ -1,4 +1,5 @@
-//! What the tests of the routes share: an engine whose words are kept, what has to be true of it in the end, and a proxy.
+//! What the tests of the routes share: an engine whose words are kept, what has to be true of it in the end, and a
+//! proxy.
 
 pub mod proxy;
 
@@ -106,7 +107,8 @@ pub fn assert_names(text: &str, parts: &[&str]) {
     parts.iter().for_each(|part| assert!(text.contains(part), "no `{part}` in: {text}"));
 }
 
-/// On each driver, at the same time: what takes long here takes no work. Where there is no io_uring both are the other one.
+/// On each driver, at the same time: what takes long here takes no work. Where there is no io_uring both are the other
+/// one.
 pub fn on_each_driver(run: impl Fn(DriverChoice) + Sync) {
     thread::scope(|scope| {
         for driver in DRIVERS {

@@ -1,5 +1,5 @@
-//! An HTTP proxy that leads to one collector, whatever it is asked for: it looks at the first head of each connection, and
-//! then carries bytes both ways.
+//! An HTTP proxy that leads to one collector, whatever it is asked for: it looks at the first head of each connection,
+//! and then carries bytes both ways.
 
 use std::{
     io::{self, Read, Write},

@@ -1,7 +1,7 @@
 //! A span in its plainest form: what must come out after a list of calls, by code that is too simple to be wrong.
 //!
-//! [`check`] makes the same calls on a span of the library and compares. The property tests and the fuzzer share it. The
-//! rules are written here a second time and from the specification; nothing of the library's recording is used.
+//! [`check`] makes the same calls on a span of the library and compares. The property tests and the fuzzer share it.
+//! The rules are written here a second time and from the specification; nothing of the library's recording is used.
 
 mod lend;
 mod plain;
@@ -253,8 +253,8 @@ const FITS: usize = 40 << 10;
 /// Bytes that surely do not.
 const BURSTS: usize = 64 << 10;
 
-/// Runs `case` on a span of the library and compares with the model: field by field as long as all of it fits into a span,
-/// else by what must be true of a span that is full.
+/// Runs `case` on a span of the library and compares with the model: field by field as long as all of it fits into a
+/// span, else by what must be true of a span that is full.
 pub fn check(case: &Case) {
     let clock = FakeClock::at(SystemTime::UNIX_EPOCH + Duration::from_nanos(BEGIN));
     let engine = Engine::start(Config {
@@ -284,8 +284,8 @@ pub fn check(case: &Case) {
 
 /// A full span: what does not depend on room is right, and everything that was offered is there or counted.
 ///
-/// Where an earlier attribute found no room, a later one may land that the model, which is at its limit, turned away. So
-/// of attributes only the sum has bounds: each key came at least once, and nothing counts more often than it came.
+/// Where an earlier attribute found no room, a later one may land that the model, which is at its limit, turned away.
+/// So of attributes only the sum has bounds: each key came at least once, and nothing counts more often than it came.
 fn check_full(seen: &Plain, expected: &Plain, case: &Case) {
     let fixed = |plain: &Plain| (plain.kind, plain.parent, plain.flags, plain.start, plain.end, plain.status.0);
     assert_eq!(fixed(seen), fixed(expected));

@@ -1,7 +1,7 @@
 //! A load with everything in it that can happen to a span, and the sums that the ledger has to match afterwards.
 //!
-//! Threads start spans and end, keep, share, forget or send them to each other, while another drains and stalls at random. All
-//! choices come from the seed; what the threads make of them does not.
+//! Threads start spans and end, keep, share, forget or send them to each other, while another drains and stalls at
+//! random. All choices come from the seed; what the threads make of them does not.
 
 use std::{
     hint, mem,
