@@ -2,7 +2,7 @@
 
 pub use crate::{
     config::VARIABLES,
-    engine::{Awaited, Wish, Wishes},
+    engine::{Asked, Awaited, Handoff},
     lane::{
         Alarm, Block, Call, Claim, Class, Combined, Hold, Home, Lanes, Lease, Left, Marks, Offer, Pool, Reader, Ring,
         Seat, SeatId, Seats, Shape, Share, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,
@@ -15,7 +15,7 @@ pub use crate::{
 /// The ring of `engine` that a thread comes to first when its hint is `hint`: to park a thread in it.
 #[must_use]
 pub fn ring(engine: &crate::Engine, hint: usize) -> &Ring {
-    engine.core().ring(hint)
+    engine.lanes().ring(hint)
 }
 
 /// Requests and the collector's answers.

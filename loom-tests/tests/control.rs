@@ -10,7 +10,7 @@ use loom::sync::{
 };
 use spanring::{
     Deadline,
-    internals::{Awaited, Wish, Wishes, driver},
+    internals::{Awaited, Asked, Handoff, driver},
 };
 use spanring_loom::{Run, model};
 
@@ -63,7 +63,7 @@ impl driver::Bell for Bed {
 const SPANS: usize = 2;
 
 struct Shared {
-    wishes: Wishes,
+    handoff: Handoff,
     /// The bed of the first worker.
     bed: Arc<Bed>,
     /// The spans, none of which says anything of another. Each is recorded by one caller, and delivered by the worker.
@@ -73,9 +73,9 @@ struct Shared {
 
 impl Shared {
     /// What callers have while no worker was started.
-    fn unmanned() -> Arc<Self> {
+    fn without_worker() -> Arc<Self> {
         Arc::new(Self {
-            wishes: Wishes::default(),
+            handoff: Handoff::default(),
             bed: Arc::default(),
             recorded: [(); SPANS].map(|()| AtomicBool::new(false)),
             delivered: [(); SPANS].map(|()| AtomicBool::new(false)),
@@ -84,25 +84,25 @@ impl Shared {
 
     /// What callers have once a worker was started.
     fn new() -> Arc<Self> {
-        let shared = Self::unmanned();
-        shared.lie_in(&shared.bed);
+        let shared = Self::without_worker();
+        shared.sleep_in(&shared.bed);
         shared
     }
 
     /// Who works sleeps in this bed from now on.
-    fn lie_in(&self, bed: &Arc<Bed>) {
-        self.wishes.set_waker(driver::Waker::new(Arc::clone(bed) as Arc<dyn driver::Bell>));
+    fn sleep_in(&self, bed: &Arc<Bed>) {
+        self.handoff.set_waker(driver::Waker::new(Arc::clone(bed) as Arc<dyn driver::Bell>));
     }
 
     /// Records a span and asks for a flush; its number.
     fn ask(&self, span: usize) -> u64 {
         self.recorded[span].store(true, Relaxed);
-        self.wishes.ask_flush()
+        self.handoff.ask_flush()
     }
 
     /// Waits for this flush; whether the span was delivered.
     fn hear(&self, number: u64, span: usize) -> bool {
-        assert!(self.wishes.wait(Awaited::Flush(number), late(2)));
+        assert!(self.handoff.wait(Awaited::Flush(number), late(2)));
         self.delivered[span].load(Relaxed)
     }
 
@@ -117,8 +117,8 @@ impl Shared {
     }
 
     fn shut_down(&self, deadline: Deadline) {
-        self.wishes.ask_shutdown(deadline);
-        assert!(self.wishes.wait(Awaited::Over, deadline));
+        self.handoff.ask_shutdown(deadline);
+        assert!(self.handoff.wait(Awaited::Over, deadline));
     }
 }
 
@@ -178,22 +178,22 @@ impl Worker {
         Self { bed: Arc::clone(bed), goal: None, goals: 0, request: None, answers: usize::MAX, mistake: None, run }
     }
 
-    /// Does what is wished, until this was wished and all is done; how many goals that were.
-    fn work(mut self, shared: &Shared, is_last: impl Fn(Wish) -> bool) -> usize {
+    /// Does what is asked, until this was asked and all is done; how many goals that were.
+    fn work(mut self, shared: &Shared, is_last: impl Fn(Asked) -> bool) -> usize {
         while self.turn(shared, &is_last) {}
         self.goals
     }
 
     /// One turn; whether there is another.
-    fn turn(&mut self, shared: &Shared, is_last: &impl Fn(Wish) -> bool) -> bool {
-        let wish = shared.wishes.wish();
-        self.heed(shared, wish);
+    fn turn(&mut self, shared: &Shared, is_last: &impl Fn(Asked) -> bool) -> bool {
+        let asked = shared.handoff.asked();
+        self.heed(shared, asked);
         self.gather();
         self.account(shared);
-        if self.reach(shared, wish) && self.mistake != Some(Mistake::SleepsOnAnswer) {
+        if self.reach(shared, asked) && self.mistake != Some(Mistake::SleepsOnAnswer) {
             return true;
         }
-        if is_last(wish) && self.goal.is_none() && self.request.is_none() {
+        if is_last(asked) && self.goal.is_none() && self.request.is_none() {
             return false;
         }
         self.sleep();
@@ -201,10 +201,10 @@ impl Worker {
         true
     }
 
-    fn heed(&mut self, shared: &Shared, wish: Wish) {
-        if wish.wants_flush && self.goal.is_none() {
+    fn heed(&mut self, shared: &Shared, asked: Asked) {
+        if asked.wants_flush && self.goal.is_none() {
             let marks = shared.recorded.each_ref().map(|recorded| recorded.load(Relaxed));
-            self.goal = Some(Goal { number: wish.flush, stage: Stage::Gathering(marks) });
+            self.goal = Some(Goal { number: asked.flush, stage: Stage::Gathering(marks) });
             self.goals += 1;
         }
     }
@@ -230,7 +230,7 @@ impl Worker {
         }
     }
 
-    fn reach(&mut self, shared: &Shared, wish: Wish) -> bool {
+    fn reach(&mut self, shared: &Shared, asked: Asked) -> bool {
         let Some(Goal { stage: Stage::Sending, number }) = self.goal else {
             return false;
         };
@@ -239,7 +239,7 @@ impl Worker {
         }
         self.goal = None;
         let everybody = self.mistake == Some(Mistake::AnswersEverybody);
-        shared.wishes.flushed(if everybody { wish.flush } else { number });
+        shared.handoff.flushed(if everybody { asked.flush } else { number });
         true
     }
 
@@ -264,7 +264,7 @@ fn flush_is_answered_by_a_worker_that_goes_to_sleep() {
         run.two(
             &Shared::new(),
             |shared| shared.flush_all(),
-            |shared| Worker::new(notes, &shared.bed).work(shared, |wish| wish.flush == 2),
+            |shared| Worker::new(notes, &shared.bed).work(shared, |asked| asked.flush == 2),
         );
     });
     run.expect([IDLE]);
@@ -293,7 +293,7 @@ fn flush_beside_one_that_is_under_way(mistake: Option<Mistake>) -> Run {
             move |shared| {
                 let worker = Worker::new(notes, &shared.bed);
                 let worker = Worker { request: Some(Marks::default()), answers: 0, mistake, ..worker };
-                worker.work(shared, |wish| wish.flush == 2)
+                worker.work(shared, |asked| asked.flush == 2)
             },
         );
         run.note(goals);
@@ -329,7 +329,7 @@ fn two_flushes_are_both_answered() {
             &Shared::new(),
             |shared| assert!(shared.flush(0), "span 0 {TOO_EARLY}"),
             |shared| assert!(shared.flush(1), "span 1 {TOO_EARLY}"),
-            |shared| Worker::new(notes, &shared.bed).work(shared, |wish| wish.flush == 2),
+            |shared| Worker::new(notes, &shared.bed).work(shared, |asked| asked.flush == 2),
         );
         run.note(goals);
     });
@@ -346,11 +346,11 @@ fn flush_beside_flushes_that_nobody_waits_for_is_answered() {
             &Shared::new(),
             |shared| {
                 shared.flush_all();
-                shared.wishes.ask_shutdown(late(1));
+                shared.handoff.ask_shutdown(late(1));
             },
             |shared| {
-                (0..2).for_each(|_| _ = shared.wishes.ask_flush());
-                Worker::new(notes, &shared.bed).work(shared, |wish| wish.shutdown.is_some())
+                (0..2).for_each(|_| _ = shared.handoff.ask_flush());
+                Worker::new(notes, &shared.bed).work(shared, |asked| asked.shutdown.is_some())
             },
         );
     });
@@ -367,8 +367,8 @@ fn flush_and_shutdown_are_both_answered() {
             |shared| shared.flush(0),
             |shared| shared.shut_down(late(1)),
             |shared| {
-                Worker::new(notes, &shared.bed).work(shared, |wish| wish.shutdown.is_some());
-                shared.wishes.over();
+                Worker::new(notes, &shared.bed).work(shared, |asked| asked.shutdown.is_some());
+                shared.handoff.over();
             },
         );
         // It would wait for ever: nobody works any more.
@@ -390,15 +390,15 @@ fn earliest_of_two_shutdowns_counts() {
             move |shared| shared.shut_down(earlier),
             |shared| shared.shut_down(late(2)),
             move |shared| {
-                Worker::new(notes, &shared.bed).work(shared, |wish| wish.shutdown == Some(earlier));
-                shared.wishes.over();
+                Worker::new(notes, &shared.bed).work(shared, |asked| asked.shutdown == Some(earlier));
+                shared.handoff.over();
             },
         );
-        assert_eq!(shared.wishes.wish().shutdown, Some(earlier));
+        assert_eq!(shared.handoff.asked().shutdown, Some(earlier));
     });
 }
 
-/// A worker fails before it looks, or has heard a caller already: the one that takes its post hears of the flush, or is woken.
+/// A worker fails before it looks, or has heard a caller already: its successor hears of the flush, or is woken.
 #[test]
 fn flush_is_answered_by_a_worker_that_was_replaced() {
     for has_turn in [false, true] {
@@ -411,10 +411,10 @@ fn flush_is_answered_by_a_worker_that_was_replaced() {
                     if has_turn {
                         fail(&notes, shared);
                     }
-                    assert!(!shared.wishes.wait(Awaited::Shutdown, past()), "nobody asked");
+                    assert!(!shared.handoff.wait(Awaited::Shutdown, past()), "nobody asked");
                     let bed = Arc::default();
-                    shared.lie_in(&bed);
-                    Worker::new(notes, &bed).work(shared, |wish| wish.flush == 2)
+                    shared.sleep_in(&bed);
+                    Worker::new(notes, &bed).work(shared, |asked| asked.flush == 2)
                 },
             );
         });
@@ -425,10 +425,10 @@ fn flush_is_answered_by_a_worker_that_was_replaced() {
     }
 }
 
-/// Fails once it has heard a caller: with a wish in hand, or after a bell that nobody rings again.
+/// Fails once it has heard a caller: with a flush in hand, or after a bell that nobody rings again.
 fn fail(run: &Run, shared: &Shared) {
     let mut worker = Worker::new(run.clone(), &shared.bed);
-    worker.heed(shared, shared.wishes.wish());
+    worker.heed(shared, shared.handoff.asked());
     if worker.goal.is_none() {
         worker.sleep();
     }
@@ -436,24 +436,24 @@ fn fail(run: &Run, shared: &Shared) {
 }
 
 /// A shutdown while there is no worker, because one has failed or none could be started: the pause before the next ends, and
-/// nobody waits for ever. As in `Post::hold`.
+/// nobody waits for ever. As in `run` of src/engine/supervisor.rs.
 #[test]
 fn shutdown_without_a_worker_is_answered() {
-    for was_manned in [false, true] {
+    for had_worker in [false, true] {
         let run = model(move |run| {
             let notes = run.clone();
-            let shared = if was_manned { Shared::new() } else { Shared::unmanned() };
+            let shared = if had_worker { Shared::new() } else { Shared::without_worker() };
             let (_, (), ()) = run.three(
                 &shared,
                 |shared| shared.flush(0),
                 |shared| shared.shut_down(late(1)),
                 move |shared| {
-                    if was_manned {
+                    if had_worker {
                         fail(&notes, shared);
                     }
-                    notes.note(if shared.wishes.has(Awaited::Shutdown) { "no pause" } else { "pause" });
-                    assert!(shared.wishes.wait(Awaited::Shutdown, late(1)));
-                    shared.wishes.over();
+                    notes.note(if shared.handoff.has(Awaited::Shutdown) { "no pause" } else { "pause" });
+                    assert!(shared.handoff.wait(Awaited::Shutdown, late(1)));
+                    shared.handoff.over();
                 },
             );
         });

@@ -9,7 +9,7 @@ use crate::{
 
 /// What callers ask of the worker, and what it has answered. The lock is held for a few moves, never while somebody works.
 #[derive(Debug, Default)]
-pub struct Wishes {
+pub struct Handoff {
     state: Mutex<State>,
     /// Signalled at every change: somebody may wait for it.
     changed: Condvar,
@@ -31,7 +31,7 @@ struct State {
 
 /// What the worker finds when it looks.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish {
+pub struct Asked {
     /// The number of the last flush that was asked for.
     pub flush: u64,
     /// Whether one is waiting.
@@ -53,7 +53,7 @@ pub enum Awaited {
     Over,
 }
 
-impl Wishes {
+impl Handoff {
     /// Makes the worker fail at its next turn.
     pub fn ask_failure(&self) {
         self.ask(|state| state.failure = true);
@@ -94,9 +94,9 @@ impl Wishes {
     }
 
     /// What is asked of the worker.
-    pub fn wish(&self) -> Wish {
+    pub fn asked(&self) -> Asked {
         let mut state = self.state();
-        Wish {
+        Asked {
             wants_failure: mem::take(&mut state.failure),
             flush: state.flushes,
             wants_flush: state.flushes > state.flushed,
@@ -162,21 +162,21 @@ mod tests {
 
     #[test]
     fn earliest_deadline_of_several_shutdowns_counts() {
-        let wishes = Wishes::default();
+        let handoff = Handoff::default();
         let deadlines = [20, 10, 30].map(|secs| Deadline::after(Duration::from_secs(secs)));
-        assert_eq!(wishes.wish().shutdown, None);
-        deadlines.into_iter().for_each(|deadline| wishes.ask_shutdown(deadline));
-        assert_eq!(wishes.wish().shutdown, Some(deadlines[1]));
+        assert_eq!(handoff.asked().shutdown, None);
+        deadlines.into_iter().for_each(|deadline| handoff.ask_shutdown(deadline));
+        assert_eq!(handoff.asked().shutdown, Some(deadlines[1]));
     }
 
     #[test]
     fn end_answers_every_flush_and_a_deadline_that_is_past_answers_none() {
-        let wishes = Wishes::default();
+        let handoff = Handoff::default();
         let past = Deadline::after(Duration::ZERO);
-        let flush = wishes.ask_flush();
-        assert!(!wishes.wait(Awaited::Flush(flush), past) && !wishes.wait(Awaited::Over, past));
-        wishes.over();
-        assert!(wishes.wait(Awaited::Flush(flush), past) && wishes.wait(Awaited::Over, past));
-        assert!(!wishes.has(Awaited::Shutdown), "nobody asked");
+        let flush = handoff.ask_flush();
+        assert!(!handoff.wait(Awaited::Flush(flush), past) && !handoff.wait(Awaited::Over, past));
+        handoff.over();
+        assert!(handoff.wait(Awaited::Flush(flush), past) && handoff.wait(Awaited::Over, past));
+        assert!(!handoff.has(Awaited::Shutdown), "nobody asked");
     }
 }

@@ -1,17 +1,19 @@
 //! The wiring: one engine owns the lanes, hands out tracers, takes the spans out, and keeps the ledger.
 
+mod desk;
+mod exporting;
 mod handoff;
 mod hooks;
+mod manual;
 mod per_process;
 mod plan;
 mod status;
 mod supervisor;
-mod taker;
 mod worker;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-pub use handoff::{Awaited, Wish, Wishes};
+pub use handoff::{Asked, Awaited, Handoff};
 pub use hooks::{flush_on_panic, shut_down_on_signals};
 
 use crate::{
@@ -22,25 +24,27 @@ use crate::{
     sync::deadline::Deadline,
     trace::{Scope, Shared, SpanLanes, Tracer},
 };
+use exporting::Exporting;
+use manual::Manual;
 use plan::Plan;
-use taker::{Drains, Exports};
+use supervisor::Supervisor;
 
 /// A running span pipeline. Dropping it shuts it down, and waits for that no longer than `export.shutdown_timeout`; spans that
 /// are still open then are counted as lost, not leaked.
 #[derive(Debug)]
 pub struct Engine {
-    core: Arc<SpanLanes>,
-    taker: Taker,
+    lanes: Arc<SpanLanes>,
+    side: Side,
     memory_budget: usize,
 }
 
-/// Who takes the spans out.
+/// Where the spans go.
 #[derive(Debug)]
-enum Taker {
-    /// The program.
-    Program(Drains),
-    /// The export.
-    Export(Arc<Exports>),
+enum Side {
+    /// The program takes them out.
+    Manual(Manual),
+    /// They are exported.
+    Exporting(Arc<Exporting>),
 }
 
 /// Why an engine did not start.
@@ -106,16 +110,16 @@ impl Engine {
         let Config { memory_budget, worker, origins, .. } = config;
         let clock = config.clock.unwrap_or_else(Clock::system);
         let shared = Shared::new(clock, config.limits, config.sampling, config.ids);
-        let core = Lanes::new(shape, shared).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
-        let taker = match plan {
+        let lanes = Lanes::new(shape, shared).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
+        let side = match plan {
             None => {
                 let mut reporter = Reporter::new(None);
                 origins.warnings().iter().for_each(|warning| reporter.insist(Topic::Configuration, warning));
-                Taker::Program(Drains::new(&core))
+                Side::Manual(Manual::new(&lanes))
             }
-            Some(plan) => Taker::Export(Exports::start(&core, plan, worker).map_err(StartError::Thread)?),
+            Some(plan) => Side::Exporting(Exporting::start(&lanes, plan, worker).map_err(StartError::Thread)?),
         };
-        Ok(Self { core, taker, memory_budget })
+        Ok(Self { lanes, side, memory_budget })
     }
 
     /// A tracer for an instrumentation scope: a name, or a [`Scope`] with version, schema and attributes.
@@ -124,30 +128,30 @@ impl Engine {
     /// the 65,537th on are recorded as the first.
     #[must_use]
     pub fn tracer(&self, scope: impl Into<Scope>) -> Tracer {
-        if let Taker::Export(exports) = &self.taker {
+        if let Side::Exporting(exporting) = &self.side {
             // A child process that makes a tracer is going to record.
-            let _ = exports.post(&self.core);
+            let _ = exporting.supervisor(&self.lanes);
         }
-        Tracer::new(&self.core, self.core.owner().scopes().number(scope.into()))
+        Tracer::new(&self.lanes, self.lanes.owner().scopes().number(scope.into()))
     }
 
     /// What became of every span so far. Sums plain counters; call it from any thread, as often as you like.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         // A child process has a ledger of its own, also when it has not recorded yet.
-        let _ = self.core.settle();
-        match &self.taker {
-            Taker::Program(_) => Ledger::of(&self.core, None),
-            Taker::Export(exports) => exports.ledger(&self.core),
+        let _ = self.lanes.settle();
+        match &self.side {
+            Side::Manual(_) => Ledger::of(&self.lanes, None),
+            Side::Exporting(exporting) => exporting.ledger(&self.lanes),
         }
     }
 
     /// How the export does; an engine that exports nothing is always healthy.
     #[must_use]
     pub fn health(&self) -> Health {
-        match &self.taker {
-            Taker::Program(_) => Health::Healthy,
-            Taker::Export(exports) => exports.health(&self.core),
+        match &self.side {
+            Side::Manual(_) => Health::Healthy,
+            Side::Exporting(exporting) => exporting.health(&self.lanes),
         }
     }
 
@@ -156,9 +160,9 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let ledger = self.ledger();
         let stats = Stats::new(ledger, self.memory(), self.wall_clock_steps());
-        match &self.taker {
-            Taker::Program(_) => stats,
-            Taker::Export(exports) => exports.complete(stats, &self.core),
+        match &self.side {
+            Side::Manual(_) => stats,
+            Side::Exporting(exporting) => exporting.complete(stats, &self.lanes),
         }
     }
 
@@ -167,7 +171,7 @@ impl Engine {
     ///
     /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
     pub fn flush(&self, deadline: impl Into<Deadline>) -> Receipt {
-        self.receipt(|exports| exports.flush(&self.core, deadline.into()))
+        self.receipt(|supervisor| supervisor.flush(deadline.into()))
     }
 
     /// Ends recording, delivers what has ended, and waits for it until the deadline; what is left then is counted as lost.
@@ -175,11 +179,11 @@ impl Engine {
     ///
     /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
     pub fn shutdown(&self, deadline: impl Into<Deadline>) -> Receipt {
-        if let Taker::Program(_) = &self.taker {
+        if let Side::Manual(_) = &self.side {
             let _ = self.close();
         }
-        self.receipt(|exports| {
-            exports.shut_down(&self.core, deadline.into());
+        self.receipt(|supervisor| {
+            supervisor.shut_down(deadline.into());
             // Nothing ends after a shutdown, so it is complete when nothing waits.
             false
         })
@@ -189,19 +193,19 @@ impl Engine {
     /// wait, or about `budget` is spent: the clock is read between steps, and a step (a batch that is gathered and framed, a round
     /// of the driver) is not interrupted. Says whether there is more to do now. Does nothing while another thread does.
     pub fn poll_once(&self, budget: Duration) -> bool {
-        match &self.taker {
-            Taker::Program(_) => false,
-            Taker::Export(exports) => exports.poll(&self.core, budget),
+        match &self.side {
+            Side::Manual(_) => false,
+            Side::Exporting(exporting) => exporting.supervisor(&self.lanes).poll(Deadline::after(budget)),
         }
     }
 
-    fn receipt(&self, run: impl FnOnce(&Exports) -> bool) -> Receipt {
+    fn receipt(&self, run: impl FnOnce(&Supervisor) -> bool) -> Receipt {
         let begun = Deadline::after(Duration::ZERO);
         let before = self.ledger();
-        let is_reached = match &self.taker {
+        let is_reached = match &self.side {
             // Nobody delivers what the program has not taken out.
-            Taker::Program(_) => false,
-            Taker::Export(exports) => run(exports),
+            Side::Manual(_) => false,
+            Side::Exporting(exporting) => run(exporting.supervisor(&self.lanes)),
         };
         Receipt::new(&before, self.ledger(), is_reached, begun.passed())
     }
@@ -209,62 +213,62 @@ impl Engine {
     /// How much of the memory budget is in use.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        Memory::of(&self.core, self.memory_budget)
+        Memory::of(&self.lanes, self.memory_budget)
     }
 
     /// How often the wall clock was seen to step. Durations are not affected.
     #[must_use]
     pub fn wall_clock_steps(&self) -> u64 {
-        self.core.owner().clock().wall_steps()
+        self.lanes.owner().clock().wall_steps()
     }
 
     /// Whether times come from the core's counter, or from the kernel's monotonic clock.
     #[must_use]
     pub fn uses_counter(&self) -> bool {
-        self.core.owner().clock().uses_counter()
+        self.lanes.owner().clock().uses_counter()
     }
 
     /// Stops recording: later starts give spans that do not record, later ends are counted as lost. What has ended before
     /// can still be drained. True when no thread was inside a lane; else call it again to close the rest.
     pub fn close(&self) -> bool {
         // In a child process a thread of the parent may seem to be in a ring.
-        let _ = self.core.settle();
-        self.core.owner().close();
-        self.core.close()
+        let _ = self.lanes.settle();
+        self.lanes.owner().close();
+        self.lanes.close()
     }
 
     /// Takes out every span that has ended before this call, as OTLP bytes: one `ScopeSpans.spans` element each, with Unix
     /// times. Returns how many there were. One drain runs at a time: another thread's waits, and one that the sink starts
     /// finds nothing. An engine that exports takes them out itself: then there are none.
     pub fn drain(&self, sink: impl FnMut(&Scope, &[u8])) -> usize {
-        match &self.taker {
-            Taker::Program(drains) => drains.drain(&self.core, sink),
-            Taker::Export(_) => 0,
+        match &self.side {
+            Side::Manual(manual) => manual.drain(&self.lanes, sink),
+            Side::Exporting(_) => 0,
         }
     }
 
     /// Makes the worker fail at its next turn, for the test of what happens then.
     pub(crate) fn fail_worker(&self) {
-        if let Taker::Export(exports) = &self.taker {
-            exports.fail(&self.core);
+        if let Side::Exporting(exporting) = &self.side {
+            exporting.fail(&self.lanes);
         }
     }
 
     /// The lanes, for the benches.
-    pub(crate) fn core(&self) -> &Arc<SpanLanes> {
-        &self.core
+    pub(crate) fn lanes(&self) -> &Arc<SpanLanes> {
+        &self.lanes
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        match &self.taker {
-            Taker::Program(drains) => {
+        match &self.side {
+            Side::Manual(manual) => {
                 self.close();
                 // What nobody drained must not keep the lanes alive through the blocks that hold it.
-                drains.discard(&self.core);
+                manual.discard(&self.lanes);
             }
-            Taker::Export(exports) => exports.end(&self.core),
+            Side::Exporting(exporting) => exporting.end(&self.lanes),
         }
     }
 }

@@ -6,13 +6,13 @@ use crate::sync::once::SetOnce;
 ///
 /// Nobody waits for anybody, so a child that was forked in the middle of anything can make its own.
 #[derive(Debug)]
-pub(super) struct Generations<T> {
+pub(super) struct PerProcess<T> {
     generation: u32,
     value: T,
     child: SetOnce<Self>,
 }
 
-impl<T> Generations<T> {
+impl<T> PerProcess<T> {
     pub(super) fn new(generation: u32, value: T) -> Self {
         Self { generation, value, child: SetOnce::new() }
     }
@@ -48,12 +48,12 @@ mod tests {
 
     #[test]
     fn each_generation_has_its_own_value_and_only_one() {
-        let generations = Generations::new(1, "parent");
-        assert_eq!(generations.get(1), Some(&"parent"));
-        assert_eq!(generations.get(2), None);
-        assert_eq!(generations.get_or(2, || "child"), &"child");
-        assert_eq!(generations.get_or(2, || panic!("there is one")), &"child");
-        assert_eq!(generations.get_or(3, || "grandchild"), &"grandchild");
-        assert_eq!(generations.get(1), Some(&"parent"));
+        let values = PerProcess::new(1, "parent");
+        assert_eq!(values.get(1), Some(&"parent"));
+        assert_eq!(values.get(2), None);
+        assert_eq!(values.get_or(2, || "child"), &"child");
+        assert_eq!(values.get_or(2, || panic!("there is one")), &"child");
+        assert_eq!(values.get_or(3, || "grandchild"), &"grandchild");
+        assert_eq!(values.get(1), Some(&"parent"));
     }
 }

@@ -1,56 +1,49 @@
-//! What callers and the worker share: wishes, counts of what was exported, and how the export does.
+//! How the export does, as the worker says it.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::handoff::Wishes;
 use crate::{
     report::{Counts, Health, Stats},
     sync::ticks,
 };
 
-/// Shared by an engine's callers and its worker, in one process. A child process has one of its own.
+/// What the worker says of the export, for callers to read.
 #[derive(Debug, Default)]
-pub(super) struct Control {
-    pub(super) counts: Counts,
-    pub(super) wishes: Wishes,
-    status: Mutex<Status>,
-}
+pub(super) struct Status(Mutex<Said>);
 
-/// What the worker says of the export.
 #[derive(Debug, Default)]
-struct Status {
+struct Said {
     health: Health,
     driver: Option<(&'static str, String)>,
 }
 
-impl Control {
+impl Status {
     pub(super) fn set_health(&self, health: Health) {
-        self.status().health = health;
+        self.said().health = health;
     }
 
     pub(super) fn health(&self) -> Health {
-        self.status().health.clone()
+        self.said().health.clone()
     }
 
     pub(super) fn set_driver(&self, name: &'static str, reason: String) {
-        self.status().driver = Some((name, reason));
+        self.said().driver = Some((name, reason));
     }
 
     /// Adds what only the export knows.
-    pub(super) fn complete(&self, stats: Stats) -> Stats {
-        let status = self.status();
-        let (driver, driver_reason) = status.driver.clone().unwrap_or_default();
-        let counts = &self.counts;
+    pub(super) fn complete(&self, stats: Stats, counts: &Counts) -> Stats {
+        let said = self.said();
+        let (driver, driver_reason) = said.driver.clone().unwrap_or_default();
         let since = |moment: u64| match moment {
             0 => Duration::ZERO,
             moment => Duration::from_nanos(ticks::monotonic_nanos().saturating_sub(moment)),
         };
         let exports = counts.times.all();
         Stats {
-            health: status.health.clone(),
+            health: said.health.clone(),
             driver,
             driver_reason,
             connections: counts.connections.load(),
@@ -63,8 +56,8 @@ impl Control {
         }
     }
 
-    fn status(&self) -> MutexGuard<'_, Status> {
+    fn said(&self) -> MutexGuard<'_, Said> {
         // Nothing panics while it holds the lock.
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

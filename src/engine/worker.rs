@@ -2,7 +2,7 @@
 
 use std::{fmt, mem, time::Duration};
 
-use super::{handoff::Wish, supervisor::Post};
+use super::{desk::Desk, handoff::Asked};
 use crate::{
     batch::{Batch, Bounds, Pace, Run},
     clock::Anchors,
@@ -114,23 +114,23 @@ const REQUEST_BYTES_LEARNT_MIN: usize = 4 << 10;
 
 impl Worker {
     /// A worker in place of none; why not, if there cannot be one.
-    pub(super) fn start(post: &Post) -> Result<Self, String> {
-        if !post.core.settle() {
+    pub(super) fn start(desk: &Desk) -> Result<Self, String> {
+        if !desk.lanes.settle() {
             return Err("another thread is settling this child process".into());
         }
-        let plan = &post.plan;
-        let (driver, report) = Driver::open(post.driver()).map_err(|error| format!("no driver: {error}"))?;
-        let reader = post.core.reader().ok_or("another drain has the lanes")?;
-        let exporter = plan.exporter(driver.waker(), post.seed());
-        post.control.wishes.set_waker(driver.waker());
-        if report.name != "uring" && post.driver() == DriverChoice::Uring {
-            post.say(Topic::Driver, &format!("exporting to {} by {}: {}", plan.route, report.name, report.reason));
+        let plan = &desk.plan;
+        let (driver, report) = Driver::open(desk.driver).map_err(|error| format!("no driver: {error}"))?;
+        let reader = desk.lanes.reader().ok_or("another drain has the lanes")?;
+        let exporter = plan.exporter(driver.waker(), desk.seed());
+        desk.handoff.set_waker(driver.waker());
+        if report.name != "uring" && desk.driver == DriverChoice::Uring {
+            desk.say(Topic::Driver, &format!("exporting to {} by {}: {}", plan.route, report.name, report.reason));
         }
-        post.control.set_driver(report.name, report.reason);
+        desk.status.set_driver(report.name, report.reason);
         let now = driver.now();
         Ok(Self {
             reader,
-            anchors: Anchors::new(post.core.owner().clock()),
+            anchors: Anchors::new(desk.lanes.owner().clock()),
             batch: Batch::default(),
             pace: Pace::new(plan.batch_spans_max, plan.schedule_delay),
             scopes: Scopes::default(),
@@ -152,35 +152,35 @@ impl Worker {
     }
 
     /// Does what there is to do, and waits for more if it may.
-    pub(super) fn turn(&mut self, post: &Post, wait: Wait) -> Turn {
+    pub(super) fn turn(&mut self, desk: &Desk, wait: Wait) -> Turn {
         let now = self.driver.now();
-        let wish = post.control.wishes.wish();
-        assert!(!wish.wants_failure, "as a test wants it");
-        self.heed(post, wish);
-        self.gather(post, now);
+        let asked = desk.handoff.asked();
+        assert!(!asked.wants_failure, "as a test wants it");
+        self.heed(desk, asked);
+        self.gather(desk, now);
         self.exporter.turn(&mut self.driver, now, &mut self.outcomes);
-        self.account(post, now);
-        if self.reach(post) {
+        self.account(desk, now);
+        if self.reach(desk) {
             // Another flush may have been asked for meanwhile, and its call was heard already.
             return Turn::Busy;
         }
-        if let Some(deadline) = wish.shutdown
-            && (deadline.left().is_zero() || self.is_done(post))
+        if let Some(deadline) = asked.shutdown
+            && (deadline.left().is_zero() || self.is_done(desk))
         {
             return Turn::Over;
         }
-        let due = self.due(post, wish.shutdown, now);
+        let due = self.due(desk, asked.shutdown, now);
         let until = match wait {
             Wait::UntilDue => due,
             Wait::AtMost(time) => Some(due.map_or(now.after(time), |due| due.min(now.after(time)))),
         };
-        let rang = self.wait(post, until);
+        let rang = self.wait(desk, until);
         let now = self.driver.now();
         let came = !self.completions.is_empty();
         for completion in mem::take(&mut self.completions) {
             self.exporter.complete(&mut self.driver, completion, now, &mut self.outcomes);
         }
-        self.account(post, now);
+        self.account(desk, now);
         if rang {
             self.visits.next = now;
         }
@@ -189,44 +189,44 @@ impl Worker {
     }
 
     /// Accounts for everything that is left, at the end.
-    pub(super) fn finish(mut self, post: &Post) {
+    pub(super) fn finish(mut self, desk: &Desk) {
         let now = self.driver.now();
         let given_up = self.exporter.abandon(&mut self.driver, now) + self.batch.held();
         // What ends from here on is lost as closed, not queued for nobody.
-        post.close_lanes();
+        desk.close_lanes();
         let lost = given_up as u64 + self.reader.give_up();
-        post.control.counts.lose(Cause::ShutdownDeadline, lost);
+        desk.counts.lose(Cause::ShutdownDeadline, lost);
         if lost > 0 {
             let why = match self.exporter.condition() {
                 Condition::Troubled(why) | Condition::Refusing(why) | Condition::Unreachable(why) => format!(": {why}"),
                 Condition::Unknown | Condition::Fine => String::new(),
             };
-            post.insist(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline{why}"));
+            desk.insist(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline{why}"));
         }
-        post.tell_balance();
+        desk.tell_balance();
         // Before the last word: what waits for it may end the process.
         let _left_to_the_kernel = self.driver.shut_down(now.after(DRIVER_END_MAX));
-        post.control.counts.connections.set(0);
-        post.control.set_health(Health::Down("the engine has shut down".into()));
+        desk.counts.connections.set(0);
+        desk.status.set_health(Health::Down("the engine has shut down".into()));
     }
 
     /// Takes up what callers want.
-    fn heed(&mut self, post: &Post, wish: Wish) {
-        if wish.shutdown.is_some() && !self.is_closing {
+    fn heed(&mut self, desk: &Desk, asked: Asked) {
+        if asked.shutdown.is_some() && !self.is_closing {
             self.is_closing = true;
             self.exporter.hurry();
         }
-        if wish.wants_flush && wish.flush > self.heard {
-            self.heard = wish.flush;
+        if asked.wants_flush && asked.flush > self.heard {
+            self.heard = asked.flush;
             self.exporter.hurry();
         }
-        if wish.wants_flush && self.goal.is_none() {
-            self.goal = Some(Goal { number: wish.flush, stage: Stage::Gathering(Box::new(post.core.marks())) });
+        if asked.wants_flush && self.goal.is_none() {
+            self.goal = Some(Goal { number: asked.flush, stage: Stage::Gathering(Box::new(desk.lanes.marks())) });
         }
     }
 
     /// Takes spans out of the lanes, as many as there is room for, and turns full batches into requests.
-    fn gather(&mut self, post: &Post, now: Moment) {
+    fn gather(&mut self, desk: &Desk, now: Moment) {
         let is_wanted = self.is_closing || matches!(&self.goal, Some(Goal { stage: Stage::Gathering(_), .. }));
         let is_due = now >= self.visits.next;
         if is_due || is_wanted || self.visits.has_more {
@@ -235,9 +235,9 @@ impl Worker {
             }
             self.visits.has_more = true;
             while self.visits.has_more && self.exporter.has_room() {
-                self.visits.has_more = self.fill(post, now);
+                self.visits.has_more = self.fill(desk, now);
                 if self.visits.has_more {
-                    self.submit(post, now);
+                    self.submit(desk, now);
                 }
             }
         }
@@ -246,9 +246,9 @@ impl Worker {
             self.visits.next = now.after(self.pace.after(mem::take(&mut self.visits.found), elapsed));
             self.visits.last = now;
         }
-        self.tell_drops(post, now);
-        if self.is_ripe(post, now) && self.exporter.has_room() {
-            self.submit(post, now);
+        self.tell_drops(desk, now);
+        if self.is_ripe(desk, now) && self.exporter.has_room() {
+            self.submit(desk, now);
         }
         if !self.visits.has_more
             && self.batch.held() == 0
@@ -259,14 +259,14 @@ impl Worker {
     }
 
     /// Fills the batch; whether there is more.
-    fn fill(&mut self, post: &Post, now: Moment) -> bool {
+    fn fill(&mut self, desk: &Desk, now: Moment) -> bool {
         let Self { batch, reader, anchors, scopes, goal, .. } = self;
         let marks = match goal {
             // A shutdown wants all there is.
             Some(Goal { stage: Stage::Gathering(marks), .. }) if !self.is_closing => Some(&**marks),
             _ => None,
         };
-        let plan = &post.plan;
+        let plan = &desk.plan;
         let behind_the_resource = |bytes: usize| bytes.saturating_sub(plan.resource.envelope_len_max());
         let bounds = Bounds {
             spans_max: plan.batch_spans_max,
@@ -274,46 +274,46 @@ impl Worker {
             bytes_max: behind_the_resource(plan.request_bytes_max),
         };
         let visited = batch.fill(reader, marks, bounds, anchors, now.nanos(), |scope| {
-            scopes.head(&post.core, scope).envelope_len_max()
+            scopes.head(&desk.lanes, scope).envelope_len_max()
         });
         self.visits.found += visited.spans;
         if visited.oversize > 0 {
-            post.control.counts.lose(Cause::Oversize, visited.oversize as u64);
+            desk.counts.lose(Cause::Oversize, visited.oversize as u64);
             let max = plan.request_bytes_max;
-            post.say(Topic::Loss, &format!("{} spans are too large for a request of {max} bytes", visited.oversize));
+            desk.say(Topic::Loss, &format!("{} spans are too large for a request of {max} bytes", visited.oversize));
         }
         visited.is_full
     }
 
     /// Whether the open batch has to go as it is.
-    fn is_ripe(&self, post: &Post, now: Moment) -> bool {
+    fn is_ripe(&self, desk: &Desk, now: Moment) -> bool {
         let Some(since) = self.batch.since() else {
             return false;
         };
         let is_wanted = self.is_closing || self.goal.is_some();
         let age = Duration::from_nanos(now.nanos().saturating_sub(since));
-        !self.visits.has_more && (is_wanted || age >= post.plan.schedule_delay)
+        !self.visits.has_more && (is_wanted || age >= desk.plan.schedule_delay)
     }
 
     /// Turns the batch into a request.
-    fn submit(&mut self, post: &Post, now: Moment) {
+    fn submit(&mut self, desk: &Desk, now: Moment) {
         if self.batch.spans() == 0 {
             return;
         }
         let mut buffer = self.exporter.buffer();
         let heads = &self.scopes;
         let runs = self.batch.runs().map(|Run { scope, spans }| otlp::Run { scope: heads.known(*scope), spans });
-        otlp::write_request(&post.plan.resource, runs, &mut buffer);
+        otlp::write_request(&desk.plan.resource, runs, &mut buffer);
         self.exporter.submit(buffer, self.batch.spans(), now);
         self.batch.clear();
     }
 
     /// Notes what became of requests.
-    fn account(&mut self, post: &Post, now: Moment) {
+    fn account(&mut self, desk: &Desk, now: Moment) {
         for outcome in mem::take(&mut self.outcomes) {
-            self.account_one(post, outcome, now);
+            self.account_one(desk, outcome, now);
         }
-        let counts = &post.control.counts;
+        let counts = &desk.counts;
         counts.repeats.set(self.exporter.repeats());
         counts.connections.set(self.exporter.standing() as u64);
         counts.oldest.set(self.oldest(now));
@@ -321,38 +321,38 @@ impl Worker {
         let complaints = [reload.as_deref(), self.unread.as_deref()];
         let health = health(condition, complaints.into_iter().flatten());
         if health != self.health {
-            post.control.set_health(health.clone());
+            desk.status.set_health(health.clone());
             self.health = health;
         }
-        if *condition != self.told && self.tell(post, condition) {
+        if *condition != self.told && self.tell(desk, condition) {
             self.told = condition.clone();
         }
-        tell_reload(&mut self.told_reload, reload, |text| post.announce(Topic::Certificates, || text.to_owned()));
+        tell_reload(&mut self.told_reload, reload, |text| desk.announce(Topic::Certificates, || text.to_owned()));
     }
 
     /// Says how the collector does now; false if that has to wait, because something of the kind was said a moment ago.
-    fn tell(&self, post: &Post, condition: &Condition) -> bool {
-        let route = &post.plan.route;
+    fn tell(&self, desk: &Desk, condition: &Condition) -> bool {
+        let route = &desk.plan.route;
         match condition {
             // What is refused is told as a loss.
             Condition::Unknown | Condition::Refusing(_) => true,
             Condition::Fine if self.told == Condition::Unknown => true,
-            Condition::Fine => post.announce(Topic::Recovery, || format!("{route} takes spans again")),
-            Condition::Troubled(why) => post.announce(Topic::Failure, || format!("{route}: {why}")),
-            Condition::Unreachable(why) => post.announce(Topic::Failure, || {
+            Condition::Fine => desk.announce(Topic::Recovery, || format!("{route} takes spans again")),
+            Condition::Troubled(why) => desk.announce(Topic::Failure, || format!("{route}: {why}")),
+            Condition::Unreachable(why) => desk.announce(Topic::Failure, || {
                 format!("{route} cannot be reached, spans wait in memory for as long as there is room: {why}")
             }),
         }
     }
 
     /// Says that spans were dropped before they came here.
-    fn tell_drops(&mut self, post: &Post, now: Moment) {
+    fn tell_drops(&mut self, desk: &Desk, now: Moment) {
         if now.since(self.drops_seen) < DROPS_EVERY {
             return;
         }
         self.drops_seen = now;
-        let drops = Ledger::dropped(&post.core);
-        let told = &post.control.counts.drops_told;
+        let drops = Ledger::dropped(&desk.lanes);
+        let told = &desk.counts.drops_told;
         let text = || {
             let more = drops - told.load();
             format!(
@@ -360,7 +360,7 @@ impl Worker {
                  the collector does not keep up"
             )
         };
-        if drops > told.load() && post.announce(Topic::Loss, text) {
+        if drops > told.load() && desk.announce(Topic::Loss, text) {
             told.set(drops);
         }
     }
@@ -375,44 +375,44 @@ impl Worker {
         ticks::monotonic_nanos().saturating_sub(age).max(1)
     }
 
-    fn account_one(&mut self, post: &Post, outcome: Outcome, now: Moment) {
-        let counts = &post.control.counts;
+    fn account_one(&mut self, desk: &Desk, outcome: Outcome, now: Moment) {
+        let counts = &desk.counts;
         let spans = outcome.spans as u64;
         let ended = match outcome.end {
             End::Taken(reply) => {
                 let said = if reply.is_whole() { otlp::accepted(&reply.body).ok() } else { None };
                 self.unread = said.is_none().then(|| {
-                    let route = &post.plan.route;
+                    let route = &desk.plan.route;
                     format!(
                         "what {route} answers is no answer of a collector: see that the endpoint takes OTLP over HTTP"
                     )
                 });
                 if let Some(why) = &self.unread {
-                    post.say(Topic::Warning, &format!("{spans} spans count as delivered, but {why}"));
+                    desk.say(Topic::Warning, &format!("{spans} spans count as delivered, but {why}"));
                 }
                 let accepted = said.unwrap_or_default();
                 let rejected = accepted.rejected.min(spans);
                 if !accepted.message.is_empty() || rejected > 0 {
                     let text = format!("the collector rejected {rejected} of {spans} spans: {}", accepted.message);
-                    post.say(Topic::Warning, &text);
+                    desk.say(Topic::Warning, &text);
                 }
                 counts.lose(Cause::PartiallyRejected, rejected);
                 counts.exported.add_owned(spans - rejected);
                 if rejected > 0 { Ended::PartlyRejected } else { Ended::Taken }
             }
-            End::TooLarge(body) => return self.split(post, outcome.number, &body, spans, now),
+            End::TooLarge(body) => return self.split(desk, outcome.number, &body, spans, now),
             End::Refused { status, why, body } => {
                 counts.lose(Cause::Rejected, spans);
                 let said = otlp::status_message(&body).map_or(String::new(), |said| format!(" (it says: {said})"));
                 let status = status.map_or(String::new(), |status| format!(" with status {status}"));
-                let route = &post.plan.route;
-                post.say(Topic::Loss, &format!("{spans} spans were refused{status} by {route}: {why}{said}"));
+                let route = &desk.plan.route;
+                desk.say(Topic::Loss, &format!("{spans} spans were refused{status} by {route}: {why}{said}"));
                 Ended::Rejected
             }
             End::Expired(why) => {
                 counts.lose(Cause::RetryExpired, spans);
                 let text = format!("{spans} spans were given up, their time for all attempts is over: {why}");
-                post.say(Topic::Loss, &text);
+                desk.say(Topic::Loss, &text);
                 Ended::Expired
             }
         };
@@ -421,20 +421,20 @@ impl Worker {
     }
 
     /// Sends the two halves of a request that was too large, and makes the next ones smaller.
-    fn split(&mut self, post: &Post, number: u64, body: &[u8], spans: u64, now: Moment) {
+    fn split(&mut self, desk: &Desk, number: u64, body: &[u8], spans: u64, now: Moment) {
         let Some(halves) = otlp::split(body) else {
-            post.control.counts.lose(Cause::Oversize, spans);
+            desk.counts.lose(Cause::Oversize, spans);
             let text = format!("a span of {} bytes is too large for the collector", body.len());
-            return post.say(Topic::Loss, &text);
+            return desk.say(Topic::Loss, &text);
         };
         // Each half has the whole resource again.
-        let resource = post.plan.resource.envelope_len_max();
+        let resource = desk.plan.resource.envelope_len_max();
         let learnt = resource + (body.len().saturating_sub(resource) / 2).max(REQUEST_BYTES_LEARNT_MIN);
         if learnt < self.request_bytes_aim {
             self.request_bytes_aim = learnt;
             let text =
                 format!("the collector takes no request of {} bytes; the next have at most {learnt}", body.len());
-            post.say(Topic::Warning, &text);
+            desk.say(Topic::Warning, &text);
         }
         // The first half comes last, because each goes to the front.
         for half in [halves.1, halves.0] {
@@ -445,36 +445,36 @@ impl Worker {
     }
 
     /// Ends the flush that is under way once its last request has; whether it did.
-    fn reach(&mut self, post: &Post) -> bool {
+    fn reach(&mut self, desk: &Desk) -> bool {
         if let Some(Goal { number, stage: Stage::Sending(last) }) = self.goal
             && self.exporter.oldest_pending().is_none_or(|oldest| oldest > last)
         {
             self.goal = None;
-            post.control.wishes.flushed(number);
+            desk.handoff.flushed(number);
             return true;
         }
         false
     }
 
     /// Whether nothing is left, and nothing can come.
-    fn is_done(&mut self, post: &Post) -> bool {
+    fn is_done(&mut self, desk: &Desk) -> bool {
         self.is_closing
             && !self.visits.has_more
             && self.batch.held() == 0
             && self.exporter.pending() == 0
-            && post.core.close()
+            && desk.lanes.close()
             // A span may have come between the last visit and the close.
-            && post.core.fill().is_empty()
+            && desk.lanes.fill().is_empty()
     }
 
     /// When there is something to do, if nothing comes before.
-    fn due(&self, post: &Post, shutdown: Option<Deadline>, now: Moment) -> Option<Moment> {
+    fn due(&self, desk: &Desk, shutdown: Option<Deadline>, now: Moment) -> Option<Moment> {
         let mut due = self.exporter.due();
         let mut no_later = |moment: Moment| due = Some(due.map_or(moment, |due| due.min(moment)));
         if self.exporter.has_room() {
             no_later(if self.visits.has_more { now } else { self.visits.next });
             if let Some(since) = self.batch.since() {
-                no_later(Moment::START.after(Duration::from_nanos(since)).after(post.plan.schedule_delay));
+                no_later(Moment::START.after(Duration::from_nanos(since)).after(desk.plan.schedule_delay));
             }
         }
         if let Some(deadline) = shutdown {
@@ -487,19 +487,19 @@ impl Worker {
     }
 
     /// Waits; whether a writer rang, because a ring fills up.
-    fn wait(&mut self, post: &Post, until: Option<Moment>) -> bool {
+    fn wait(&mut self, desk: &Desk, until: Option<Moment>) -> bool {
         // Without room full rings are no news: the answer that makes room is what there is to wait for.
         let is_asleep = self.exporter.has_room() && until.is_none_or(|until| until > self.driver.now());
-        if is_asleep && !post.core.alarm().sleep(|| post.core.is_filled()) {
+        if is_asleep && !desk.lanes.alarm().sleep(|| desk.lanes.is_filled()) {
             return true;
         }
         let result = self.driver.wait(until, &mut self.completions);
-        let rang = is_asleep && post.core.alarm().wake_up();
+        let rang = is_asleep && desk.lanes.alarm().wake_up();
         if let Err(error) = result {
             match self.driver.fall_back(&error) {
                 Ok(report) => {
-                    post.say(Topic::Driver, &format!("exporting by {} now ({})", report.name, report.reason));
-                    post.control.set_driver(report.name, report.reason);
+                    desk.say(Topic::Driver, &format!("exporting by {} now ({})", report.name, report.reason));
+                    desk.status.set_driver(report.name, report.reason);
                 }
                 Err(worse) => panic!("the driver failed ({error}), and no other could be had ({worse})"),
             }

@@ -10,7 +10,7 @@ use std::{
 use super::{Visits, Wait, Worker, health, tell_reload};
 use crate::{
     config::{Config, Export, WorkerChoice},
-    engine::{Engine, Taker, supervisor::Post},
+    engine::{Engine, Side, desk::Desk},
     report::{DiagnosticSink, Health, Reporter, Topic},
     transport::{
         client::exporter::Condition,
@@ -45,7 +45,7 @@ impl Peer for Service {
 /// A worker on a simulated network, in virtual time, and the engine that it works for.
 struct Rig {
     worker: Worker,
-    post: Arc<Post>,
+    desk: Arc<Desk>,
     sim: Sim,
     engine: Engine,
     said: Arc<Mutex<Vec<(Topic, String)>>>,
@@ -63,16 +63,16 @@ impl Rig {
         let worker = WorkerChoice::Polled;
         let config = Config { export: Some(export), worker, memory_budget: 4 << 20, ..Config::default() };
         let engine = Engine::start(config).unwrap();
-        let Taker::Export(exports) = &engine.taker else { panic!("it exports") };
-        let post = Arc::clone(exports.post(&engine.core));
+        let Side::Exporting(exporting) = &engine.side else { panic!("it exports") };
+        let desk = Arc::clone(exporting.supervisor(&engine.lanes).desk());
         let sim = Sim::new(Network::calm(1));
-        let mut worker = Worker::start(&post).unwrap();
+        let mut worker = Worker::start(&desk).unwrap();
         worker.driver = Driver::sim(&sim);
-        worker.exporter = post.plan.exporter(worker.driver.waker(), 1);
+        worker.exporter = desk.plan.exporter(worker.driver.waker(), 1);
         let now = worker.driver.now();
         worker.visits = Visits { last: now, next: now, found: 0, has_more: false };
         worker.drops_seen = now;
-        Self { worker, post, sim, engine, said }
+        Self { worker, desk, sim, engine, said }
     }
 
     fn listen(&self) {
@@ -94,7 +94,7 @@ impl Rig {
         let late = self.worker.driver.now().after(Duration::from_secs(600));
         while !holds(self) {
             assert!(self.worker.driver.now() < late, "it never comes: {:?}", self.worker.exporter);
-            self.worker.turn(&self.post, Wait::UntilDue);
+            self.worker.turn(&self.desk, Wait::UntilDue);
         }
     }
 
@@ -110,7 +110,7 @@ impl Rig {
 
     /// As if nothing had been said for long: the limit on how often has no objection.
     fn end_pauses(&self) {
-        *self.post.reporter.lock().unwrap() = Reporter::new(self.post.plan.diagnostics.clone());
+        *self.desk.reporter.lock().unwrap() = Reporter::new(self.desk.plan.diagnostics.clone());
     }
 }
 
@@ -150,7 +150,7 @@ fn recovery_that_was_held_back_is_told_later() {
     rig.until(|rig| !rig.said.lock().unwrap().is_empty());
     assert_eq!(rig.said(), [Topic::Failure]);
     // Another recovery was told a moment ago.
-    rig.post.insist(Topic::Recovery, "before");
+    rig.desk.insist(Topic::Recovery, "before");
     rig.listen();
     rig.until(|rig| rig.worker.exporter.condition() == &Condition::Fine);
     rig.pass(Duration::from_secs(3));
@@ -159,7 +159,7 @@ fn recovery_that_was_held_back_is_told_later() {
     assert_eq!(rig.said(), [Topic::Recovery; 2]);
 
     // Another failure was. One that is over before it is told is no news, and neither is its end.
-    rig.post.insist(Topic::Failure, "before");
+    rig.desk.insist(Topic::Failure, "before");
     rig.unlisten();
     rig.record(1);
     rig.until(|rig| matches!(rig.worker.exporter.condition(), Condition::Unreachable(_)));
@@ -195,7 +195,7 @@ fn visits_find_a_batch_each_and_are_seldom_while_nothing_comes() {
         let due = usize::try_from(RATE * u128::from(rig.worker.driver.now().nanos()) / 1_000_000_000).unwrap();
         rig.record(due - recorded);
         recorded = due;
-        rig.worker.turn(&rig.post, Wait::UntilDue);
+        rig.worker.turn(&rig.desk, Wait::UntilDue);
         if visits.last() != Some(&rig.worker.visits.last) {
             visits.push(rig.worker.visits.last);
         }

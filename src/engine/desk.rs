@@ -1,0 +1,130 @@
+//! The desk: what a worker works with, and what its supervisor and the callers share with it. It stays when a worker fails.
+
+use std::{
+    any::Any,
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, TryLockError},
+    time::Duration,
+};
+
+use super::{handoff::Handoff, plan::Plan, status::Status};
+use crate::{
+    report::{Counts, Ledger, Reporter, Topic},
+    sync::{deadline::Deadline, ticks},
+    trace::SpanLanes,
+    transport::driver::DriverChoice,
+};
+
+/// Shared by an engine's callers, its supervisor and its worker, in one process. A child process has one of its own.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) lanes: Arc<SpanLanes>,
+    pub(super) plan: Arc<Plan>,
+    /// The driver to open.
+    pub(super) driver: DriverChoice,
+    pub(super) handoff: Handoff,
+    pub(super) status: Status,
+    pub(super) counts: Counts,
+    pub(super) reporter: Mutex<Reporter>,
+}
+
+thread_local! {
+    /// Whether this thread is at a worker's work now, and so may be in the program's diagnostic sink.
+    static AT_WORK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How long a thread that is in a ring may hold up the end. Its end takes well under a microsecond, unless it is stopped.
+const CLOSE_MAX: Duration = Duration::from_millis(5);
+
+impl Desk {
+    pub(super) fn new(lanes: &Arc<SpanLanes>, plan: &Arc<Plan>, driver: DriverChoice) -> Self {
+        Self {
+            lanes: Arc::clone(lanes),
+            plan: Arc::clone(plan),
+            driver,
+            handoff: Handoff::default(),
+            status: Status::default(),
+            counts: Counts::default(),
+            reporter: Mutex::new(Reporter::new(plan.diagnostics.clone())),
+        }
+    }
+
+    pub(super) fn ledger(&self) -> Ledger {
+        Ledger::of(&self.lanes, Some(&self.counts))
+    }
+
+    /// Closes the lanes. A thread that is in the middle of an end has a few milliseconds to get out of its ring.
+    pub(super) fn close_lanes(&self) {
+        let late = Deadline::after(CLOSE_MAX);
+        while !self.lanes.close() && !late.left().is_zero() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Tells the program. What its sink does wrong is its own; what it does with the engine does not wait, and what is said
+    /// meanwhile, by itself or by another thread, is not heard.
+    pub(super) fn say(&self, topic: Topic, text: &str) {
+        self.report(|reporter| reporter.say(topic, text));
+    }
+
+    /// Tells the program, past the limit on how often.
+    pub(super) fn insist(&self, topic: Topic, text: &str) {
+        self.report(|reporter| reporter.insist(topic, text));
+    }
+
+    /// Tells the program if the limit on how often allows it; whether it did.
+    pub(super) fn announce(&self, topic: Topic, text: impl FnOnce() -> String) -> bool {
+        let mut is_said = false;
+        self.report(|reporter| {
+            if reporter.may_say(topic) {
+                is_said = true;
+                reporter.insist(topic, text());
+            }
+        });
+        is_said
+    }
+
+    /// The last word on losses, whatever was told of them before.
+    pub(super) fn tell_balance(&self) {
+        let ledger = self.ledger();
+        let (lost, started) = (ledger.lost.total(), ledger.started);
+        if lost > 0 {
+            self.insist(Topic::Loss, &format!("{lost} of {started} spans lost: {}", ledger.lost));
+        }
+    }
+
+    fn report(&self, report: impl FnOnce(&mut Reporter)) {
+        let mut reporter = match self.reporter.try_lock() {
+            Ok(reporter) => reporter,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let was_at_work = AT_WORK.replace(true);
+        let _ = catch_unwind(AssertUnwindSafe(|| report(&mut reporter)));
+        AT_WORK.set(was_at_work);
+    }
+
+    /// Where the random numbers of a worker start.
+    pub(super) fn seed(&self) -> u64 {
+        ticks::counter() ^ ticks::wall_nanos().rotate_left(32) ^ u64::from(std::process::id())
+    }
+}
+
+/// Whether this thread is at a worker's work now.
+pub(super) fn is_at_work() -> bool {
+    AT_WORK.get()
+}
+
+/// Runs a worker's work; a panic becomes its text.
+pub(super) fn at_work<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
+    AT_WORK.set(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    AT_WORK.set(false);
+    result.unwrap_or_else(|panic| Err(text_of(&*panic)))
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".into())
+}

@@ -1,0 +1,95 @@
+//! The program's own drain: spans are taken out by [`Engine::drain`](super::Engine::drain), and nothing is exported.
+
+use std::{
+    cell::Cell,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::per_process::PerProcess;
+use crate::{
+    clock::Anchors,
+    lane::Reader,
+    record::{Draft, Record},
+    trace::{Scope, Shared, SpanLanes},
+};
+
+/// What the program drains by.
+#[derive(Debug)]
+pub(super) struct Manual(PerProcess<Mutex<Drain>>);
+
+/// The reading half: who takes spans out, and the clock that dates them.
+#[derive(Debug)]
+struct Drain {
+    reader: Option<Reader<Shared, Draft>>,
+    anchors: Anchors,
+}
+
+thread_local! {
+    /// Whether this thread is draining now, and so may be in a sink.
+    static IN_SINK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The end of a drain, also by a panic of its sink.
+struct Leave;
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        IN_SINK.set(false);
+    }
+}
+
+impl Manual {
+    pub(super) fn new(lanes: &Arc<SpanLanes>) -> Self {
+        let drain = Drain { reader: lanes.reader(), anchors: Anchors::new(lanes.owner().clock()) };
+        Self(PerProcess::new(lanes.generation(), Mutex::new(drain)))
+    }
+
+    /// Takes out what has ended before this call.
+    pub(super) fn drain(&self, lanes: &Arc<SpanLanes>, mut sink: impl FnMut(&Scope, &[u8])) -> usize {
+        if IN_SINK.replace(true) {
+            return 0;
+        }
+        let _leave = Leave;
+        let marks = lanes.marks();
+        self.with(lanes, |Drain { reader, anchors }| {
+            anchors.refresh();
+            let Some(reader) = reader else {
+                return 0;
+            };
+            let mut scopes: Vec<Option<Scope>> = Vec::new();
+            let mut bytes = Vec::new();
+            reader.read(Some(&marks), |record| {
+                let Some(record) = Record::parse(record) else {
+                    return debug_assert!(false, "lanes hold records");
+                };
+                let number = usize::from(record.scope());
+                if scopes.len() <= number {
+                    scopes.resize(number + 1, None);
+                }
+                let scope = scopes[number]
+                    .get_or_insert_with(|| lanes.owner().scopes().get(record.scope()).unwrap_or_default());
+                bytes.clear();
+                record.emit(anchors, &mut bytes);
+                sink(scope, &bytes);
+            })
+        })
+    }
+
+    /// Takes out everything, for nobody.
+    pub(super) fn discard(&self, lanes: &Arc<SpanLanes>) {
+        self.with(lanes, |drain| drain.reader.as_mut().map(|reader| reader.read(None, |_| ())));
+    }
+
+    fn with<R>(&self, lanes: &Arc<SpanLanes>, work: impl FnOnce(&mut Drain) -> R) -> R {
+        let is_settled = lanes.settle();
+        let empty = || Mutex::new(Drain { reader: None, anchors: Anchors::new(lanes.owner().clock()) });
+        let drain = self.0.get_or(lanes.generation(), empty);
+        // A sink may have panicked: the reader has released what it read, so it goes on from there.
+        let mut drain = drain.lock().unwrap_or_else(PoisonError::into_inner);
+        if drain.reader.as_ref().is_none_or(|reader| !reader.is_fit()) {
+            // A child process takes its own reader; the parent's is not fit here.
+            drain.reader = is_settled.then(|| lanes.reader()).flatten();
+        }
+        work(&mut drain)
+    }
+}
