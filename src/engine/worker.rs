@@ -15,7 +15,7 @@ use crate::{
     transport::{
         client::{
             exporter::{Condition, Exporter},
-            outcome::{End, Outcome},
+            outcome::{Outcome, RequestEnd},
         },
         driver::{Completion, Driver, DriverChoice, Moment},
     },
@@ -379,7 +379,7 @@ impl Worker {
         let counts = &desk.counts;
         let spans = outcome.spans as u64;
         let ended = match outcome.end {
-            End::Taken(reply) => {
+            RequestEnd::Taken(reply) => {
                 let said = if reply.is_whole() { otlp::accepted(&reply.body).ok() } else { None };
                 self.unread = said.is_none().then(|| {
                     let route = &desk.plan.route;
@@ -400,8 +400,8 @@ impl Worker {
                 counts.exported.add_owned(spans - rejected);
                 if rejected > 0 { Ended::PartlyRejected } else { Ended::Taken }
             }
-            End::TooLarge(body) => return self.split(desk, outcome.number, &body, spans, now),
-            End::Refused { status, why, body } => {
+            RequestEnd::TooLarge(body) => return self.split(desk, outcome.number, &body, spans, now),
+            RequestEnd::Refused { status, why, body } => {
                 counts.lose(Cause::Rejected, spans);
                 let said = otlp::status_message(&body).map_or(String::new(), |said| format!(" (it says: {said})"));
                 let status = status.map_or(String::new(), |status| format!(" with status {status}"));
@@ -409,7 +409,7 @@ impl Worker {
                 desk.say(Topic::Loss, &format!("{spans} spans were refused{status} by {route}: {why}{said}"));
                 Ended::Rejected
             }
-            End::Expired(why) => {
+            RequestEnd::Expired(why) => {
                 counts.lose(Cause::RetryExpired, spans);
                 let text = format!("{spans} spans were given up, their time for all attempts is over: {why}");
                 desk.say(Topic::Loss, &text);

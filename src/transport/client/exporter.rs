@@ -11,13 +11,14 @@ use super::{
         },
         tls::TlsSource,
     },
+    connection::{Change, Greeting},
     dial::{Leaving, Net},
-    line::Line,
-    link::{Ending, Greeting, News},
-    outcome::{End, Outcome},
+    exchange::ExchangeEnd,
+    outcome::{Outcome, RequestEnd},
     request::Request,
     retry_gate::RetryGate,
     route::Route,
+    slot::Slot,
     verdict::{Verdict, classify},
 };
 
@@ -48,7 +49,7 @@ pub struct Exporter {
     tls: Option<Box<dyn TlsSource>>,
     names: Names,
     gzip: Gzip,
-    lines: Vec<Line>,
+    slots: Vec<Slot>,
     leaving: Leaving,
     /// Requests that are not being sent, the next first.
     waiting: VecDeque<Request>,
@@ -85,7 +86,7 @@ pub enum Condition {
 
 /// What is to be done for the next waiting request.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum NextMove {
     /// This idle line takes it.
     Send(usize),
     /// This line is to be connected for it.
@@ -130,7 +131,7 @@ impl Exporter {
         };
         let seed = settings.seed;
         Self {
-            lines: (0..settings.connections_max.clamp(1, CONNECTIONS_MAX)).map(|_| Line::default()).collect(),
+            slots: (0..settings.connections_max.clamp(1, CONNECTIONS_MAX)).map(|_| Slot::default()).collect(),
             settings,
             route,
             head,
@@ -152,10 +153,10 @@ impl Exporter {
     /// Whether another request may be submitted: each connection has one, and each may have the next one ready.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let busy = self.lines.iter().filter(|line| line.request().is_some()).count();
+        let busy = self.slots.iter().filter(|slot| slot.request().is_some()).count();
         // While the collector is in trouble the spans are better off in the lanes.
         let ready = usize::from(!self.retry_gate.has_failed());
-        busy + self.waiting.len() < self.lines.len() + ready
+        busy + self.waiting.len() < self.slots.len() + ready
     }
 
     /// A buffer for the next request: the body goes behind what is in it.
@@ -220,15 +221,15 @@ impl Exporter {
 
     /// Does what the time demands: sends, connects, gives up.
     pub fn turn(&mut self, driver: &mut Driver, now: Moment, outcomes: &mut Vec<Outcome>) {
-        for at in 0..self.lines.len() {
+        for at in 0..self.slots.len() {
             let mut net = Net { driver: &mut *driver, leaving: &mut self.leaving, now };
-            if let Some(news) = self.lines[at].tick(&mut net) {
-                self.hear(news, now, outcomes);
+            if let Some(change) = self.slots[at].tick(&mut net) {
+                self.changed(change, now, outcomes);
             }
         }
         self.expire(now, outcomes);
-        self.shrink(driver, now);
-        self.start(driver, now);
+        self.close_idle(driver, now);
+        self.dispatch(driver, now);
     }
 
     /// Takes what the driver says.
@@ -237,23 +238,23 @@ impl Exporter {
         if self.leaving.complete(driver, conn) {
             return;
         }
-        let Some(at) = self.lines.iter().position(|line| line.owns(conn)) else {
+        let Some(at) = self.slots.iter().position(|slot| slot.owns(conn)) else {
             return;
         };
         let mut net = Net { driver, leaving: &mut self.leaving, now };
-        if let Some(news) = self.lines[at].complete(&mut net, conn, event) {
-            self.hear(news, now, outcomes);
+        if let Some(change) = self.slots[at].complete(&mut net, conn, event) {
+            self.changed(change, now, outcomes);
         }
     }
 
     /// When [`Exporter::turn`] has something to do, if nothing happens before.
     #[must_use]
     pub fn due(&self) -> Option<Moment> {
-        let lines = self.lines.iter().filter_map(Line::due);
+        let lines = self.slots.iter().filter_map(Slot::due);
         // What waits for a line to end, a connection to stand or the resolver to answer is woken by the driver.
-        let waiting = self.way().map(|way| self.time_for(way));
+        let waiting = self.next_move().map(|next| self.earliest(next));
         let expiry = self.waiting.iter().filter_map(|request| self.expiry(request));
-        let surplus = self.lines.iter().filter_map(Line::idle_since).map(|since| since.after(IDLE_MAX));
+        let surplus = self.slots.iter().filter_map(Slot::idle_since).map(|since| since.after(IDLE_MAX));
         let surplus = if self.standing() > 1 { surplus.min() } else { None };
         let look_up = self.names.asked.map(|asked| asked.after(LOOK_UP_MAX));
         lines.chain(waiting).chain(expiry).chain(surplus).chain(look_up).min()
@@ -267,8 +268,8 @@ impl Exporter {
     /// Gives everything up: the spans of all requests that have not ended. Connections are closed.
     pub fn abandon(&mut self, driver: &mut Driver, now: Moment) -> usize {
         let spans = self.spans();
-        for line in &mut self.lines {
-            line.close(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now });
+        for slot in &mut self.slots {
+            slot.close(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now });
         }
         self.waiting.clear();
         spans
@@ -307,7 +308,7 @@ impl Exporter {
     /// Connections that stand.
     #[must_use]
     pub fn standing(&self) -> usize {
-        self.lines.iter().filter(|line| line.is_up()).count()
+        self.slots.iter().filter(|slot| slot.is_up()).count()
     }
 
     /// How the collector does.
@@ -329,54 +330,54 @@ impl Exporter {
     }
 
     fn requests(&self) -> impl Iterator<Item = &Request> {
-        self.lines.iter().filter_map(Line::request).chain(&self.waiting)
+        self.slots.iter().filter_map(Slot::request).chain(&self.waiting)
     }
 
     fn is_coming_up(&self) -> bool {
-        self.names.asked.is_some() || self.lines.iter().any(|line| !line.is_down() && !line.is_up())
+        self.names.asked.is_some() || self.slots.iter().any(|slot| !slot.is_empty() && !slot.is_up())
     }
 
     /// Gives waiting requests to idle lines, and connects another line when all are busy.
-    fn start(&mut self, driver: &mut Driver, now: Moment) {
+    fn dispatch(&mut self, driver: &mut Driver, now: Moment) {
         self.look_up(now);
         if !self.waiting.is_empty() && now >= self.retry_gate.not_before() {
             self.count_waiting(now);
         }
-        while let Some(way) = self.way()
-            && now >= self.time_for(way)
+        while let Some(next) = self.next_move()
+            && now >= self.earliest(next)
         {
-            let at = match way {
-                Way::Send(at) => at,
-                Way::Connect(at) => return self.connect(at, driver, now),
+            let at = match next {
+                NextMove::Send(at) => at,
+                NextMove::Connect(at) => return self.connect(at, driver, now),
             };
             let Some(request) = self.waiting.pop_front() else {
                 return;
             };
             self.repeats += u64::from(request.attempts > 0);
-            self.lines[at].send(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now }, request);
+            self.slots[at].send(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now }, request);
         }
     }
 
     /// What is to be done for the next waiting request; `None` if there is none, or something else must end first.
-    fn way(&self) -> Option<Way> {
+    fn next_move(&self) -> Option<NextMove> {
         if self.waiting.is_empty() {
             return None;
         }
         // A collector that failed gets one request to show that it is back.
-        if self.retry_gate.has_failed() && self.lines.iter().any(|line| line.request().is_some()) {
+        if self.retry_gate.has_failed() && self.slots.iter().any(|slot| slot.request().is_some()) {
             return None;
         }
-        if let Some(at) = self.lines.iter().position(|line| line.idle_since().is_some()) {
-            return Some(Way::Send(at));
+        if let Some(at) = self.slots.iter().position(|slot| slot.idle_since().is_some()) {
+            return Some(NextMove::Send(at));
         }
-        let at = self.lines.iter().position(Line::is_down).filter(|_| !self.is_coming_up())?;
-        Some(Way::Connect(at))
+        let at = self.slots.iter().position(Slot::is_empty).filter(|_| !self.is_coming_up())?;
+        Some(NextMove::Connect(at))
     }
 
     /// When that may be done.
-    fn time_for(&self, way: Way) -> Moment {
-        match way {
-            Way::Connect(_) if self.standing() > 0 => self.retry_gate.not_before().max(self.grow_at),
+    fn earliest(&self, next: NextMove) -> Moment {
+        match next {
+            NextMove::Connect(_) if self.standing() > 0 => self.retry_gate.not_before().max(self.grow_at),
             _ => self.retry_gate.not_before(),
         }
     }
@@ -398,7 +399,7 @@ impl Exporter {
         };
         let greeting = Greeting { tunnel: self.route.tunnel(&UserAgent::default()), session };
         let mut net = Net { driver, leaving: &mut self.leaving, now };
-        self.lines[at].dial(&mut net, &self.names.addresses, greeting);
+        self.slots[at].dial(&mut net, &self.names.addresses, greeting);
     }
 
     /// Takes the resolver's answer.
@@ -431,79 +432,86 @@ impl Exporter {
             // What carried the requests up to now goes on doing so.
             self.grow_at = now.after(GROW_AGAIN);
         } else {
-            self.suffer(Condition::Unreachable(why), None, now, now);
+            self.failed(Condition::Unreachable(why), None, now, now);
         }
     }
 
     /// Closes idle lines: what has been idle for long, but for one, and all that are not to be trusted.
-    fn shrink(&mut self, driver: &mut Driver, now: Moment) {
+    fn close_idle(&mut self, driver: &mut Driver, now: Moment) {
         let is_wary = mem::take(&mut self.is_wary);
-        for at in 0..self.lines.len() {
-            let Some(since) = self.lines[at].idle_since() else {
+        for at in 0..self.slots.len() {
+            let Some(since) = self.slots[at].idle_since() else {
                 continue;
             };
             if is_wary || (now.since(since) >= IDLE_MAX && self.standing() > 1) {
-                self.lines[at].close(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now });
+                self.slots[at].close(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now });
             }
         }
     }
 
-    fn hear(&mut self, news: News, now: Moment, outcomes: &mut Vec<Outcome>) {
-        match news {
-            News::Up => {}
-            News::Unreachable(why) => {
+    fn changed(&mut self, change: Change, now: Moment, outcomes: &mut Vec<Outcome>) {
+        match change {
+            Change::Up => {}
+            Change::Unreachable(why) => {
                 // The name may lead elsewhere by now.
                 if self.names.resolver.is_some() {
                     self.names.addresses.clear();
                 }
                 self.fail_to_connect(why, now);
             }
-            News::Ended(mut request, ending) => {
+            Change::Ended(mut request, end) => {
                 let began = mem::replace(&mut request.since, now);
-                if !matches!(ending, Ending::Unwelcome(_)) {
+                if !matches!(end, ExchangeEnd::Unwelcome(_)) {
                     request.left = request.left.saturating_sub(now.since(began));
                 }
-                self.judge(request, ending, began, now, outcomes);
+                self.exchange_ended(request, end, began, now, outcomes);
             }
         }
     }
 
     /// Decides what becomes of a request whose attempt, which began then, has ended.
-    fn judge(&mut self, request: Request, ending: Ending, began: Moment, now: Moment, outcomes: &mut Vec<Outcome>) {
-        let reply = match ending {
-            Ending::Replied(reply) => reply,
-            Ending::Garbled(why) => {
-                let end = End::Refused { status: None, why: why.clone(), body: vec![] };
-                self.suffer(Condition::Refusing(why), None, began, now);
-                return self.conclude(request, end, now, outcomes);
+    fn exchange_ended(
+        &mut self,
+        request: Request,
+        end: ExchangeEnd,
+        began: Moment,
+        now: Moment,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let reply = match end {
+            ExchangeEnd::Replied(reply) => reply,
+            ExchangeEnd::Garbled(why) => {
+                let end = RequestEnd::Refused { status: None, why: why.clone(), body: vec![] };
+                self.failed(Condition::Refusing(why), None, began, now);
+                return self.finish(request, end, now, outcomes);
             }
-            Ending::Broken { why, is_stale } => {
+            ExchangeEnd::Broken { why, is_stale } => {
                 self.is_wary = true;
                 // The next attempt is over a fresh connection, which is no excuse: this does not go on.
                 if !is_stale {
-                    self.suffer(Condition::Troubled(why.clone()), None, began, now);
+                    self.failed(Condition::Troubled(why.clone()), None, began, now);
                 }
                 return self.try_again(request, why);
             }
-            Ending::Unwelcome(why) => {
-                self.suffer(Condition::Unreachable(why.clone()), None, began, now);
+            ExchangeEnd::Unwelcome(why) => {
+                self.failed(Condition::Unreachable(why.clone()), None, began, now);
                 return self.try_again(request, why);
             }
-            Ending::Late(why) => {
+            ExchangeEnd::Late(why) => {
                 self.is_wary = true;
-                self.suffer(Condition::Troubled(why.clone()), None, began, now);
+                self.failed(Condition::Troubled(why.clone()), None, began, now);
                 return self.try_again(request, why);
             }
         };
         match classify(&reply) {
             Verdict::Taken | Verdict::TakenUnread => {
-                self.recover(Condition::Fine, now);
-                self.conclude(request, End::Taken(reply), now, outcomes);
+                self.answered(Condition::Fine, now);
+                self.finish(request, RequestEnd::Taken(reply), now, outcomes);
             }
             Verdict::Retry { after } => {
                 let why = format!("the collector asks for another try later (status {})", reply.status);
                 let after = after.map(|after| after.delay((self.settings.unix_time)()));
-                self.suffer(Condition::Troubled(why.clone()), after, began, now);
+                self.failed(Condition::Troubled(why.clone()), after, began, now);
                 self.try_again(request, why);
             }
             Verdict::TooLarge => {
@@ -514,26 +522,26 @@ impl Exporter {
                         decompress(sent, request.plain_len).expect("it was compressed here, from so many bytes")
                     }
                 };
-                self.recover(Condition::Fine, now);
-                self.conclude(request, End::TooLarge(body), now, outcomes);
+                self.answered(Condition::Fine, now);
+                self.finish(request, RequestEnd::TooLarge(body), now, outcomes);
             }
             Verdict::Refused { remedy } => {
                 let status = reply.status;
-                self.recover(Condition::Refusing(format!("status {status}: {remedy}")), now);
-                let end = End::Refused { status: Some(status), why: remedy.to_owned(), body: reply.body };
-                self.conclude(request, end, now, outcomes);
+                self.answered(Condition::Refusing(format!("status {status}: {remedy}")), now);
+                let end = RequestEnd::Refused { status: Some(status), why: remedy.to_owned(), body: reply.body };
+                self.finish(request, end, now, outcomes);
             }
         }
     }
 
     /// Notes that the collector answers.
-    fn recover(&mut self, condition: Condition, now: Moment) {
+    fn answered(&mut self, condition: Condition, now: Moment) {
         self.retry_gate.succeeded();
         self.note(condition, now);
     }
 
     /// Notes the failure of an attempt that began then, and how long the collector wants to be left alone.
-    fn suffer(&mut self, condition: Condition, after: Option<Duration>, began: Moment, now: Moment) {
+    fn failed(&mut self, condition: Condition, after: Option<Duration>, began: Moment, now: Moment) {
         self.retry_gate.failed(after, began, now);
         self.note(condition, now);
     }
@@ -572,11 +580,11 @@ impl Exporter {
             && let Some(mut request) = self.waiting.remove(at)
         {
             let why = mem::take(&mut request.failure);
-            self.conclude(request, End::Expired(why), now, outcomes);
+            self.finish(request, RequestEnd::Expired(why), now, outcomes);
         }
     }
 
-    fn conclude(&mut self, request: Request, end: End, now: Moment, outcomes: &mut Vec<Outcome>) {
+    fn finish(&mut self, request: Request, end: RequestEnd, now: Moment, outcomes: &mut Vec<Outcome>) {
         let took = request.first_sent.map_or(Duration::ZERO, |first| now.since(first));
         let Request { number, spans, plain_len: bytes, .. } = request;
         outcomes.push(Outcome { number, spans, bytes, took, end });
@@ -585,7 +593,7 @@ impl Exporter {
 
     fn give_back(&mut self, buffer: Vec<u8>) {
         // One for each line, one that is ready, and one to compress into.
-        if self.spare.len() < self.lines.len() + 2 {
+        if self.spare.len() < self.slots.len() + 2 {
             self.spare.push(buffer);
         }
     }

@@ -1,14 +1,15 @@
 //! The client of one collector: where it is, which connections lead there, and which request is sent when.
 
 pub mod backoff;
+mod connection;
 mod dial;
 pub mod endpoint;
+mod exchange;
 pub mod exporter;
-mod line;
-mod link;
 pub mod outcome;
 pub mod proxy;
 mod request;
 mod retry_gate;
 pub mod route;
+mod slot;
 pub mod verdict;

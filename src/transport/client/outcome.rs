@@ -16,12 +16,12 @@ pub struct Outcome {
     /// From the first attempt to the end of the last.
     pub took: Duration,
     /// How it ended.
-    pub end: End,
+    pub end: RequestEnd,
 }
 
 /// How a request ended.
 #[derive(Debug)]
-pub enum End {
+pub enum RequestEnd {
     /// The collector took it; what it said.
     Taken(Reply),
     /// It is too large for the collector. The body comes back, as it was before compression.

@@ -13,7 +13,7 @@ use rand_xoshiro::{
 };
 
 use self::rig::{Do, PLACE, Rig, SOON, SPANS, TIMEOUT, calm, place};
-use super::{Condition, End, IDLE_MAX};
+use super::{Condition, IDLE_MAX, RequestEnd};
 use crate::transport::{
     client::{backoff::Backoff, retry_gate::JITTER_MAX},
     driver::{
@@ -342,7 +342,7 @@ fn http_15_all_attempts_together_take_no_longer_than_the_timeout() {
     rig.submit(100);
     let waited = rig.until_all_end(TIMEOUT + SOON);
     assert!(waited >= TIMEOUT && rig.exporter.repeats() > 3, "{waited:?}, {}", rig.exporter.repeats());
-    assert!(matches!(&rig.ends[..], [(1, End::Expired(why))] if why.contains("503")), "{:?}", rig.ends);
+    assert!(matches!(&rig.ends[..], [(1, RequestEnd::Expired(why))] if why.contains("503")), "{:?}", rig.ends);
     rig.finish();
 }
 

@@ -13,7 +13,7 @@ use crate::transport::{
     client::{
         endpoint::Endpoint,
         exporter::{Condition, Exporter, Settings},
-        outcome::{End, Outcome},
+        outcome::{Outcome, RequestEnd},
         route::Route,
     },
     driver::{
@@ -172,7 +172,7 @@ fn three_requests(network: Network, manner: Manner, version: usize) -> (usize, u
             stage.turn(Duration::from_secs(60));
         }
         assert_eq!(stage.outcomes.len(), taken);
-        assert!(matches!(stage.outcomes[taken - 1].end, End::Taken(_)), "{:?}", stage.outcomes[taken - 1]);
+        assert!(matches!(stage.outcomes[taken - 1].end, RequestEnd::Taken(_)), "{:?}", stage.outcomes[taken - 1]);
         assert_eq!(stage.exporter.condition(), &Condition::Fine);
     }
     let seen = stage.account.seen();

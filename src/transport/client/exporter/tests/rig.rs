@@ -12,7 +12,7 @@ use crate::transport::{
     client::{
         endpoint::Endpoint,
         exporter::{Condition, Exporter, Settings},
-        outcome::{End, Outcome},
+        outcome::{Outcome, RequestEnd},
         route::Route,
     },
     driver::{
@@ -205,7 +205,7 @@ pub(super) struct Rig {
     pub(super) collector: Collector,
     /// What was submitted and has not ended: spans by name.
     pub(super) open: BTreeMap<u64, usize>,
-    pub(super) ends: Vec<(u64, End)>,
+    pub(super) ends: Vec<(u64, RequestEnd)>,
     completions: Vec<Completion>,
     /// Turns in a row in which no time passed and nothing came.
     vain: usize,
@@ -301,9 +301,9 @@ impl Rig {
         let spans = self.open.remove(&name).expect("a request ends once");
         assert_eq!(spans, outcome.spans);
         match &outcome.end {
-            End::Taken(_) => assert!(self.collector.seen().taken.contains(&name), "{name} was never taken"),
-            End::Expired(_) => assert!(outcome.took >= TIMEOUT, "{name} was given up after {:?}", outcome.took),
-            End::TooLarge(large) => {
+            RequestEnd::Taken(_) => assert!(self.collector.seen().taken.contains(&name), "{name} was never taken"),
+            RequestEnd::Expired(_) => assert!(outcome.took >= TIMEOUT, "{name} was given up after {:?}", outcome.took),
+            RequestEnd::TooLarge(large) => {
                 assert_eq!(name_of(large), name, "the body comes back as it was");
                 if spans > 1 && large.len() > 16 {
                     let mut buffer = self.exporter.buffer();
@@ -313,7 +313,7 @@ impl Rig {
                     return;
                 }
             }
-            End::Refused { .. } => {}
+            RequestEnd::Refused { .. } => {}
         }
         self.ends.push((name, outcome.end));
     }
@@ -361,12 +361,12 @@ impl Rig {
     }
 
     pub(super) fn taken(&self) -> usize {
-        self.ends.iter().filter(|(_, end)| matches!(end, End::Taken(_))).count()
+        self.ends.iter().filter(|(_, end)| matches!(end, RequestEnd::Taken(_))).count()
     }
 
     /// Everything is given up: every buffer comes home, and every connection is closed.
     pub(super) fn finish(mut self) {
-        assert!(self.exporter.spare.len() <= self.exporter.lines.len() + 2);
+        assert!(self.exporter.spare.len() <= self.exporter.slots.len() + 2);
         let is_in_use = !self.open.is_empty() || self.ends.is_empty();
         assert!(is_in_use || !self.exporter.spare.is_empty(), "no buffer came home");
         assert!(self.exporter.spare.iter().all(|buffer| buffer.capacity() > 0), "an empty buffer came home");

@@ -1,0 +1,235 @@
+//! One request and its reply over HTTP/1.1, and every way in which that can end. Its connection tells it what was sent and
+//! received; it moves no bytes itself.
+
+use std::{mem, ops::Range, time::Duration};
+
+use super::{
+    super::{
+        driver::Moment,
+        http::http1::{Progress, Reply, ReplyError, ReplyReader},
+    },
+    request::Request,
+};
+
+/// A request on its way, and as much of its reply as has come.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    request: Request,
+    reply: ReplyReader,
+    unsent: Range<usize>,
+    /// Bytes of the request that the driver, or a session, has taken.
+    taken: usize,
+    /// When it must be over: when its time is, or the patience after the last byte of the request.
+    until: Moment,
+    /// How long the peer may leave it half-way.
+    stall_max: Duration,
+    /// When the peer must have taken or sent another byte.
+    progress_by: Option<Moment>,
+    /// Why the rest of the request could not be sent. The answer may be on its way all the same: a server that will not read
+    /// on says so and closes.
+    refusal: Option<String>,
+    /// How it ended, while the driver still has the request's bytes.
+    end: Option<ExchangeEnd>,
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub(super) enum ExchangeEnd {
+    /// The collector answered.
+    Replied(Reply),
+    /// What came was no answer of HTTP/1.1; what it was, and what to do.
+    Garbled(String),
+    /// The connection broke before an answer came.
+    Broken {
+        /// How.
+        why: String,
+        /// Whether it had been used before, and not a byte came: the peer has most likely closed it at the same moment.
+        is_stale: bool,
+    },
+    /// The server refused us, as comes out only with the first request: in TLS 1.3 our side of the handshake is done before
+    /// the server has looked at our certificate.
+    Unwelcome(String),
+    /// The time was up.
+    Late(String),
+}
+
+/// How long a peer may leave a request or a reply half-way, at most. Before the first byte of the reply it is the request's
+/// patience that counts: a collector may well think for some seconds.
+const STALL_MAX: Duration = Duration::from_secs(5);
+/// How long an answer may take that was sent before the peer stopped reading: it is in the socket already, or lost.
+const LAST_WORD_MAX: Duration = Duration::from_secs(1);
+/// What a peer may mean that hangs up without an answer.
+const UNANSWERED: &str = "the peer closed the connection without an answer: see that its port takes OTLP over HTTP, usually 4318, and its log";
+
+impl Exchange {
+    /// Begins it. It must be over in the time that the request has left.
+    pub(super) fn begin(mut request: Request, now: Moment) -> Self {
+        request.attempts += 1;
+        request.first_sent.get_or_insert(now);
+        request.since = now;
+        let stall_max = request.patience.min(STALL_MAX);
+        Self {
+            reply: ReplyReader::new(),
+            unsent: request.range(),
+            taken: 0,
+            until: now.after(request.left),
+            stall_max,
+            progress_by: Some(now.after(stall_max)),
+            refusal: None,
+            end: None,
+            request,
+        }
+    }
+
+    /// The whole request, for a session that encrypts it into bytes of its own.
+    pub(super) fn plain(&mut self) -> &[u8] {
+        let whole = mem::replace(&mut self.unsent, 0..0);
+        self.taken = whole.len();
+        &self.request.buffer[whole]
+    }
+
+    /// The request's buffer and what of it is to be sent, for the driver; `None` if all is sent.
+    pub(super) fn take_unsent(&mut self) -> Option<(Vec<u8>, Range<usize>)> {
+        (!self.unsent.is_empty()).then(|| (mem::take(&mut self.request.buffer), self.unsent.clone()))
+    }
+
+    /// Takes the buffer back from the driver, which has sent so many bytes of it.
+    pub(super) fn put_back(&mut self, buffer: Vec<u8>, sent: usize) {
+        self.request.buffer = buffer;
+        self.unsent.start += sent;
+        self.taken += sent;
+    }
+
+    /// The peer has taken bytes, or all of them.
+    pub(super) fn progressed(&mut self, flow: Flow, now: Moment) {
+        if self.reply.has_begun() {
+            return;
+        }
+        let is_sent = self.is_sent(flow);
+        self.progress_by = (!is_sent).then(|| now.after(self.stall_max));
+        if is_sent {
+            // The next word is the collector's, which may take its time to think.
+            self.until = self.until.min(now.after(self.request.patience));
+        }
+    }
+
+    /// The peer takes no more bytes.
+    pub(super) fn refused(&mut self, why: String, now: Moment) {
+        self.unsent.start = self.unsent.end;
+        self.refusal = Some(why);
+        self.progress_by = Some(now.after(LAST_WORD_MAX));
+    }
+
+    /// Takes bytes of the reply; how the exchange ends, if it does.
+    pub(super) fn heard(&mut self, bytes: &[u8], flow: Flow, now: Moment) -> Option<ExchangeEnd> {
+        self.progress_by = Some(now.after(self.stall_max));
+        let is_sent = self.is_sent(flow);
+        match self.reply.feed(bytes) {
+            Ok(Progress { reply: None, .. }) => None,
+            Ok(Progress { reply: Some(reply), .. }) if !is_sent && (200..300).contains(&reply.status) => {
+                // A refusal may come early, but nobody can have taken what was not sent.
+                Some(ExchangeEnd::Broken { why: "the peer said yes before it had the request".into(), is_stale: false })
+            }
+            Ok(Progress { reply: Some(mut reply), used }) => {
+                // What follows the reply answers no question of ours.
+                reply.keeps_alive &= used == bytes.len();
+                Some(ExchangeEnd::Replied(reply))
+            }
+            Err(error) => Some(ExchangeEnd::of(error)),
+        }
+    }
+
+    /// How the exchange ends when the peer sends no more. The connection was used before, or not.
+    pub(super) fn closed(&mut self, is_used: bool) -> ExchangeEnd {
+        if self.reply.has_begun() {
+            return match self.reply.end() {
+                Ok(reply) => ExchangeEnd::Replied(Reply { keeps_alive: false, ..reply }),
+                Err(error) => ExchangeEnd::of(error),
+            };
+        }
+        let why = self.refusal.take().unwrap_or_else(|| UNANSWERED.into());
+        self.broken(why, is_used)
+    }
+
+    /// How the exchange ends when the connection breaks. It was used before, or not.
+    pub(super) fn broken(&self, why: String, is_used: bool) -> ExchangeEnd {
+        ExchangeEnd::Broken { why, is_stale: is_used && !self.reply.has_begun() }
+    }
+
+    /// How the exchange ends by the time alone, if it does.
+    pub(super) fn tick(&mut self, now: Moment, is_used: bool) -> Option<ExchangeEnd> {
+        let is_late = now >= self.until;
+        if self.end.is_some() || !is_late && self.progress_by.is_none_or(|by| now < by) {
+            return None;
+        }
+        if let Some(why) = self.refusal.take() {
+            return Some(self.broken(why, is_used));
+        }
+        let why = match is_late {
+            true => "no answer in time: see why the collector is slow, or raise the timeout",
+            false => "the peer stalled half-way",
+        };
+        Some(ExchangeEnd::Late(why.into()))
+    }
+
+    /// When [`Exchange::tick`] has something to do.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.end.is_none().then(|| self.progress_by.unwrap_or(self.until).min(self.until))
+    }
+
+    /// Keeps the end until the driver has given the request's bytes back; false if there is one already.
+    pub(super) fn hold_end(&mut self, end: ExchangeEnd) -> bool {
+        let is_first = self.end.is_none();
+        self.end.get_or_insert(end);
+        is_first
+    }
+
+    /// The end that was kept.
+    pub(super) fn take_end(&mut self) -> Option<ExchangeEnd> {
+        self.end.take()
+    }
+
+    /// Whether it has ended, while the driver still has the request's bytes.
+    pub(super) fn is_ending(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether not a byte of the request has left: what comes now is no answer to it.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.taken == 0 && self.refusal.is_none()
+    }
+
+    /// Whether a byte of the reply has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.reply.has_begun()
+    }
+
+    /// Whether the peer has the whole request.
+    pub(super) fn is_sent(&self, flow: Flow) -> bool {
+        self.unsent.is_empty() && self.refusal.is_none() && flow == Flow::Idle
+    }
+
+    pub(super) fn request(&self) -> &Request {
+        &self.request
+    }
+
+    pub(super) fn into_request(self) -> Request {
+        self.request
+    }
+}
+
+/// Whether the driver is sending something on the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Flow {
+    /// Nothing.
+    Idle,
+    /// Something.
+    Sending,
+}
+
+impl ExchangeEnd {
+    fn of(error: ReplyError) -> Self {
+        let why = error.to_string();
+        if error.is_disconnect() { Self::Broken { why, is_stale: false } } else { Self::Garbled(why) }
+    }
+}
