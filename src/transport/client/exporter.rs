@@ -4,13 +4,14 @@ use std::{collections::VecDeque, mem, time::Duration};
 
 use super::{
     super::{
-        driver::{Address, Completion, Driver, Moment, Resolver},
+        driver::{Completion, Driver, Moment, Resolver},
         http::{
             gzip::{Compression, Gzip, decompress},
             head::{Coding, RequestHead, UserAgent},
         },
         tls::TlsSource,
     },
+    addresses::Addresses,
     connection::{Change, Greeting},
     dial::{Leaving, Net},
     exchange::ExchangeEnd,
@@ -47,7 +48,7 @@ pub struct Exporter {
     route: Route,
     head: RequestHead,
     tls: Option<Box<dyn TlsSource>>,
-    names: Names,
+    addresses: Addresses,
     gzip: Gzip,
     slots: Vec<Slot>,
     leaving: Leaving,
@@ -93,21 +94,6 @@ enum NextMove {
     Connect(usize),
 }
 
-/// Where the peer lives.
-#[derive(Debug)]
-struct Names {
-    addresses: Vec<Address>,
-    /// When the addresses were looked up; `None` for those that need no looking up.
-    looked_up: Option<Moment>,
-    resolver: Option<Resolver>,
-    /// When the resolver was asked for what it has not answered yet.
-    asked: Option<Moment>,
-}
-
-/// Addresses that are older are looked up again before the next connection: a service may have moved.
-const ADDRESSES_AGE_MAX: Duration = Duration::from_secs(60);
-/// How long a name may take to look up. The system's own patience is longer, and one that hangs must not be waited for.
-const LOOK_UP_MAX: Duration = Duration::from_secs(10);
 /// A connection beyond the first that had nothing to do for so long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// How long it is until a further connection is tried, beside those that stand, after one could not be had.
@@ -125,18 +111,14 @@ impl Exporter {
         tls: Option<Box<dyn TlsSource>>,
         resolver: Resolver,
     ) -> Self {
-        let (addresses, resolver) = match route.literal() {
-            Some(addresses) => (addresses, None),
-            None => (vec![], Some(resolver)),
-        };
         let seed = settings.seed;
         Self {
             slots: (0..settings.connections_max.clamp(1, CONNECTIONS_MAX)).map(|_| Slot::default()).collect(),
             settings,
+            addresses: Addresses::new(&route, resolver),
             route,
             head,
             tls,
-            names: Names { addresses, looked_up: None, resolver, asked: None },
             gzip: Gzip::default(),
             leaving: Leaving::default(),
             waiting: VecDeque::new(),
@@ -250,14 +232,13 @@ impl Exporter {
     /// When [`Exporter::turn`] has something to do, if nothing happens before.
     #[must_use]
     pub fn due(&self) -> Option<Moment> {
-        let lines = self.slots.iter().filter_map(Slot::due);
+        let slots = self.slots.iter().filter_map(Slot::due);
         // What waits for a line to end, a connection to stand or the resolver to answer is woken by the driver.
         let waiting = self.next_move().map(|next| self.earliest(next));
         let expiry = self.waiting.iter().filter_map(|request| self.expiry(request));
         let surplus = self.slots.iter().filter_map(Slot::idle_since).map(|since| since.after(IDLE_MAX));
         let surplus = if self.standing() > 1 { surplus.min() } else { None };
-        let look_up = self.names.asked.map(|asked| asked.after(LOOK_UP_MAX));
-        lines.chain(waiting).chain(expiry).chain(surplus).chain(look_up).min()
+        slots.chain(waiting).chain(expiry).chain(surplus).chain(self.addresses.due()).min()
     }
 
     /// Cuts the back-off short, for somebody who wants to know now; but not the wait that the collector has asked for.
@@ -334,12 +315,14 @@ impl Exporter {
     }
 
     fn is_coming_up(&self) -> bool {
-        self.names.asked.is_some() || self.slots.iter().any(|slot| !slot.is_empty() && !slot.is_up())
+        self.addresses.is_asking() || self.slots.iter().any(|slot| !slot.is_empty() && !slot.is_up())
     }
 
     /// Gives waiting requests to idle lines, and connects another line when all are busy.
     fn dispatch(&mut self, driver: &mut Driver, now: Moment) {
-        self.look_up(now);
+        if let Err(why) = self.addresses.take_answer(&self.route, now) {
+            self.fail_to_connect(why, now);
+        }
         if !self.waiting.is_empty() && now >= self.retry_gate.not_before() {
             self.count_waiting(now);
         }
@@ -384,46 +367,16 @@ impl Exporter {
 
     /// Connects one more line.
     fn connect(&mut self, at: usize, driver: &mut Driver, now: Moment) {
-        let is_old = self.names.looked_up.is_some_and(|at| now.since(at) > ADDRESSES_AGE_MAX);
-        if let Some(resolver) = &mut self.names.resolver
-            && (is_old || self.names.addresses.is_empty())
-        {
-            let (host, port) = self.route.peer();
-            resolver.ask(host, port);
-            self.names.asked = Some(now);
+        let Some(addresses) = self.addresses.ask(&self.route, now) else {
             return;
-        }
+        };
         let session = match self.tls.as_mut().map(|source| source.tls().session()).transpose() {
             Ok(session) => session,
             Err(why) => return self.fail_to_connect(why, now),
         };
         let greeting = Greeting { tunnel: self.route.tunnel(&UserAgent::default()), session };
         let mut net = Net { driver, leaving: &mut self.leaving, now };
-        self.slots[at].dial(&mut net, &self.names.addresses, greeting);
-    }
-
-    /// Takes the resolver's answer.
-    fn look_up(&mut self, now: Moment) {
-        let Some(answer) = self.names.resolver.as_mut().and_then(Resolver::answer) else {
-            if self.names.asked.is_some_and(|asked| now.since(asked) >= LOOK_UP_MAX) {
-                self.names.asked = None;
-                let host = self.route.peer().0;
-                let seconds = LOOK_UP_MAX.as_secs();
-                let why = format!("nobody says where {host} is within {seconds} s: check this machine's DNS");
-                self.fail_to_connect(why, now);
-            }
-            return;
-        };
-        self.names.asked = None;
-        match answer {
-            Ok(addresses) => {
-                self.names.addresses = addresses.into_iter().map(Address::Tcp).collect();
-                self.names.looked_up = Some(now);
-            }
-            // Better old addresses than none: those that lead nowhere any more are forgotten once that is seen.
-            Err(_) if !self.names.addresses.is_empty() => self.names.looked_up = Some(now),
-            Err(why) => self.fail_to_connect(why, now),
-        }
+        self.slots[at].dial(&mut net, addresses, greeting);
     }
 
     /// Notes that there is no connection to be had, or no further one.
@@ -453,10 +406,7 @@ impl Exporter {
         match change {
             Change::Up => {}
             Change::Unreachable(why) => {
-                // The name may lead elsewhere by now.
-                if self.names.resolver.is_some() {
-                    self.names.addresses.clear();
-                }
+                self.addresses.forget();
                 self.fail_to_connect(why, now);
             }
             Change::Ended(mut request, end) => {

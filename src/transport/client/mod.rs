@@ -1,5 +1,6 @@
 //! The client of one collector: where it is, which connections lead there, and which request is sent when.
 
+mod addresses;
 pub mod backoff;
 mod connection;
 mod dial;

@@ -269,9 +269,9 @@ impl Rig {
 
     /// Waits for the exporter to ask for a name's addresses, and answers.
     pub(super) fn settle(&mut self, answer: Result<&str, &str>) {
-        self.until(Duration::from_secs(60), |rig| rig.exporter.names.asked.is_some());
+        self.until(Duration::from_secs(60), |rig| rig.exporter.addresses.is_asking());
         let answer = answer.map(|address| vec![address.parse().expect("it is an address")]).map_err(str::to_owned);
-        self.exporter.names.resolver.as_ref().expect("there is a name").settle(answer);
+        self.exporter.addresses.resolver.as_ref().expect("there is a name").settle(answer);
     }
 
     /// One turn, at most until then. Checks what must hold after each.

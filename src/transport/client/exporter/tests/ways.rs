@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    super::{ADDRESSES_AGE_MAX, Condition, LOOK_UP_MAX},
+    super::Condition,
     rig::{PLACE, Rig, SOON, place},
 };
 use crate::transport::{
-    client::{endpoint::Endpoint, proxy::Proxy, route::Route},
+    client::{
+        addresses::{ADDRESSES_AGE_MAX, LOOK_UP_MAX},
+        endpoint::Endpoint,
+        proxy::Proxy,
+        route::Route,
+    },
     driver::{
         Moment,
         sim::{Network, Peer, Replies},
