@@ -303,7 +303,7 @@ impl Worker {
         let mut buffer = self.exporter.buffer();
         let heads = &self.scopes;
         let runs = self.batch.runs().map(|Run { scope, spans }| otlp::Run { scope: heads.known(*scope), spans });
-        otlp::write_request(&desk.plan.resource, runs, &mut buffer);
+        otlp::write_request(&desk.plan.resource, runs, buffer.body_mut());
         self.exporter.submit(buffer, self.batch.spans(), now);
         self.batch.clear();
     }
@@ -439,7 +439,7 @@ impl Worker {
         // The first half comes last, because each goes to the front.
         for half in [halves.1, halves.0] {
             let mut buffer = self.exporter.buffer();
-            buffer.extend_from_slice(&half);
+            buffer.body_mut().extend_from_slice(&half);
             self.exporter.submit_part(number, buffer, otlp::span_count(&half), now);
         }
     }

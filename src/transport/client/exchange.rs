@@ -1,7 +1,7 @@
 //! One request and its reply over HTTP/1.1, and every way in which that can end. Its connection tells it what was sent and
 //! received; it moves no bytes itself.
 
-use std::{mem, ops::Range, time::Duration};
+use std::{ops::Range, time::Duration};
 
 use super::{
     super::{
@@ -70,7 +70,7 @@ impl Exchange {
         let stall_max = request.patience.min(STALL_MAX);
         Self {
             reply: ReplyReader::new(),
-            unsent: request.range(),
+            unsent: request.buffer.range(),
             taken: 0,
             until: now.after(request.left),
             stall_max,
@@ -83,19 +83,20 @@ impl Exchange {
 
     /// The whole request, for a session that encrypts it into bytes of its own.
     pub(super) fn plain(&mut self) -> &[u8] {
-        let whole = mem::replace(&mut self.unsent, 0..0);
+        self.unsent = 0..0;
+        let whole = self.request.buffer.whole();
         self.taken = whole.len();
-        &self.request.buffer[whole]
+        whole
     }
 
     /// The request's buffer and what of it is to be sent, for the driver; `None` if all is sent.
     pub(super) fn take_unsent(&mut self) -> Option<(Vec<u8>, Range<usize>)> {
-        (!self.unsent.is_empty()).then(|| (mem::take(&mut self.request.buffer), self.unsent.clone()))
+        (!self.unsent.is_empty()).then(|| (self.request.buffer.lend(), self.unsent.clone()))
     }
 
     /// Takes the buffer back from the driver, which has sent so many bytes of it.
     pub(super) fn put_back(&mut self, buffer: Vec<u8>, sent: usize) {
-        self.request.buffer = buffer;
+        self.request.buffer.put_back(buffer);
         self.unsent.start += sent;
         self.taken += sent;
     }

@@ -6,6 +6,7 @@ use super::{
     super::{
         driver::{Completion, Driver, Moment, Resolver},
         http::{
+            buffer::RequestBuffer,
             gzip::{Compression, Gzip, decompress},
             head::{Coding, RequestHead, UserAgent},
         },
@@ -54,7 +55,7 @@ pub struct Exporter {
     leaving: Leaving,
     /// Requests that are not being sent, the next first.
     waiting: VecDeque<Request>,
-    /// Buffers of requests that are done.
+    /// Memory of requests that are done.
     spare: Vec<Vec<u8>>,
     /// While there is some the next attempt is a probe.
     retry_gate: RetryGate,
@@ -141,17 +142,14 @@ impl Exporter {
         busy + self.waiting.len() < self.slots.len() + ready
     }
 
-    /// A buffer for the next request: the body goes behind what is in it.
+    /// A buffer for the body of the next request.
     #[must_use]
-    pub fn buffer(&mut self) -> Vec<u8> {
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.resize(self.head.len_max(), 0);
-        buffer
+    pub fn buffer(&mut self) -> RequestBuffer {
+        RequestBuffer::new(self.spare.pop().unwrap_or_default(), &self.head)
     }
 
     /// Takes a request over: a buffer of [`Exporter::buffer`] with a body of so many spans.
-    pub fn submit(&mut self, buffer: Vec<u8>, spans: usize, now: Moment) {
+    pub fn submit(&mut self, buffer: RequestBuffer, spans: usize, now: Moment) {
         self.submitted += 1;
         let request = self.request(self.submitted, buffer, spans, now);
         self.waiting.push_back(request);
@@ -159,33 +157,22 @@ impl Exporter {
 
     /// Takes over a part of the request of this number, which was too large. Who waits for the whole waits for its parts. They
     /// come before all others, so that no more of them exist at a time than halvings have been made.
-    pub fn submit_part(&mut self, number: u64, buffer: Vec<u8>, spans: usize, now: Moment) {
+    pub fn submit_part(&mut self, number: u64, buffer: RequestBuffer, spans: usize, now: Moment) {
         let request = self.request(number, buffer, spans, now);
         self.waiting.push_front(request);
     }
 
-    fn request(&mut self, number: u64, buffer: Vec<u8>, spans: usize, now: Moment) -> Request {
-        let body = self.head.len_max();
-        let plain_len = buffer.len() - body;
+    fn request(&mut self, number: u64, mut buffer: RequestBuffer, spans: usize, now: Moment) -> Request {
+        let plain_len = buffer.body().len();
         let coding = self.route.coding(self.settings.compression, plain_len);
-        let mut buffer = match coding {
-            Coding::Identity => buffer,
-            Coding::Gzip => {
-                let mut compressed = self.buffer();
-                self.gzip.compress(&buffer[body..], &mut compressed);
-                self.give_back(buffer);
-                compressed
-            }
-        };
-        let mut head = Vec::with_capacity(body);
-        self.head.write(buffer.len() - body, coding, &mut head);
-        let start = body - head.len();
-        buffer[start..body].copy_from_slice(&head);
+        if coding == Coding::Gzip {
+            let mut compressed = self.buffer();
+            self.gzip.compress(buffer.body(), compressed.body_mut());
+            self.give_back(mem::replace(&mut buffer, compressed));
+        }
+        buffer.write_head(&self.head, coding);
         Request {
             number,
-            start,
-            body,
-            end: buffer.len(),
             buffer,
             coding,
             spans,
@@ -465,7 +452,7 @@ impl Exporter {
                 self.try_again(request, why);
             }
             Verdict::TooLarge => {
-                let sent = &request.buffer[request.body..request.end];
+                let sent = request.buffer.body();
                 let body = match request.coding {
                     Coding::Identity => sent.to_vec(),
                     Coding::Gzip => {
@@ -541,10 +528,10 @@ impl Exporter {
         self.give_back(request.buffer);
     }
 
-    fn give_back(&mut self, buffer: Vec<u8>) {
+    fn give_back(&mut self, buffer: RequestBuffer) {
         // One for each line, one that is ready, and one to compress into.
         if self.spare.len() < self.slots.len() + 2 {
-            self.spare.push(buffer);
+            self.spare.push(buffer.into_memory());
         }
     }
 }

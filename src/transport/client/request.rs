@@ -1,22 +1,19 @@
 //! One request on its way: its bytes, how many spans they are, and how much time is left for them.
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
-use super::super::{driver::Moment, http::head::Coding};
+use super::super::{
+    driver::Moment,
+    http::{buffer::RequestBuffer, head::Coding},
+};
 
-/// A request, head and body in one buffer. The body does not change; the head is written in front of it.
+/// A request. Its bytes do not change from one attempt to the next.
 #[derive(Debug)]
 pub struct Request {
     /// Which one it is: requests are numbered as they are submitted.
     pub(super) number: u64,
-    /// Room for the head, then the body. Empty while the driver has it.
-    pub(super) buffer: Vec<u8>,
-    /// Where the head begins.
-    pub(super) start: usize,
-    /// Where the body begins.
-    pub(super) body: usize,
-    /// Where the body ends.
-    pub(super) end: usize,
+    /// Head and body.
+    pub(super) buffer: RequestBuffer,
     pub(super) coding: Coding,
     /// Spans in it.
     pub(super) spans: usize,
@@ -36,11 +33,4 @@ pub struct Request {
     pub(super) since: Moment,
     /// Why the last attempt failed.
     pub(super) failure: String,
-}
-
-impl Request {
-    /// The bytes to send.
-    pub(super) fn range(&self) -> Range<usize> {
-        self.start..self.end
-    }
 }

@@ -144,7 +144,7 @@ impl Stage {
 
     fn submit(&mut self) {
         let mut buffer = self.exporter.buffer();
-        buffer.extend(BODY);
+        buffer.body_mut().extend(BODY);
         self.exporter.submit(buffer, 1, self.driver.now());
     }
 

@@ -261,7 +261,7 @@ impl Rig {
     pub(super) fn submit(&mut self, len: usize) -> u64 {
         self.names += 1;
         let mut buffer = self.exporter.buffer();
-        buffer.extend(body(self.names, len));
+        buffer.body_mut().extend(body(self.names, len));
         self.exporter.submit(buffer, SPANS, self.driver.now());
         self.open.insert(self.names, SPANS);
         self.names
@@ -307,7 +307,7 @@ impl Rig {
                 assert_eq!(name_of(large), name, "the body comes back as it was");
                 if spans > 1 && large.len() > 16 {
                     let mut buffer = self.exporter.buffer();
-                    buffer.extend(body(name, large.len() / 2));
+                    buffer.body_mut().extend(body(name, large.len() / 2));
                     self.exporter.submit_part(name, buffer, spans / 2, now);
                     self.open.insert(name, spans / 2);
                     return;
