@@ -32,6 +32,8 @@ pub const EXIT: i32 = 7;
 const SIGNALS: [Signal; 3] = [Signal::Terminate, Signal::Interrupt, Signal::Hangup];
 
 pub fn act(role: &str) {
+    // A shell starts what it runs in the background with SIGINT ignored, and an ignored signal is inherited.
+    [libc::SIGHUP, libc::SIGINT, libc::SIGTERM].into_iter().for_each(|signal| set(signal, libc::SIG_DFL));
     match role {
         "wait" => {
             let engine = ready();

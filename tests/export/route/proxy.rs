@@ -24,6 +24,7 @@ pub enum Manner {
     /// Reads, and says nothing.
     Hangs,
     /// Makes a tunnel in which nobody answers.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only `https.rs` asks for it"))]
     LeadsNowhere,
 }
 
