@@ -3,9 +3,6 @@
 
 #![cfg(unix)]
 
-#[path = "../../src/transport/tls/certificates.rs"]
-mod certificates;
-
 use std::{
     ffi::CString,
     fs::{self, File},
@@ -17,10 +14,10 @@ use std::{
     thread,
 };
 
-use certificates::{Authority, Folder, Leaf, VERSIONS, authority, server};
 use rustls::{ServerConfig, ServerConnection, Stream};
 use spanring::{
     Export, ProxyChoice,
+    internals::tls::certificates::{Authority, Folder, Leaf, VERSIONS, authority, server},
     testing::collector::{
         Collector, Fault, Listener, Mode, Place, Plan, Port, Row, Socket, Stand, Step, on_free_port, serve,
     },

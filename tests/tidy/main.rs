@@ -36,6 +36,8 @@ rules! {
     nothing_is_left_for_later_and_nothing_sleeps: each(&["src", "tests", "loom-tests"], shape::leftovers);
     conditional_code_stays_in_its_places: each(&["src"], places::conditions);
     machine_is_reached_through_its_door: each(&["src"], places::machine);
+    files_and_the_environment_are_read_in_their_places: each(&["src"], places::outside);
+    tests_share_modules_and_no_paths: each(&["tests"], places::borrowed);
     test_programs_are_few: places::programs(&paths("tests"));
     nothing_is_imported_by_glob: each(&["src"], shape::globs);
     source_files_are_reachable: shape::unreachable(sources("src"));

@@ -19,11 +19,15 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-pub(crate) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+/// The versions that we speak.
+pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
-pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
+/// A CA with its key.
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
-pub(crate) fn authority(name: &str) -> Authority {
+/// A CA of this name.
+#[must_use]
+pub fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::new(vec![]).expect("no names");
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,17 +35,22 @@ pub(crate) fn authority(name: &str) -> Authority {
 }
 
 /// A certificate and its key.
-pub(crate) struct Leaf {
-    pub(crate) certificate: Certificate,
-    pub(crate) key: KeyPair,
+pub struct Leaf {
+    /// The certificate, signed by its authority.
+    pub certificate: Certificate,
+    /// Its key.
+    pub key: KeyPair,
 }
 
 impl Leaf {
-    pub(crate) fn new(authority: &Authority, names: &[&str]) -> Self {
+    /// The certificate of a server with these names.
+    #[must_use]
+    pub fn new(authority: &Authority, names: &[&str]) -> Self {
         Self::with(authority, names, |_| {})
     }
 
-    pub(crate) fn with(authority: &Authority, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
+    /// The same, with a change to what is signed.
+    pub fn with(authority: &Authority, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         change(&mut params);
@@ -50,16 +59,20 @@ impl Leaf {
         Self { certificate, key }
     }
 
-    pub(crate) fn of_client(authority: &Authority) -> Self {
+    /// The certificate of a client.
+    #[must_use]
+    pub fn of_client(authority: &Authority) -> Self {
         Self::with(authority, &[], |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth])
     }
 }
 
 /// Files of one test, removed after it.
-pub(crate) struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    pub(crate) fn new() -> Self {
+    /// A new folder below that for temporary files.
+    #[expect(clippy::new_without_default, reason = "it makes a folder on the disk")]
+    pub fn new() -> Self {
         static COUNT: Mutex<u32> = Mutex::new(0);
         let mut count = COUNT.lock().expect("no test panics here");
         *count += 1;
@@ -69,12 +82,12 @@ impl Folder {
     }
 
     /// Where a file of this name is, or would be.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// Writes the file, as of so many seconds from some moment: the test need not wait for the clock of the file system.
-    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>, second: u64) -> PathBuf {
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>, second: u64) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).expect("a file");
         let file = fs::File::options().write(true).open(&path).expect("the file");
@@ -89,11 +102,10 @@ impl Drop for Folder {
     }
 }
 
-pub(crate) fn server(
-    leaf: &Leaf,
-    version: &'static SupportedProtocolVersion,
-    clients: Option<&Authority>,
-) -> ServerConfig {
+/// A server that shows this certificate, speaks this version, and asks for the certificates of its clients if it is given
+/// who signs them.
+#[must_use]
+pub fn server(leaf: &Leaf, version: &'static SupportedProtocolVersion, clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_protocol_versions(&[version]).expect("a version of ring's");

@@ -19,8 +19,8 @@ mod absent;
 #[cfg(not(feature = "tls"))]
 pub use absent::{Session, Tls, TlsHost};
 
-#[cfg(all(test, feature = "tls"))]
-mod certificates;
+#[cfg(all(feature = "__certificates", feature = "tls"))]
+pub mod certificates;
 #[cfg(all(test, feature = "tls"))]
 pub(crate) mod fixture;
 
