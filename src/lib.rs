@@ -17,6 +17,8 @@ mod lane;
 
 mod clock;
 
+mod notice;
+
 mod context;
 
 mod trace;

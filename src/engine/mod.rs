@@ -31,7 +31,26 @@ use supervisor::Supervisor;
 
 /// A running span pipeline. Dropping it shuts it down, and waits for that no longer than `export.shutdown_timeout`; spans that
 /// are still open then are counted as lost, not leaked.
+///
+/// Tracers do not keep it alive: hold it until the program ends, and shut it down last. Spans that start or end later are lost
+/// as `closed`, which is told once on the standard error.
+///
+/// ```
+/// use spanring::{Config, Engine, Tracer};
+///
+/// /// Returns the engine too: dropped at the end of this function, it would take no span.
+/// fn init() -> Result<(Engine, Tracer), spanring::StartError> {
+///     let engine = Engine::start(Config::default())?;
+///     let tracer = engine.tracer("shop.checkout");
+///     Ok((engine, tracer))
+/// }
+///
+/// let (_engine, tracer) = init()?; // `_` alone would drop it here
+/// tracer.span("work").start().end();
+/// # Ok::<(), spanring::StartError>(())
+/// ```
 #[derive(Debug)]
+#[must_use = "dropping the engine shuts it down: keep it for as long as its tracers"]
 pub struct Engine {
     lanes: Arc<SpanLanes>,
     side: Side,

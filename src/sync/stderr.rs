@@ -3,7 +3,12 @@
 
 /// Writes a line. What cannot be written is nobody's loss.
 pub fn write_line(line: &str) {
-    imp::write(format!("{line}\n").as_bytes());
+    write(format!("{line}\n").as_bytes());
+}
+
+/// Writes these bytes, without an allocation.
+pub fn write(bytes: &[u8]) {
+    imp::write(bytes);
 }
 
 #[cfg(unix)]

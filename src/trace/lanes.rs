@@ -5,6 +5,7 @@ use crate::{
     clock::Clock,
     context::SpanContext,
     lane::{Block, Class, Lanes},
+    notice::{self, Notice},
     record::{Draft, ShortLimits, SpanLimits},
     sync::{AtomicU32, Ordering::Relaxed},
 };
@@ -44,6 +45,8 @@ pub struct Shared {
     /// [`ALL_RECORD`], [`AS_PARENT`], [`OTHERWISE`] or [`CLOSED`]: the settings and the switch, in one look. Written at start
     /// and by the shutdown, read by every start.
     starts: AtomicU32,
+    /// That spans are lost because the engine has shut down.
+    closed: Notice,
 }
 
 /// What a start leads to.
@@ -84,6 +87,7 @@ impl Shared {
             ids,
             scopes: ScopeTable::default(),
             starts: AtomicU32::new(starts),
+            closed: Notice::default(),
         }
     }
 
@@ -111,6 +115,13 @@ impl Shared {
     pub fn is_closed(&self) -> bool {
         // ORDERING: Relaxed. As in `close`.
         self.starts.load(Relaxed) == CLOSED
+    }
+
+    /// Says that spans start or end after [`Shared::close`], and are lost.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn tell_closed(&self) {
+        self.closed.say(notice::CLOSED);
     }
 
     /// What a start under `parent` leads to, in one look.

@@ -412,7 +412,10 @@ fn deliver_slowly(mut block: SpanBlock, context: &SpanContext, end: Stamp, share
         Offer::Queued { tries: 1 } => {}
         Offer::Queued { .. } => teller.count(Tally::Sibling),
         Offer::Full => teller.count(Tally::LaneFull),
-        Offer::Closed => teller.count(Tally::EndedClosed),
+        Offer::Closed => {
+            teller.count(Tally::EndedClosed);
+            lanes.owner().tell_closed();
+        }
         Offer::Busy => return spill(block, context, end, Some(share)),
     }
     share.put(block);
@@ -432,7 +435,10 @@ fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, share: Option<
     let tally = match lanes.spill(block, len) {
         Ok(()) => Tally::Spilled,
         Err(SpillRefusal::Full) => Tally::SpillFull,
-        Err(SpillRefusal::Closed) => Tally::EndedClosed,
+        Err(SpillRefusal::Closed) => {
+            lanes.owner().tell_closed();
+            Tally::EndedClosed
+        }
     };
     let teller = share.map_or_else(|| lanes.seats().shared(), |share| share.teller(&lanes));
     teller.count(tally);

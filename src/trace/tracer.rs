@@ -266,7 +266,10 @@ impl Tracer {
         match (wanted, has_block) {
             (true, true) => Tally::Recording,
             (true, false) => Tally::LiveLimit,
-            (false, _) if self.lanes.owner().is_closed() => Tally::StartedClosed,
+            (false, _) if self.lanes.owner().is_closed() => {
+                self.lanes.owner().tell_closed();
+                Tally::StartedClosed
+            }
             (false, _) => Tally::NotSampled,
         }
     }

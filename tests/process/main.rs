@@ -6,6 +6,7 @@ mod export_fork;
 mod first_span;
 mod forks;
 mod misuse;
+mod silence;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

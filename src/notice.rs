@@ -1,0 +1,26 @@
+//! The lines that anyone may say, once, where no worker is left to say them: straight to the standard error.
+
+use crate::sync::{AtomicBool, Ordering::Relaxed, stderr};
+
+/// Spans start or end, and nothing takes them any more.
+pub const CLOSED: &str = "spanring: a span was started or ended after its engine was shut down or dropped; such spans are \
+    lost, and counted as `closed`. Keep the `Engine` for as long as its tracers, and shut it down last.\n";
+
+/// One line, which is said once.
+#[derive(Debug, Default)]
+pub struct Notice {
+    /// Set by the first who says it.
+    is_said: AtomicBool,
+}
+
+impl Notice {
+    /// Says it, unless it was said. It takes one system call, and neither allocates, locks nor waits for a thread of ours:
+    /// threads that record come here, also in signal handlers.
+    #[cold]
+    pub fn say(&self, line: &'static str) {
+        // ORDERING: Relaxed. The flag alone is shared; of several threads one says it.
+        if !self.is_said.swap(true, Relaxed) {
+            stderr::write(line.as_bytes());
+        }
+    }
+}

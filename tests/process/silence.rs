@@ -1,0 +1,89 @@
+//! What a program that loses spans is told though no worker is left to tell it, once, on the standard error. Each case runs in a
+//! process of its own, whose standard error is read.
+
+use std::{
+    env,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use spanring::{Config, DiagnosticSink, Engine, Export, Tracer};
+
+const CASE: &str = "SPANRING_TEST_SILENCE";
+
+/// What the test of this name, started again for itself, writes to the standard error; `None` in that process, which has run
+/// `case`.
+fn told(test: &str, variables: &[(&str, &str)], case: impl FnOnce()) -> Option<String> {
+    if env::var_os(CASE).is_some() {
+        case();
+        return None;
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", &format!("silence::{test}"), "--nocapture"]).stdout(Stdio::null());
+    let output = command.envs(variables.iter().copied()).env(CASE, "1").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}");
+    Some(text)
+}
+
+fn record(tracer: &Tracer, spans: usize) {
+    (0..spans).for_each(|_| tracer.span("work").start().end());
+}
+
+fn quiet() -> Config {
+    let export = Export { diagnostics: Some(DiagnosticSink::new(|_| ())), ..Export::to("http://127.0.0.1:9") };
+    Config { export: Some(export), ..Config::default() }
+}
+
+const CLOSED: &str = "spanring: a span was started or ended after its engine was shut down or dropped";
+
+/// The engine is gone at the end of the statement.
+#[test]
+fn tracer_of_a_dropped_engine_says_once_that_its_spans_are_lost() {
+    let told = told("tracer_of_a_dropped_engine_says_once_that_its_spans_are_lost", &[], || {
+        for config in [Config::default(), quiet()] {
+            let tracer = Engine::start(config).unwrap().tracer("test");
+            record(&tracer, 1000);
+        }
+    });
+    if let Some(told) = told {
+        assert_eq!(told.matches(CLOSED).count(), 2, "once for each engine: {told}");
+        assert!(told.contains("Keep the `Engine`"), "{told}");
+    }
+}
+
+#[test]
+fn spans_after_a_shutdown_are_told_once() {
+    let told = told("spans_after_a_shutdown_are_told_once", &[], || {
+        for config in [Config::default(), quiet()] {
+            let engine = Engine::start(config).unwrap();
+            let tracer = engine.tracer("test");
+            let mut open = tracer.span("work").start();
+            let _ = engine.shutdown(Duration::ZERO);
+            // It began in time, and ends too late.
+            open.end();
+            record(&tracer, 1000);
+        }
+    });
+    if let Some(told) = told {
+        assert_eq!(told.matches(CLOSED).count(), 2, "once for each engine: {told}");
+    }
+}
+
+/// An ordinary end, and the engine as the last thing that is dropped.
+#[test]
+fn program_that_keeps_its_engine_is_told_nothing() {
+    let told = told("program_that_keeps_its_engine_is_told_nothing", &[], || {
+        let engine = Engine::start(Config::default()).unwrap();
+        let tracer = engine.tracer("test");
+        record(&tracer, 1000);
+        assert_eq!(engine.drain(|_, _| ()), 1000);
+        let _ = engine.shutdown(Duration::ZERO);
+        let engine = Engine::start(quiet()).unwrap();
+        drop(tracer);
+        drop(engine);
+    });
+    if let Some(told) = told {
+        assert!(!told.contains("spanring: "), "{told}");
+    }
+}
