@@ -1,4 +1,5 @@
-//! Any text as an endpoint, a proxy and headers: what is accepted means the same when printed, and breaks no line of a head.
+//! Any text as an endpoint, a proxy and headers: what is accepted means the same when printed, and breaks no line of a
+//! head.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Any environment: it is read without a panic, told on single lines without the headers' values, and an engine starts with it
-//! or says which field cannot work.
+//! Any environment: it is read without a panic, told on single lines without the headers' values, and an engine starts
+//! with it or says which field cannot work.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Any bytes as a reply, in any pieces: never a panic, the same result as in one piece, no more kept than is allowed, and what
-//! is read is what ureq-proto reads, where it reads it at all.
+//! Any bytes as a reply, in any pieces: never a panic, the same result as in one piece, no more kept than is allowed,
+//! and what is read is what ureq-proto reads, where it reads it at all.
 
 #![no_main]
 

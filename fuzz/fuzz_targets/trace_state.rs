@@ -1,4 +1,5 @@
-//! Any text as a trace state: accepted if and only if the grammar of W3C Trace Context Level 2 says so, and kept as it is.
+//! Any text as a trace state: accepted if and only if the grammar of W3C Trace Context Level 2 says so, and kept as it
+//! is.
 
 #![no_main]
 

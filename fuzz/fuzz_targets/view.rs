@@ -1,4 +1,5 @@
-//! Any bytes as a record: reading it never panics, and what is emitted is as long as announced and the same but for times.
+//! Any bytes as a record: reading it never panics, and what is emitted is as long as announced and the same but for
+//! times.
 
 #![no_main]
 

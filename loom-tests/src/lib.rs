@@ -21,8 +21,8 @@ pub const RING_BYTES: usize = 64;
 /// Bytes of a ring whose records have two words.
 pub const WIDE_RING_BYTES: usize = 128;
 
-/// How often a running thread may be stopped for another: two find most bugs, and all models take seconds; with three they
-/// take a minute and more, which is for the night. `LOOM_MAX_PREEMPTIONS` overrides it.
+/// How often a running thread may be stopped for another: two find most bugs, and all models take seconds; with three
+/// they take a minute and more, which is for the night. `LOOM_MAX_PREEMPTIONS` overrides it.
 const PREEMPTIONS_MAX: usize = 2;
 /// Steps of one execution. loom's own bound of 1000 is less than what making an engine's lanes takes.
 const BRANCHES_MAX: usize = 20_000;
@@ -32,9 +32,9 @@ pub const FIRST_PANIC_ENDS: &str = "SPANRING_FIRST_PANIC_ENDS";
 /// Runs `check` in every order that loom tells apart, and returns what was noted in at least one of them: a model that
 /// never comes to the interesting place proves nothing, so each says which places it came to.
 ///
-/// loom's partial-order reduction remembers only the last access to an atomic, so a load can hide an earlier one from it,
-/// and with that load the orders that matter. Which are hidden depends on who runs first; hence every order of birth of the
-/// threads is a run of its own.
+/// loom's partial-order reduction remembers only the last access to an atomic, so a load can hide an earlier one from
+/// it, and with that load the orders that matter. Which are hidden depends on who runs first; hence every order of
+/// birth of the threads is a run of its own.
 pub fn model(check: impl Fn(&Run) + Send + Sync + 'static) -> Run {
     static HOOK: Once = Once::new();
     HOOK.call_once(end_at_first_panic_if_wanted);
@@ -151,8 +151,8 @@ fn end<R>(thread: JoinHandle<R>) -> R {
     thread.join().expect("a panic ends the model before it comes here")
 }
 
-/// Values of which each is touched by one thread at a time. loom fails the model when two threads are in one of them, or
-/// when the second has not seen what the first did.
+/// Values of which each is touched by one thread at a time. loom fails the model when two threads are in one of them,
+/// or when the second has not seen what the first did.
 #[derive(Debug)]
 pub struct Cells<T>(Vec<UnsafeCell<T>>);
 

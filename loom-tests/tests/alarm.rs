@@ -37,8 +37,8 @@ impl Shared {
     }
 }
 
-/// A writer fills the ring past the mark while the reader goes to sleep. Either the reader notices, or it is woken: it never
-/// sleeps over a filled ring with nobody having rung.
+/// A writer fills the ring past the mark while the reader goes to sleep. Either the reader notices, or it is woken: it
+/// never sleeps over a filled ring with nobody having rung.
 #[test]
 fn reader_never_sleeps_over_a_filled_ring() {
     let run = model(|run| {

@@ -19,8 +19,8 @@ fn write(ring: &Ring) -> Vec<Stamp> {
     accepted
 }
 
-/// A writer, and a thread that closes the ring and reads it, without a word from the writer. It reads exactly the records
-/// that the writer was told are accepted.
+/// A writer, and a thread that closes the ring and reads it, without a word from the writer. It reads exactly the
+/// records that the writer was told are accepted.
 #[test]
 fn closer_reads_all_that_was_accepted() {
     let run = model(|run| {
@@ -73,8 +73,8 @@ fn push(Spilled { spill, links, blocks }: &Spilled) -> Vec<u32> {
     accepted
 }
 
-/// A pusher against the close of the spill stack. What the closer takes is what the pusher was told is accepted, with what
-/// it wrote into the blocks (loom's cells); the byte count ends at zero.
+/// A pusher against the close of the spill stack. What the closer takes is what the pusher was told is accepted, with
+/// what it wrote into the blocks (loom's cells); the byte count ends at zero.
 #[test]
 fn closer_takes_all_that_was_spilled() {
     let run = model(|run| {

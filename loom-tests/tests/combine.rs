@@ -71,8 +71,8 @@ fn notes_are_applied_once_and_in_order() {
     });
 }
 
-/// Two threads leave a note each while a third holds the value for a moment. No note is stranded behind the release, whoever
-/// releases.
+/// Two threads leave a note each while a third holds the value for a moment. No note is stranded behind the release,
+/// whoever releases.
 #[test]
 fn no_note_is_stranded() {
     let run = model(|run| {

@@ -1,4 +1,5 @@
-//! What callers and the worker say to each other: who asks is answered, and the answer covers what was done before the question.
+//! What callers and the worker say to each other: who asks is answered, and the answer covers what was done before the
+//! question.
 //!
 //! Nobody's time runs out here, so a wake-up that is lost shows as a deadlock.
 
@@ -136,7 +137,8 @@ fn past() -> Deadline {
     Deadline::after(Duration::ZERO)
 }
 
-/// The worker, as far as callers have to do with it: the steps of `Worker::turn` in `src/engine/worker.rs`, in their order.
+/// The worker, as far as callers have to do with it: the steps of `Worker::turn` in `src/engine/worker.rs`, in their
+/// order.
 struct Worker {
     bed: Arc<Bed>,
     goal: Option<Goal>,
@@ -300,7 +302,8 @@ fn flush_beside_one_that_is_under_way(mistake: Option<Mistake>) -> Run {
     })
 }
 
-/// The model above sees what the worker may do wrong. No mutant can show it: the library's own worker is not in the model.
+/// The model above sees what the worker may do wrong. No mutant can show it: the library's own worker is not in the
+/// model.
 mod mistakes {
     use super::*;
 
@@ -336,8 +339,8 @@ fn two_flushes_are_both_answered() {
     run.expect([1, 2]);
 }
 
-/// A caller flushes twice while the worker's own thread asks twice and does not wait, as a diagnostic sink does: each flush
-/// has a number above those before.
+/// A caller flushes twice while the worker's own thread asks twice and does not wait, as a diagnostic sink does: each
+/// flush has a number above those before.
 #[test]
 fn flush_beside_flushes_that_nobody_waits_for_is_answered() {
     model(|run| {
@@ -435,8 +438,8 @@ fn fail(run: &Run, shared: &Shared) {
     run.note(if worker.goal.is_some() { "fails with a goal" } else { "fails after a bell" });
 }
 
-/// A shutdown while there is no worker, because one has failed or none could be started: the pause before the next ends, and
-/// nobody waits for ever. As in `run` of src/engine/supervisor.rs.
+/// A shutdown while there is no worker, because one has failed or none could be started: the pause before the next
+/// ends, and nobody waits for ever. As in `run` of src/engine/supervisor.rs.
 #[test]
 fn shutdown_without_a_worker_is_answered() {
     for had_worker in [false, true] {

@@ -62,9 +62,9 @@ const BEFORE: Stamp = Stamp { writer: 1, number: 0 };
 const AFTER: Stamp = Stamp { writer: 1, number: 1 };
 const OTHER: Stamp = Stamp { writer: 2, number: 0 };
 
-/// One thread ends a span, asks for a flush and ends another span; a second one ends a span all the while; the third is the
-/// reader. It has the first span in its pass for the flush, and not the one above the mark. In the end each span was read
-/// once, in its thread's order but for those that were spilled.
+/// One thread ends a span, asks for a flush and ends another span; a second one ends a span all the while; the third is
+/// the reader. It has the first span in its pass for the flush, and not the one above the mark. In the end each span
+/// was read once, in its thread's order but for those that were spilled.
 #[test]
 fn flush_has_all_that_ended_before() {
     let run = model(|run| {

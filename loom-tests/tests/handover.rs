@@ -68,8 +68,8 @@ fn items_have_one_owner() {
     run.expect(["[0] [0]", "[0] [1]", "[0] [2]", "[1] [0]", "[2] [0]", "[2] [2]"]);
 }
 
-/// One thread is in the middle of a pop when another pops the same item, pops the next one, and pushes the first back: the
-/// head's number is as it was, but the item below has an owner. Nobody may get it a second time.
+/// One thread is in the middle of a pop when another pops the same item, pops the next one, and pushes the first back:
+/// the head's number is as it was, but the item below has an owner. Nobody may get it a second time.
 #[test]
 fn pop_that_was_overtaken_starts_anew() {
     let run = model(|run| {
@@ -174,8 +174,8 @@ struct Handles {
     lanes: Mutex<Option<Arc<Lanes<Owner>>>>,
 }
 
-/// Two threads get a block each, with a record that another thread wrote, and give it back; a third takes what has come back
-/// by then. A block has one owner, and the lanes go away with the last handle or block, once.
+/// Two threads get a block each, with a record that another thread wrote, and give it back; a third takes what has come
+/// back by then. A block has one owner, and the lanes go away with the last handle or block, once.
 #[test]
 fn lanes_live_as_long_as_their_blocks() {
     let run = model(|run| {
@@ -210,8 +210,8 @@ fn lanes_live_as_long_as_their_blocks() {
     run.expect([0, 1, 2]);
 }
 
-/// Two threads have a share of the lanes each, use it and give it back. In the end the pool has every block, the seats have
-/// every count, and no block holds the lanes any more.
+/// Two threads have a share of the lanes each, use it and give it back. In the end the pool has every block, the seats
+/// have every count, and no block holds the lanes any more.
 #[test]
 fn threads_give_their_share_back() {
     const BLOCKS: usize = 6;

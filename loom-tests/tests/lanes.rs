@@ -78,8 +78,8 @@ fn sibling_takes_who_finds_the_ring_taken() {
     ]);
 }
 
-/// Two writers, and a reader that closes and then reads. What was offered is queued, full, busy or closed; what is queued is
-/// read, once; and when the close says that it is complete, nothing comes after it.
+/// Two writers, and a reader that closes and then reads. What was offered is queued, full, busy or closed; what is
+/// queued is read, once; and when the close says that it is complete, nothing comes after it.
 #[test]
 fn ledger_closes() {
     let run = model(|run| {
@@ -113,8 +113,8 @@ fn ledger_closes() {
     run.expect(["0 closed", "1 closed", "2 closed"]);
 }
 
-/// Two writers want the last room of both rings. One gets it; the other is told that the rings are full, unless it met the
-/// first one in the ring with the room.
+/// Two writers want the last room of both rings. One gets it; the other is told that the rings are full, unless it met
+/// the first one in the ring with the room.
 #[test]
 fn full_rings_refuse_and_count() {
     let run = model(|run| {

@@ -17,8 +17,9 @@ fn with(answers: &[(Stamp, Answer)], wanted: Answer) -> Vec<Stamp> {
     answers.iter().filter(|(_, answer)| *answer == wanted).map(|(stamp, _)| *stamp).collect()
 }
 
-/// Two writers, and nobody reads until they are done. A holder that does not know where the last one stopped writes over its
-/// record (loom's cells, or a record that is missing), and one that does not know how full the ring is accepts too many.
+/// Two writers, and nobody reads until they are done. A holder that does not know where the last one stopped writes
+/// over its record (loom's cells, or a record that is missing), and one that does not know how full the ring is accepts
+/// too many.
 #[test]
 fn cells_travel_with_the_lease() {
     let run = model(|run| {
@@ -39,8 +40,8 @@ fn cells_travel_with_the_lease() {
     run.expect([0, 1, 2, 3]);
 }
 
-/// The ring is full, a reader releases room, and two writers come: what the first has seen of the reader's position, the
-/// second uses without looking. Accepted records are read once; loom's cells see a writer that is too early.
+/// The ring is full, a reader releases room, and two writers come: what the first has seen of the reader's position,
+/// the second uses without looking. Accepted records are read once; loom's cells see a writer that is too early.
 #[test]
 fn seen_head_travels_with_the_lease() {
     let run = model(|run| {
@@ -61,8 +62,8 @@ fn seen_head_travels_with_the_lease() {
     run.expect([0, 1, 2]);
 }
 
-/// A close meets a holder: it does not take the ring from under it, and succeeds once the holder is out. From then on nobody
-/// enters.
+/// A close meets a holder: it does not take the ring from under it, and succeeds once the holder is out. From then on
+/// nobody enters.
 #[test]
 fn close_waits_for_the_holder_and_is_final() {
     let run = model(|run| {

@@ -13,8 +13,8 @@ fn write(ring: &Ring, writer: u32, count: u32) -> Vec<Stamp> {
     stamps.filter(|stamp| offer(ring, *stamp, RECORD_LEN) == Answer::Accepted).collect()
 }
 
-/// One writer, and a reader that comes twice. What is read in the end is what was accepted, in order; each record's words
-/// belong together (`Stamp::read`), and no word is read while it is written (loom's cells).
+/// One writer, and a reader that comes twice. What is read in the end is what was accepted, in order; each record's
+/// words belong together (`Stamp::read`), and no word is read while it is written (loom's cells).
 #[test]
 fn reader_sees_whole_records_in_order() {
     let run = model(|run| {
@@ -35,8 +35,8 @@ fn reader_sees_whole_records_in_order() {
     run.expect([0, 1, 2, 3]);
 }
 
-/// Two writers and a reader on one ring. A writer may be refused because the other is inside, and then nothing of its record
-/// is seen; what was accepted is read once, in each writer's own order.
+/// Two writers and a reader on one ring. A writer may be refused because the other is inside, and then nothing of its
+/// record is seen; what was accepted is read once, in each writer's own order.
 #[test]
 fn two_writers_lose_nothing_that_was_accepted() {
     let run = model(|run| {
@@ -54,8 +54,8 @@ fn two_writers_lose_nothing_that_was_accepted() {
     run.expect(["0 of 4", "1 of 4", "2 of 4", "3 of 4", "4 of 4", "1 of 2", "2 of 3"]);
 }
 
-/// A writer counts each record before it is published, as a span's end does. Who has read a record finds it counted: a ledger
-/// never shows more spans taken out than put in.
+/// A writer counts each record before it is published, as a span's end does. Who has read a record finds it counted: a
+/// ledger never shows more spans taken out than put in.
 #[test]
 fn tally_is_seen_with_the_record() {
     let run = model(|run| {

@@ -34,8 +34,8 @@ impl Shared {
     }
 }
 
-/// Two threads want to read what is there. Each gets a reader or none; while one has it, it has it alone (loom's cell), and
-/// together they read every record once.
+/// Two threads want to read what is there. Each gets a reader or none; while one has it, it has it alone (loom's cell),
+/// and together they read every record once.
 #[test]
 fn readers_follow_each_other() {
     let run = model(|run| {
@@ -55,8 +55,8 @@ fn readers_follow_each_other() {
     run.expect(["[Some(2), Some(0)]", "[Some(0), Some(2)]", "[Some(2), None]", "[None, Some(2)]"]);
 }
 
-/// The ring is full, and a writer goes on while two readers follow each other: each record is read once, and room that the
-/// first reader released is not released again (the writer would write over a record that waits).
+/// The ring is full, and a writer goes on while two readers follow each other: each record is read once, and room that
+/// the first reader released is not released again (the writer would write over a record that waits).
 #[test]
 fn positions_are_handed_over() {
     let run = model(|run| {

@@ -20,8 +20,8 @@ fn write(ring: &Ring, numbers: std::ops::Range<u32>, len: usize) -> (Vec<Stamp>,
     (accepted, refused)
 }
 
-/// The ring is full, a writer goes on, and a reader makes room. What is read is what was accepted, in order, and accepted and
-/// refused are what was offered. A word that is written before its reader is done fails in loom's cells.
+/// The ring is full, a writer goes on, and a reader makes room. What is read is what was accepted, in order, and
+/// accepted and refused are what was offered. A word that is written before its reader is done fails in loom's cells.
 #[test]
 fn room_is_taken_only_after_its_release() {
     let run = model(|run| {
@@ -45,8 +45,8 @@ fn room_is_taken_only_after_its_release() {
     run.expect([0, 1, 2, 3]);
 }
 
-/// The next record does not fit before the end of the memory: it needs room for the padding and, behind the end, for itself.
-/// The oracle is the same.
+/// The next record does not fit before the end of the memory: it needs room for the padding and, behind the end, for
+/// itself. The oracle is the same.
 #[test]
 fn padding_waits_for_room_too() {
     let run = model(|run| {

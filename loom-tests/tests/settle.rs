@@ -43,8 +43,8 @@ fn check_tallies(lanes: &Lanes<()>, lost: u64) {
     assert_eq!(sums, [lost, 0, 0, 0, lost], "what the parent left is written off, once");
 }
 
-/// Two threads of the child settle and record. Exactly what they recorded is there, and nothing of the parent's but the count
-/// of its spans that are lost here.
+/// Two threads of the child settle and record. Exactly what they recorded is there, and nothing of the parent's but the
+/// count of its spans that are lost here.
 fn run_child(run: &Run, lanes: &Arc<Lanes<()>>, lost: u64) {
     let stamps = [Stamp::new(1, 0), Stamp::new(2, 0)];
     let (first, second) = run.two(
@@ -66,8 +66,8 @@ fn run_child(run: &Run, lanes: &Arc<Lanes<()>>, lost: u64) {
     assert_eq!(found, queued.collect::<Vec<_>>());
 }
 
-/// The process forks, and two threads of the child race to their first span. One of them settles. The other is told "not yet",
-/// or finds the ring empty and the tallies written off, all of it.
+/// The process forks, and two threads of the child race to their first span. One of them settles. The other is told
+/// "not yet", or finds the ring empty and the tallies written off, all of it.
 #[test]
 fn settled_lanes_are_seen_whole() {
     let run = model(|run| {
@@ -85,8 +85,8 @@ fn settled_lanes_are_seen_whole() {
     run.expect(["true true", "true false", "false true"]);
 }
 
-/// The process forks while a thread of the parent is inside the ring. That thread is not in the child, whose own threads find
-/// the ring free.
+/// The process forks while a thread of the parent is inside the ring. That thread is not in the child, whose own
+/// threads find the ring free.
 #[test]
 fn ring_that_was_held_is_free() {
     let run = model(|run| {

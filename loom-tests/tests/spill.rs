@@ -49,9 +49,9 @@ impl Shared {
     }
 }
 
-/// Two pushers with two blocks each against a reader that takes all. Accepted and refused are what was offered; what was
-/// accepted is taken once, in each pusher's order, with what the pusher wrote into it (loom's cells); and the stack never has
-/// more blocks than the budget.
+/// Two pushers with two blocks each against a reader that takes all. Accepted and refused are what was offered; what
+/// was accepted is taken once, in each pusher's order, with what the pusher wrote into it (loom's cells); and the stack
+/// never has more blocks than the budget.
 #[test]
 fn blocks_are_taken_once_and_within_the_budget() {
     let run = model(|run| {
@@ -73,8 +73,8 @@ fn blocks_are_taken_once_and_within_the_budget() {
     run.expect(["0 of 2", "1 of 2", "1 of 3", "2 of 2", "2 of 3", "2 of 4"]);
 }
 
-/// A taken block comes back while a push that knew it as the top is under way. The chain stays whole: every block is taken as
-/// often as it was pushed.
+/// A taken block comes back while a push that knew it as the top is under way. The chain stays whole: every block is
+/// taken as often as it was pushed.
 #[test]
 fn block_that_comes_back_does_no_harm() {
     let run = model(|run| {

@@ -13,7 +13,8 @@ pub struct Accepted {
     pub message: String,
 }
 
-/// The body is no `ExportTraceServiceResponse`. The status said success, so the spans count as delivered, with a warning.
+/// The body is no `ExportTraceServiceResponse`. The status said success, so the spans count as delivered, with a
+/// warning.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Malformed;
 
@@ -22,8 +23,8 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Reads the body of a 2xx reply. Unknown fields are skipped (PB-10).
 ///
-/// collector/trace/v1/trace_service.proto: `ExportTraceServiceResponse` { partial_success 1 }, `ExportTracePartialSuccess` {
-/// rejected_spans 1, error_message 2 }.
+/// collector/trace/v1/trace_service.proto: `ExportTraceServiceResponse` { partial_success 1 },
+/// `ExportTracePartialSuccess` { rejected_spans 1, error_message 2 }.
 ///
 /// # Errors
 ///
@@ -49,15 +50,15 @@ pub fn accepted(body: &[u8]) -> Result<Accepted, Malformed> {
     Ok(accepted)
 }
 
-/// What an error body says, for a log and nothing else (HTTP-13): the message of a `google.rpc.Status`, or a body of text or
-/// JSON as one line. `None` when it says nothing that can be read.
+/// What an error body says, for a log and nothing else (HTTP-13): the message of a `google.rpc.Status`, or a body of
+/// text or JSON as one line. `None` when it says nothing that can be read.
 ///
 /// google/rpc/status.proto: `Status` { code 1, message 2, details 3 }.
 #[must_use]
 pub fn status_message(body: &[u8]) -> Option<String> {
     let mut message = None;
-    // As far as it can be read: a body may be cut off behind the message. The tag of a message is a control character, so
-    // text is not taken for one.
+    // As far as it can be read: a body may be cut off behind the message. The tag of a message is a control character,
+    // so text is not taken for one.
     for Field { number, content } in fields(body).map_while(Result::ok) {
         if number == 2
             && let Ok(bytes) = content.bytes()

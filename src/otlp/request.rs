@@ -1,4 +1,5 @@
-//! Envelopes around spans: a request of one resource, its scopes and their runs of spans, written once and split at need.
+//! Envelopes around spans: a request of one resource, its scopes and their runs of spans, written once and split at
+//! need.
 //!
 //! collector/trace/v1/trace_service.proto and trace/v1/trace.proto, PB-01:
 //!
@@ -101,17 +102,17 @@ pub fn span_count(request: &[u8]) -> usize {
     parts.pieces.iter().map(|piece| spans(piece.spans).count()).sum()
 }
 
-/// Two requests with about half of the spans' bytes each, in order and in the same envelopes; `None` for a request of one
-/// span, or for bytes that [`write_request`] did not write.
+/// Two requests with about half of the spans' bytes each, in order and in the same envelopes; `None` for a request of
+/// one span, or for bytes that [`write_request`] did not write.
 ///
-/// This is what to do when a collector finds a request too large: it is rare, so the request is parts apart again rather
-/// than its seams kept.
+/// This is what to do when a collector finds a request too large: it is rare, so the request is parts apart again
+/// rather than its seams kept.
 #[must_use]
 pub fn split(request: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let parts = Parts::of(request)?;
     let total: usize = parts.pieces.iter().map(|piece| piece.spans.len()).sum();
-    // Where each span ends, counted over all runs, and the end that makes the larger half smallest. The last span's end is
-    // the request's, and no seam.
+    // Where each span ends, counted over all runs, and the end that makes the larger half smallest. The last span's end
+    // is the request's, and no seam.
     let mut ends = Vec::new();
     let mut before = 0;
     for piece in &parts.pieces {

@@ -230,8 +230,8 @@ fn flush_ends_under_endless_load() {
     assert!(engine.shutdown(PATIENCE).ledger.is_closed());
 }
 
-/// The worker says its last words before it is over, here for as long as its sink likes: a receipt that is taken meanwhile has
-/// nothing left to wait for, and says so.
+/// The worker says its last words before it is over, here for as long as its sink likes: a receipt that is taken
+/// meanwhile has nothing left to wait for, and says so.
 #[test]
 fn receipt_with_every_span_counted_is_complete() {
     let (reach, reached) = mpsc::channel();

@@ -44,8 +44,8 @@ fn default_tree_keeps_the_budget() {
     assert!(excess.is_empty(), "over the budget:\n{}\nof\n{tree}", excess.join("\n"));
 }
 
-/// A user's build has no `spanring::internals`, through which safe code can break the library: the module is behind a feature
-/// that no other feature turns on. This program itself is built with it, so the sources are the witness.
+/// A user's build has no `spanring::internals`, through which safe code can break the library: the module is behind a
+/// feature that no other feature turns on. This program itself is built with it, so the sources are the witness.
 #[test]
 fn internals_are_in_no_build_that_does_not_ask_for_them() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

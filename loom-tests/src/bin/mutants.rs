@@ -1,19 +1,21 @@
 //! Breaks the library in one place at a time, and requires that the model of that place fails.
 //!
-//! A model that passes proves something only if it fails where it should. Each row of [`MUTANTS`] is a mistake that somebody
-//! could make; the row names the model that must find it. The mutants are made in a copy of the repository.
+//! A model that passes proves something only if it fails where it should. Each row of [`MUTANTS`] is a mistake that
+//! somebody could make; the row names the model that must find it. The mutants are made in a copy of the repository.
 //! `cargo run --release --bin mutants lease` tries those of one model.
 //!
 //! Not in the list, because loom cannot find them, or because they are none:
 //!
-//! * `Ring::tail` with Relaxed. Only the number is used; the reader loads the tail itself, with Acquire, before it reads.
-//! * `Stack::pop`'s exchange with Relaxed on success. The head that it confirms was loaded with Acquire, and never recurs.
+//! * `Ring::tail` with Relaxed. Only the number is used; the reader loads the tail itself, with Acquire, before it
+//!   reads.
+//! * `Stack::pop`'s exchange with Relaxed on success. The head that it confirms was loaded with Acquire, and never
+//!   recurs.
 //! * `Spill::close` with Relaxed. A read-modify-write continues the release sequence of the pushes before it.
 //! * `Lanes::settle` finding the lanes settled with Relaxed: what it guards are counts, which bring their own Acquire.
-//! * The exchange of `Lanes::settle` with Relaxed on success. loom never moves a later access before an earlier one, and the
-//!   load before the exchange has the Acquire already.
-//! * An exchange with a weak failure ordering where the failed value is only the next guess: loom's failed exchange always
-//!   finds the newest value.
+//! * The exchange of `Lanes::settle` with Relaxed on success. loom never moves a later access before an earlier one,
+//!   and the load before the exchange has the Acquire already.
+//! * An exchange with a weak failure ordering where the failed value is only the next guess: loom's failed exchange
+//!   always finds the newest value.
 
 use std::{
     env, fs, io,

@@ -1,4 +1,5 @@
-//! The `spanring` command: for now its demo, which runs the main job against a collector and shows that the ledger closes.
+//! The `spanring` command: for now its demo, which runs the main job against a collector and shows that the ledger
+//! closes.
 
 #[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 mod demo;

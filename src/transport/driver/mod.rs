@@ -1,7 +1,8 @@
 //! The seam to the network: completion-shaped, with owned buffers, and the same whoever moves the bytes.
 //!
-//! A caller gives a buffer away with an operation and gets it back with the [`Completion`]. There is exactly one completion
-//! for each operation, cancelled ones included, and results may be short. `contract.rs` checks this for every driver.
+//! A caller gives a buffer away with an operation and gets it back with the [`Completion`]. There is exactly one
+//! completion for each operation, cancelled ones included, and results may be short. `contract.rs` checks this for
+//! every driver.
 
 mod choice;
 mod completion;
@@ -112,8 +113,8 @@ macro_rules! machine {
 }
 
 impl Driver {
-    /// Opens the driver of this choice, on the thread that will use it. Whatever keeps io_uring from working, a service must
-    /// start: poll runs then, and the report says why.
+    /// Opens the driver of this choice, on the thread that will use it. Whatever keeps io_uring from working, a service
+    /// must start: poll runs then, and the report says why.
     ///
     /// # Errors
     ///
@@ -180,8 +181,8 @@ impl Driver {
         machine!(&mut self.machine, machine => machine.recv(conn, buffer));
     }
 
-    /// Ends what is in flight on the connection: each operation completes soon, as cancelled or with what it had done. What
-    /// was sent of a cancelled send is unknown, so the connection is then good for nothing but [`Driver::close`].
+    /// Ends what is in flight on the connection: each operation completes soon, as cancelled or with what it had done.
+    /// What was sent of a cancelled send is unknown, so the connection is then good for nothing but [`Driver::close`].
     pub fn cancel(&mut self, conn: Conn) {
         if self.contract.is_live(conn) {
             machine!(&mut self.machine, machine => machine.cancel(conn));
@@ -199,8 +200,8 @@ impl Driver {
         }
     }
 
-    /// Waits until an operation completes, the waker is called, or `until` has come; a moment in the past only looks. Adds
-    /// the completions.
+    /// Waits until an operation completes, the waker is called, or `until` has come; a moment in the past only looks.
+    /// Adds the completions.
     ///
     /// # Errors
     ///
@@ -217,8 +218,8 @@ impl Driver {
         result
     }
 
-    /// Gives up a driver whose wait has failed, and goes on with poll. Every handle becomes stale, and every operation that
-    /// was in flight completes at the next wait, with its buffer; wakers and the clock stay good.
+    /// Gives up a driver whose wait has failed, and goes on with poll. Every handle becomes stale, and every operation
+    /// that was in flight completes at the next wait, with its buffer; wakers and the clock stay good.
     ///
     /// # Errors
     ///
@@ -240,8 +241,8 @@ impl Driver {
         Ok(DriverReport { name: self.machine.name(), reason: format!("begun anew after a failure: {cause}") })
     }
 
-    /// Cancels everything and waits for it, at most until then. What the kernel still holds after that is left to it for
-    /// ever, because it may still write there.
+    /// Cancels everything and waits for it, at most until then. What the kernel still holds after that is left to it
+    /// for ever, because it may still write there.
     pub fn shut_down(mut self, until: Moment) -> Abandoned {
         self.contract.live().into_iter().for_each(|conn| self.cancel(conn));
         let mut completions = vec![];

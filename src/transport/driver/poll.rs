@@ -1,6 +1,8 @@
-//! The driver for everywhere: it tries first, waits for readiness where it must, tries again, and reports what was done.
+//! The driver for everywhere: it tries first, waits for readiness where it must, tries again, and reports what was
+//! done.
 //!
-//! Readiness comes as edges, so what the system has said once is kept in [`Link`] until a call finds that it no longer holds.
+//! Readiness comes as edges, so what the system has said once is kept in [`Link`] until a call finds that it no longer
+//! holds.
 
 use std::{io, mem, ops::Range, sync::Arc, time::Duration};
 
@@ -107,8 +109,8 @@ impl Poll {
 
     pub(super) fn wait(&mut self, until: Option<Moment>, completions: &mut Vec<Completion>) -> io::Result<()> {
         loop {
-            // Also with something to report, the system is asked for more: a sender that never has to wait must not keep
-            // the others from being heard.
+            // Also with something to report, the system is asked for more: a sender that never has to wait must not
+            // keep the others from being heard.
             let timeout = match self.ready.is_empty() {
                 true => until.map(|moment| self.timer.until(moment)),
                 false => Some(Duration::ZERO),

@@ -1,6 +1,7 @@
 //! Names to addresses, on one thread beside: the system's lookup blocks as long as it likes, so nobody waits for it.
 //!
-//! That thread holds nothing but its slot and a waker. A lookup that hangs keeps neither a flush nor the end of the process.
+//! That thread holds nothing but its slot and a waker. A lookup that hangs keeps neither a flush nor the end of the
+//! process.
 
 use std::{
     fmt, io, mem,
@@ -175,7 +176,8 @@ fn known(host: &str, port: u16) -> Option<Answer> {
     None
 }
 
-/// The families by turns, beginning with the system's favourite (RFC 8305, 4): where one is broken, the second try is good.
+/// The families by turns, beginning with the system's favourite (RFC 8305, 4): where one is broken, the second try is
+/// good.
 fn interleaved(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut rest: Vec<SocketAddr> = vec![];
     for address in found {

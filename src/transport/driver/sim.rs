@@ -1,7 +1,9 @@
-//! A network that is not there, for tests: time is virtual, peers are code, and one seed decides every delay and every fault.
+//! A network that is not there, for tests: time is virtual, peers are code, and one seed decides every delay and every
+//! fault.
 //!
-//! `wait` runs what is on the agenda and jumps to the next entry, so that a test of minutes takes none, and the same seed
-//! gives the same run. The rules of the seam hold as for the others; `contract.rs` panics where a caller breaks them.
+//! `wait` runs what is on the agenda and jumps to the next entry, so that a test of minutes takes none, and the same
+//! seed gives the same run. The rules of the seam hold as for the others; `contract.rs` panics where a caller breaks
+//! them.
 
 mod link;
 
@@ -384,8 +386,8 @@ impl Machine {
         }
     }
 
-    /// Runs the agenda until something completes; with nothing on it, time jumps. Only a wait without end and with nothing to
-    /// wait for is real: it takes a wake.
+    /// Runs the agenda until something completes; with nothing on it, time jumps. Only a wait without end and with
+    /// nothing to wait for is real: it takes a wake.
     pub(super) fn wait(&mut self, until: Option<Moment>, completions: &mut Vec<Completion>) -> io::Result<()> {
         let mut world = self.sim.world();
         world.waits += 1;

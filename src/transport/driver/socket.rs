@@ -6,8 +6,8 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::{completion::Address, limit_unacknowledged};
 
-/// A silent partition is noticed after so long without an acknowledgement, whoever had the last word: a little longer than
-/// the attempt's own default deadline of 10 s, which knows better while there is an attempt.
+/// A silent partition is noticed after so long without an acknowledgement, whoever had the last word: a little longer
+/// than the attempt's own default deadline of 10 s, which knows better while there is an attempt.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 /// Probes on an idle connection: often enough to keep a NAT's entry, which lasts some minutes.
 const PROBE_AFTER: Duration = Duration::from_secs(45);

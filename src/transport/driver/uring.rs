@@ -1,7 +1,7 @@
 //! The driver for Linux where it may: one system call submits what there is, waits with a deadline, and hears the bell.
 //!
-//! The kernel reads and writes the buffers of an operation until it completes; closing the ring does not end that at once.
-//! So a buffer has one of two ends: its completion gives it back, or it is never freed.
+//! The kernel reads and writes the buffers of an operation until it completes; closing the ring does not end that at
+//! once. So a buffer has one of two ends: its completion gives it back, or it is never freed.
 
 mod kernel;
 mod trial;
@@ -69,16 +69,18 @@ struct Link {
     is_cancelled: bool,
 }
 
-/// How to sleep in an idle ring without showing as a busy disk: the kernel counts a wait for completions as one for I/O.
+/// How to sleep in an idle ring without showing as a busy disk: the kernel counts a wait for completions as one for
+/// I/O.
 enum Idle {
     /// The kernel can be told, since 6.15.
     Inside,
-    /// It cannot: sleep until this descriptor, or the bell, is readable. The ring's own descriptor would not do: with its work
-    /// deferred to us, it says nothing as long as we sleep (6.18: 0 of 200 wakes came through).
+    /// It cannot: sleep until this descriptor, or the bell, is readable. The ring's own descriptor would not do: with
+    /// its work deferred to us, it says nothing as long as we sleep (6.18: 0 of 200 wakes came through).
     Outside(EventFd),
 }
 
-/// Up to eight connections with a send, a receive and their cancels, and the bell. More are possible, and wait their turn.
+/// Up to eight connections with a send, a receive and their cancels, and the bell. More are possible, and wait their
+/// turn.
 const SUBMISSIONS: u32 = 64;
 /// Room for all that can complete between two looks. With the queues above it fits the smallest memlock limits, 64 KiB.
 const COMPLETIONS: u32 = 256;
@@ -88,7 +90,8 @@ const DRAIN_TIME: Duration = Duration::from_millis(50);
 const DRAIN_LOOKS: u32 = 4;
 /// At a pause of 1 ms each, a second in which the kernel takes nothing and completes nothing.
 const REFUSALS_MAX: u32 = 1_000;
-/// How long a send that the peer does not take at once may keep us from what else completes, in the call that submits it.
+/// How long a send that the peer does not take at once may keep us from what else completes, in the call that submits
+/// it.
 const SEND_TIME: Duration = Duration::from_millis(5);
 /// One request is never longer; a send may be short anyway.
 const SEND_BYTES_MAX: u32 = 1 << 30;
@@ -194,11 +197,13 @@ impl Uring {
         let (buffer, range) = link.send.insert((buffer, range));
         let bytes = &buffer[range.clone()];
         let len = u32::try_from(bytes.len()).unwrap_or(SEND_BYTES_MAX).min(SEND_BYTES_MAX);
-        // Without MSG_WAITALL: who sends has to see that a slow peer takes bytes, and that an answer is one to the beginning.
+        // Without MSG_WAITALL: who sends has to see that a slow peer takes bytes, and that an answer is one to the
+        // beginning.
         let entry = opcode::Send::new(Fd(link.socket.as_raw_fd()), bytes.as_ptr(), len);
         let entry = entry.build().user_data(tag(Operation::Send as u8, conn));
         self.sends += 1;
-        // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nobody writes there.
+        // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nobody writes
+        // there.
         unsafe { self.push(entry) };
     }
 
@@ -211,7 +216,8 @@ impl Uring {
         let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
         let entry = opcode::Recv::new(Fd(link.socket.as_raw_fd()), buffer.as_mut_ptr(), len);
         let entry = entry.build().user_data(tag(Operation::Recv as u8, conn));
-        // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nobody looks there.
+        // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nobody looks
+        // there.
         unsafe { self.push(entry) };
     }
 
@@ -274,8 +280,8 @@ impl Uring {
 
     /// # Safety
     ///
-    /// What the entry points at stays where it is, and nobody else uses it in conflict with the kernel, until the entry has
-    /// completed.
+    /// What the entry points at stays where it is, and nobody else uses it in conflict with the kernel, until the entry
+    /// has completed.
     unsafe fn push(&mut self, entry: squeue::Entry) {
         self.pending += 1;
         self.backlog.push_back(entry);
@@ -439,8 +445,8 @@ impl Uring {
         true
     }
 
-    /// Ends every operation. What the kernel does not give back is left to it, and a copy goes to the caller: it only reads
-    /// what is sent, and what it still receives nobody wants.
+    /// Ends every operation. What the kernel does not give back is left to it, and a copy goes to the caller: it only
+    /// reads what is sent, and what it still receives nobody wants.
     pub(super) fn abandon(&mut self, completions: &mut Vec<Completion>, reason: impl Fn() -> io::Error) {
         let is_drained = self.drain(self.timer.now().after(DRAIN_TIME));
         completions.append(&mut self.ready);
@@ -561,8 +567,8 @@ fn tag(kind: u8, conn: Conn) -> u64 {
 struct EventFd(File);
 
 impl EventFd {
-    /// One that is read in the ring must be able to block a read, or the kernel would not wait there. A write never blocks,
-    /// before 2⁶⁴ wakes.
+    /// One that is read in the ring must be able to block a read, or the kernel would not wait there. A write never
+    /// blocks, before 2⁶⁴ wakes.
     fn new(flags: i32) -> io::Result<Self> {
         // SAFETY: the call takes two numbers.
         let descriptor = unsafe { libc::eventfd(0, flags | libc::EFD_CLOEXEC) };

@@ -21,7 +21,8 @@ impl Waker {
         Self { bell }
     }
 
-    /// Wakes the driver. Never blocks and never fails: a bell that rings already, or whose driver is gone, needs nothing.
+    /// Wakes the driver. Never blocks and never fails: a bell that rings already, or whose driver is gone, needs
+    /// nothing.
     pub fn wake(&self) {
         self.bell.ring();
     }

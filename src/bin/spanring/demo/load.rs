@@ -49,8 +49,8 @@ impl Sum for Done {
     }
 }
 
-/// How finely the spans of a second are spread. A thread that works a millisecond behind a timer needs no spinning, and no
-/// ring is so small that it would notice.
+/// How finely the spans of a second are spread. A thread that works a millisecond behind a timer needs no spinning, and
+/// no ring is so small that it would notice.
 const GRAIN: Duration = Duration::from_millis(1);
 /// Spans between two looks at the clock: about half a millisecond flat out.
 const BURST_SPANS_MAX: u64 = 4096;
@@ -136,7 +136,8 @@ fn shop(tracer: &Tracer, order: &str, number: u64) -> u64 {
     3
 }
 
-/// The unit in which the project states its figures: a static string, a dynamic one of 16 bytes, an integer, a bool, a float.
+/// The unit in which the project states its figures: a static string, a dynamic one of 16 bytes, an integer, a bool, a
+/// float.
 fn w1(tracer: &Tracer, order: &str) -> u64 {
     let mut span = tracer.span("GET /orders/{id}").kind(Kind::Server).start();
     span.set(METHOD, "GET");

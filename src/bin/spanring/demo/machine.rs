@@ -1,4 +1,5 @@
-//! What Linux says of this process: processor time by thread, and memory. Elsewhere nothing is known, and the report says so.
+//! What Linux says of this process: processor time by thread, and memory. Elsewhere nothing is known, and the report
+//! says so.
 
 use std::{fs, path::Path, process, time::Duration};
 
@@ -9,8 +10,9 @@ pub struct Memory {
     pub peak: u64,
 }
 
-/// Processor time of the engine so far: its thread, and those that the kernel runs for its io_uring. On loopback the sender's
-/// thread also does the receiver's half of TCP, so this is more than the engine would pay for a collector elsewhere.
+/// Processor time of the engine so far: its thread, and those that the kernel runs for its io_uring. On loopback the
+/// sender's thread also does the receiver's half of TCP, so this is more than the engine would pay for a collector
+/// elsewhere.
 pub fn engine_cpu() -> Option<Duration> {
     let main = process::id().to_string();
     let mut found = None;

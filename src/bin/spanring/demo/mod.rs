@@ -1,4 +1,5 @@
-//! The main job where it can be watched: threads record, the engine exports, and the ledger is held against a collector.
+//! The main job where it can be watched: threads record, the engine exports, and the ledger is held against a
+//! collector.
 
 mod json;
 mod load;
@@ -77,8 +78,8 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
     let (stats, engine_cpu, memory) = (engine.stats(), machine::engine_cpu(), machine::memory());
     let mut receipt = engine.shutdown(SHUTDOWN_MAX);
     if !receipt.is_complete {
-        // On a busy machine the engine's thread may come to its last word later than it was asked to: the second call waits
-        // for that alone.
+        // On a busy machine the engine's thread may come to its last word later than it was asked to: the second call
+        // waits for that alone.
         receipt = engine.shutdown(SHUTDOWN_MAX);
     }
     let report = Report {

@@ -124,8 +124,8 @@ impl Options {
         Ok(Asked::Run(options))
     }
 
-    /// Whether the demo's collector decodes what it gets. Flat out it would take the core that the load is to have, and over a
-    /// long run the memory of the machine.
+    /// Whether the demo's collector decodes what it gets. Flat out it would take the core that the load is to have, and
+    /// over a long run the memory of the machine.
     pub fn decodes(&self) -> bool {
         self.decode || (1..=DECODED_SPANS_MAX).contains(&(self.rate * self.seconds))
     }

@@ -28,7 +28,8 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// What is wrong, and what to do about it. What had no room is lost too, but that is the load's fault, and not wrong.
+    /// What is wrong, and what to do about it. What had no room is lost too, but that is the load's fault, and not
+    /// wrong.
     pub fn objection(&self) -> Option<String> {
         let Ledger { started, live, queued, in_flight, exported, .. } = self.ledger;
         if !self.ledger.is_closed() || live > 0 || started != self.done.spans {
@@ -205,8 +206,8 @@ impl Report<'_> {
         (self.done.spans > 0).then(|| self.done.cpu.as_secs_f64() * 1e9 / float(self.done.spans))
     }
 
-    /// Processor seconds of the engine's thread for a million spans that were delivered: everything but the recording threads
-    /// and the collector's, see [`super::machine::engine_cpu`].
+    /// Processor seconds of the engine's thread for a million spans that were delivered: everything but the recording
+    /// threads and the collector's, see [`super::machine::engine_cpu`].
     fn cpu_s_per_million(&self) -> Option<f64> {
         let exported = self.stats.ledger.exported;
         let cpu = self.engine_cpu.filter(|_| exported > 0)?;

@@ -4,7 +4,8 @@
 
 use std::fs;
 
-/// 6.1 has what the ring is opened with: deferred work for a single issuer. The long-term kernels before it send us to poll.
+/// 6.1 has what the ring is opened with: deferred work for a single issuer. The long-term kernels before it send us to
+/// poll.
 const RELEASE_MIN: (u32, u32) = (6, 1);
 
 /// Why not to ask, if there is a reason. A file that cannot be read is none.
