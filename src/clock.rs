@@ -81,6 +81,12 @@ impl Clock {
         self.source.mode.load(Relaxed) == COUNTER
     }
 
+    /// Whether stamps may be ticks of a counter that is trusted. A fake clock's counter is read by tests of this file alone.
+    fn counts(&self) -> bool {
+        // ORDERING: Relaxed. As in `now`.
+        self.source.mode.load(Relaxed) != MONOTONIC
+    }
+
     /// How often the wall clock was seen to step.
     #[must_use]
     pub fn wall_steps(&self) -> u64 {
@@ -91,7 +97,7 @@ impl Clock {
     fn sight(&self) -> Sight {
         if let Some(fake) = &self.source.fake {
             let monotonic = fake.monotonic_nanos();
-            return Sight { counter: monotonic, monotonic, wall: fake.wall_nanos(), width: 0 };
+            return Sight { counter: fake.counter(), monotonic, wall: fake.wall_nanos(), width: 0 };
         }
         // Of a few tries the one that was least interrupted.
         let tries = (0..5).map(|_| {
@@ -127,6 +133,8 @@ struct FakeCells {
     monotonic: AtomicU64,
     /// Wall time minus monotonic time, wrapping. Written by `step_wall`, read by everyone.
     offset: AtomicU64,
+    /// Ticks minus monotonic nanoseconds, wrapping. Written by tests alone, read by everyone.
+    counter_offset: AtomicU64,
 }
 
 impl FakeClock {
@@ -135,8 +143,11 @@ impl FakeClock {
     pub fn at(wall: SystemTime) -> Self {
         let wall = unix_nanos(wall);
         let monotonic = 1_000_000_000;
-        let cells =
-            FakeCells { monotonic: AtomicU64::new(monotonic), offset: AtomicU64::new(wall.wrapping_sub(monotonic)) };
+        let cells = FakeCells {
+            monotonic: AtomicU64::new(monotonic),
+            offset: AtomicU64::new(wall.wrapping_sub(monotonic)),
+            counter_offset: AtomicU64::new(0),
+        };
         Self { cells: Arc::new(cells) }
     }
 
@@ -157,6 +168,12 @@ impl FakeClock {
         self.cells.monotonic.load(Relaxed)
     }
 
+    /// A counter of one tick a nanosecond, which runs with the monotonic clock.
+    fn counter(&self) -> u64 {
+        // ORDERING: Relaxed. As in `advance`.
+        self.monotonic_nanos().wrapping_add(self.cells.counter_offset.load(Relaxed))
+    }
+
     fn wall_nanos(&self) -> u64 {
         // ORDERING: Relaxed. As in `advance`.
         self.monotonic_nanos().wrapping_add(self.cells.offset.load(Relaxed))
@@ -167,10 +184,12 @@ impl FakeClock {
 #[derive(Debug)]
 pub struct Anchors {
     clock: Clock,
-    /// Oldest first. Never empty.
+    /// Oldest first, all from one run of the counter. Never empty.
     sights: VecDeque<Sight>,
-    /// Nanoseconds in 2^32 ticks after the last sight, as the stretch before it showed.
-    rate: u64,
+    /// The last sight before the counter went back: times of that run may still come.
+    before: Option<Sight>,
+    /// The rate after the last sight, as the stretch before it showed.
+    rate: Rate,
     /// When the kernel was last asked about the counter.
     checked: u64,
     /// When the last sight was taken, kept or not.
@@ -188,13 +207,27 @@ const CHECK_EVERY: u64 = 10_000_000_000;
 /// A change of wall minus monotonic time above this is a step. Time servers slew both clocks alike; readings that are taken
 /// one after the other differ by well under a microsecond, unless the thread was interrupted, which `sight` avoids.
 const STEP_MIN: u128 = 100_000;
+/// A counter whose rate changes by more than this did not run through: a suspend that it counted and the monotonic clock did
+/// not, a reset, another machine. A time server may slew the monotonic clock from -500 to 500 ppm.
+const RATE_CHANGE_MAX_PPM: u64 = 1000;
+/// How well the rate from before such a break is trusted after it, until a new one is known as well.
+const GUESS_PPM: u64 = 100;
+/// A time this far ahead of the last sight is of the run before the counter went back.
+const AHEAD_MAX: u64 = 60_000_000_000;
 
 impl Anchors {
     /// Takes the first sight.
     #[must_use]
     pub fn new(clock: &Clock) -> Self {
         let sight = clock.sight();
-        Self { clock: clock.clone(), sights: VecDeque::from([sight]), rate: 0, checked: sight.monotonic, looked: 0 }
+        Self {
+            clock: clock.clone(),
+            sights: VecDeque::from([sight]),
+            before: None,
+            rate: Rate::UNKNOWN,
+            checked: sight.monotonic,
+            looked: 0,
+        }
     }
 
     /// Takes a sight if the last is a second old, and asks the kernel about the counter now and then.
@@ -214,18 +247,33 @@ impl Anchors {
             }
         }
         let stepped = sight.offset().abs_diff(last.offset()) > STEP_MIN;
+        self.clock.source.steps.add_owned(u64::from(stepped));
+        let rate = Rate::between(&last, &sight);
+        let has_run_through = sight.counter >= last.counter && rate.continues(self.rate);
+        if self.clock.counts() && !has_run_through {
+            return self.restart(last, sight);
+        }
         let is_due = sight.monotonic.saturating_sub(last.monotonic) >= SIGHT_EVERY;
-        if self.sights.len() == 1 || is_due {
-            // In the first second the rate is measured anew each time, over a stretch that grows.
-            self.rate = rate(&last, &sight);
+        // In the first second the stretch grows, and the rate gets better each time. Later it follows the clocks.
+        if rate.error < self.rate.error || (is_due && rate.is_good()) {
+            self.rate = rate;
         }
         if stepped || is_due {
-            self.clock.source.steps.add_owned(u64::from(stepped));
             if self.sights.len() == SIGHTS_MAX {
                 self.sights.pop_front();
             }
             self.sights.push_back(sight);
         }
+    }
+
+    /// Starts again with one sight, because the counter did not run through since the last. Spans from before are dated back
+    /// from here: where the counter ran through a suspend, it knows their time of day better than the monotonic clock.
+    #[cold]
+    fn restart(&mut self, last: Sight, sight: Sight) {
+        self.before = (sight.counter < last.counter).then_some(last);
+        self.sights.clear();
+        self.sights.push_back(sight);
+        self.rate = self.rate.guess();
     }
 
     fn last(&self) -> &Sight {
@@ -234,64 +282,118 @@ impl Anchors {
 
     /// Monotonic time of a raw reading; `None` for a time that the program gave.
     #[inline]
-    fn monotonic(&self, at: Stamp) -> Option<u64> {
+    fn monotonic(&self, at: Stamp) -> Option<i64> {
         match at.reading() {
             Reading::Wall(_) => None,
-            Reading::Monotonic(nanos) => Some(nanos),
+            Reading::Monotonic(nanos) => Some(signed(nanos)),
             Reading::Counter(ticks) => {
                 let last = self.last();
-                match ticks.checked_sub(last.counter) {
-                    Some(passed) => Some(last.monotonic.saturating_add(scale(passed, self.rate))),
-                    None => Some(self.earlier(ticks)),
+                if ticks < last.counter {
+                    return Some(self.earlier(ticks));
+                }
+                let nanos = self.rate.nanos(ticks - last.counter);
+                match &self.before {
+                    Some(before) if nanos > AHEAD_MAX => Some(before.monotonic_at(ticks, self.rate)),
+                    _ => Some(signed(last.monotonic.saturating_add(nanos))),
                 }
             }
         }
     }
 
-    /// Monotonic time of ticks before the last sight, by the rate between the two sights around them.
+    /// Monotonic time of ticks before the last sight, by the rate between the two sights around them. What is older than all
+    /// sights is dated back from the first, by the rate that follows it.
     #[cold]
-    fn earlier(&self, counter: u64) -> u64 {
-        let after = self.sights.partition_point(|sight| sight.counter <= counter);
-        let Some(before) = after.checked_sub(1) else {
-            // Older than all sights: back from the first, by the rate that follows it.
-            let first = self.sights[0];
-            let rate = self.sights.get(1).map_or(self.rate, |second| rate(&first, second));
-            return first.monotonic.saturating_sub(scale(first.counter - counter, rate));
-        };
-        let (from, to) = (self.sights[before], self.sights[after]);
-        from.monotonic.saturating_add(scale(counter - from.counter, rate(&from, &to)))
+    fn earlier(&self, ticks: u64) -> i64 {
+        let after = self.sights.partition_point(|sight| sight.counter <= ticks);
+        let from = self.sights[after.saturating_sub(1)];
+        let rate = self.sights.get(after.max(1)).map_or(self.rate, |to| Rate::between(&from, to));
+        from.monotonic_at(ticks, rate)
     }
 
     /// Unix time of a moment of the monotonic clock, by the wall clock as it stood then.
     #[inline]
-    fn wall(&self, monotonic: u64) -> u64 {
+    fn wall(&self, monotonic: i64) -> u64 {
         let last = self.last();
-        if monotonic >= last.monotonic {
-            return last.wall.saturating_add(monotonic - last.monotonic);
+        if let Ok(passed) = u64::try_from(monotonic.saturating_sub(signed(last.monotonic))) {
+            return last.wall.saturating_add(passed);
         }
-        let index = self.sights.partition_point(|sight| sight.monotonic <= monotonic).saturating_sub(1);
-        u64::try_from(i128::from(monotonic) + self.sights[index].offset()).unwrap_or(0)
+        let sight = match self.sights.partition_point(|sight| signed(sight.monotonic) <= monotonic).checked_sub(1) {
+            Some(index) => self.sights[index],
+            None => self.before.unwrap_or(self.sights[0]),
+        };
+        u64::try_from(i128::from(monotonic) + sight.offset()).unwrap_or(0)
     }
 }
 
 impl Sight {
+    /// Monotonic time of these ticks at this rate; below zero where the counter ran while the monotonic clock stood still.
+    fn monotonic_at(&self, ticks: u64, rate: Rate) -> i64 {
+        let here = signed(self.monotonic);
+        match ticks.checked_sub(self.counter) {
+            Some(passed) => here.saturating_add(signed(rate.nanos(passed))),
+            None => here.saturating_sub(signed(rate.nanos(self.counter - ticks))),
+        }
+    }
+
     /// Wall time minus monotonic time.
     fn offset(&self) -> i128 {
         i128::from(self.wall) - i128::from(self.monotonic)
     }
 }
 
-/// Nanoseconds in 2^32 ticks, between two sights.
-fn rate(from: &Sight, to: &Sight) -> u64 {
-    let nanos = u128::from(to.monotonic.saturating_sub(from.monotonic)) << 32;
-    let ticks = u128::from(to.counter.saturating_sub(from.counter));
-    nanos.checked_div(ticks).and_then(|rate| u64::try_from(rate).ok()).unwrap_or(0)
+/// How fast the counter runs, in nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    /// Nanoseconds in 2^32 ticks.
+    per_ticks: u64,
+    /// How far off that may be.
+    error: u64,
+    /// Whether it is none that was measured since the anchors began, so that another contradicts nothing.
+    is_guess: bool,
 }
 
-/// Nanoseconds of so many ticks.
-#[inline]
-fn scale(ticks: u64, rate: u64) -> u64 {
-    u64::try_from((u128::from(ticks) * u128::from(rate)) >> 32).unwrap_or(u64::MAX)
+impl Rate {
+    const UNKNOWN: Self = Self { per_ticks: 0, error: u64::MAX, is_guess: true };
+
+    /// The rate that two sights show. Each is off by half its width at most, and by what the clocks round.
+    fn between(from: &Sight, to: &Sight) -> Self {
+        const ROUNDED: u64 = 100; // the coarsest monotonic clock, that of Windows
+        let nanos = to.monotonic.saturating_sub(from.monotonic);
+        let ticks = to.counter.saturating_sub(from.counter);
+        let width = from.width.saturating_add(to.width).div_ceil(2);
+        let rate =
+            |nanos: u64, ticks: u64| u64::try_from((u128::from(nanos) << 32) / u128::from(ticks)).unwrap_or(u64::MAX);
+        let per_ticks = rate(nanos, ticks.max(1));
+        // More time in fewer ticks: the error the other way is smaller.
+        let fastest = match ticks.saturating_sub(width) {
+            0 => u64::MAX,
+            fewest => rate(nanos.saturating_add(ROUNDED), fewest),
+        };
+        Self { per_ticks, error: fastest - per_ticks, is_guess: false }
+    }
+
+    /// Whether the stretch was long enough for its clocks.
+    fn is_good(self) -> bool {
+        self.error <= self.per_ticks / (1_000_000 / RATE_CHANGE_MAX_PPM)
+    }
+
+    /// Whether the counter may have run through, if it had the rate `old` before. Over a short stretch almost any may.
+    fn continues(self, old: Self) -> bool {
+        let change_max = old.per_ticks / (1_000_000 / RATE_CHANGE_MAX_PPM);
+        let slack = change_max.saturating_add(old.error).saturating_add(self.error);
+        old.is_guess || self.per_ticks.abs_diff(old.per_ticks) <= slack
+    }
+
+    /// This rate, for a counter that may have changed it.
+    fn guess(self) -> Self {
+        Self { error: self.per_ticks / (1_000_000 / GUESS_PPM), is_guess: true, ..self }
+    }
+
+    /// Nanoseconds of so many ticks.
+    #[inline]
+    fn nanos(self, ticks: u64) -> u64 {
+        u64::try_from((u128::from(ticks) * u128::from(self.per_ticks)) >> 32).unwrap_or(u64::MAX)
+    }
 }
 
 impl Timeline for Anchors {
@@ -299,7 +401,7 @@ impl Timeline for Anchors {
         let from = self.instant(start);
         let to = match (self.monotonic(start), self.monotonic(end)) {
             // Both were measured: the duration is, whatever the wall clock did meanwhile.
-            (Some(start), Some(end)) => from.saturating_add(end.saturating_sub(start)),
+            (Some(start), Some(end)) => from.saturating_add_signed(end.saturating_sub(start).max(0)),
             _ => self.instant(end),
         };
         (from, to.max(from))
@@ -320,6 +422,10 @@ pub fn unix_nanos(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, nanos)
 }
 
+fn signed(nanos: u64) -> i64 {
+    i64::try_from(nanos).unwrap_or(i64::MAX)
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX >> 1)
 }
@@ -330,6 +436,164 @@ mod tests {
 
     const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
     const DAY: Duration = Duration::from_secs(86_400);
+
+    impl FakeClock {
+        /// Moves the counter alone, forward or back: as a suspend that it runs through, or a reset.
+        fn jump_counter(&self, ticks: i64) {
+            // ORDERING: Relaxed. As in `advance`.
+            self.cells.counter_offset.fetch_add(ticks.cast_unsigned(), Relaxed);
+        }
+
+        fn stamp(&self) -> Stamp {
+            Stamp::counter(self.counter())
+        }
+    }
+
+    /// Anchors that have run for some seconds.
+    fn settled() -> (FakeClock, Anchors) {
+        let (fake, _, mut anchors) = fake();
+        fake.jump_counter(3_600 * SECOND);
+        anchors = Anchors::new(&anchors.clock);
+        for _ in 0..5 {
+            fake.advance(Duration::from_secs(1));
+            anchors.refresh();
+        }
+        (fake, anchors)
+    }
+
+    const SECOND: i64 = 1_000_000_000;
+    const HALF: u64 = 500_000_000;
+
+    /// What half a second comes to, in spans that follow each other and are dated as they end.
+    fn halves(fake: &FakeClock, anchors: &mut Anchors, count: usize) -> Vec<u64> {
+        let measure = |_| {
+            let start = fake.stamp();
+            fake.advance(Duration::from_nanos(HALF));
+            let (from, to) = anchors.span(start, fake.stamp());
+            anchors.refresh();
+            to - from
+        };
+        (0..count).map(measure).collect()
+    }
+
+    #[test]
+    fn half_a_second_is_one_after_the_counter_jumps() {
+        let jumps = [
+            ("a suspend of an hour that the counter runs through", 3_600 * SECOND),
+            ("a suspend of a second that the counter runs through", SECOND),
+            ("a counter that loses half a second", -SECOND / 2),
+            ("a counter that stands for almost all of a second", -SECOND + 1_000),
+            ("a counter that goes back a second", -2 * SECOND),
+            ("a counter that begins again", -3_600 * SECOND),
+        ];
+        for (what, jump) in jumps {
+            for wait in [20, 300, 1000] {
+                let (fake, mut anchors) = settled();
+                fake.advance(Duration::from_millis(wait));
+                fake.jump_counter(jump);
+                anchors.refresh();
+                let halves = halves(&fake, &mut anchors, 5);
+                assert!(halves.iter().all(|half| half.abs_diff(HALF) < 100), "{what}, {wait} ms: {halves:?}");
+            }
+        }
+    }
+
+    /// Spans of half a second each, one before the counter jumps and one across: what the drain makes of them afterwards.
+    fn dated_across(jump: i64, asleep: u64) -> [(u64, u64); 2] {
+        let (fake, mut anchors) = settled();
+        let start = fake.stamp();
+        fake.advance(Duration::from_nanos(HALF));
+        let middle = fake.stamp();
+        fake.jump_counter(jump);
+        fake.step_wall(EPOCH + Duration::from_nanos(fake.wall_nanos() + asleep));
+        fake.advance(Duration::from_nanos(HALF));
+        let end = fake.stamp();
+        anchors.refresh();
+        let now = fake.wall_nanos();
+        [anchors.span(start, middle), anchors.span(middle, end)].map(|(from, to)| (now - from, to - from))
+    }
+
+    #[test]
+    fn spans_from_before_the_counter_begins_again_keep_their_times() {
+        const ASLEEP: u64 = 3_600_000_000_000;
+        let near = |a: u64, b: u64| a.abs_diff(b) < 1_000;
+        // The counter began again, the monotonic clock stood still: what was asleep is in no duration.
+        let [(age, length), (age_across, length_across)] = dated_across(-3_600 * SECOND, ASLEEP);
+        assert!(near(age, ASLEEP + 2 * HALF) && near(length, HALF), "{age} {length}");
+        assert!(near(age_across, ASLEEP + HALF) && near(length_across, HALF), "{age_across} {length_across}");
+        // The counter ran through, and knows how long it was.
+        let [(age, length), (age_across, length_across)] = dated_across(3_600 * SECOND, ASLEEP);
+        assert!(near(age, ASLEEP + 2 * HALF) && near(length, HALF), "{age} {length}");
+        assert!(near(age_across, ASLEEP + HALF) && near(length_across, ASLEEP + HALF), "{age_across} {length_across}");
+    }
+
+    /// Lets a second pass in which the counter gains so many ticks on the monotonic clock, with a look at each step.
+    fn drift(fake: &FakeClock, anchors: &mut Anchors, ticks: i64, steps: u32) {
+        for _ in 0..steps {
+            fake.advance(Duration::from_secs(1) / steps);
+            fake.jump_counter(ticks / i64::from(steps));
+            anchors.refresh();
+        }
+    }
+
+    #[test]
+    fn slewed_clock_is_followed_and_a_faster_counter_is_learnt() {
+        for (gain, restarts) in
+            [(900_000, false), (-900_000, false), (1_200_000, true), (-1_200_000, true), (SECOND, true)]
+        {
+            for steps in [1, 50] {
+                let (fake, mut anchors) = settled();
+                let known = anchors.sights.len();
+                drift(&fake, &mut anchors, gain, steps);
+                assert_eq!(anchors.sights.len() < known, restarts, "{gain} {steps}");
+                // At that rate from now on: once, and it is known.
+                drift(&fake, &mut anchors, gain, 50);
+                let known = anchors.sights.len();
+                drift(&fake, &mut anchors, gain, 50);
+                assert!(anchors.sights.len() >= known, "{gain} {steps}: restarted again");
+                let expected = (1u128 << 32) * 1_000_000_000 / u128::from((SECOND + gain).cast_unsigned());
+                let error_ppm = u128::from(anchors.rate.per_ticks).abs_diff(expected) * 1_000_000 / expected;
+                assert!(error_ppm <= 10, "{gain} {steps}: {error_ppm} ppm off");
+            }
+        }
+    }
+
+    /// Readings that are off by up to half their width never look like a break, over stretches from microseconds to seconds;
+    /// the first anchors, which have no rate to compare with, included.
+    #[test]
+    fn inexact_sights_are_no_break() {
+        // xorshift: the same numbers at each run.
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut random = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        for round in 0..1000 {
+            let (mut true_time, mut rate, mut kept) = (1_000_000_000_u64, Rate::UNKNOWN, None);
+            for _ in 0..40 {
+                true_time += 1 << random(31);
+                let width = 1 << random(18);
+                // Three ticks a nanosecond, read somewhere in the width.
+                let counter = 3 * true_time - width / 2 + random(width + 1);
+                let sight = Sight { counter, monotonic: true_time, wall: true_time, width };
+                let from: Sight = *kept.get_or_insert(sight);
+                if from.monotonic == sight.monotonic {
+                    continue;
+                }
+                let fresh = Rate::between(&from, &sight);
+                assert!(fresh.continues(rate), "{round}: {from:?} {sight:?} {rate:?} {fresh:?}");
+                let is_due = sight.monotonic - from.monotonic >= SIGHT_EVERY;
+                if fresh.error < rate.error || (is_due && fresh.is_good()) {
+                    rate = fresh;
+                }
+                if is_due {
+                    kept = Some(sight);
+                }
+            }
+        }
+    }
 
     fn fake() -> (FakeClock, Clock, Anchors) {
         let fake = FakeClock::at(EPOCH + DAY);
