@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::unix_nanos,
-    context::{SpanContext, TraceState},
+    context::SpanContext,
     lane::{Offer, Share, SpillRefusal, Tally},
     record::{
         Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, Short, SpanLimits, Stamp, Status,
@@ -31,28 +31,47 @@ pub struct Span {
     context: SpanContext,
 }
 
-/// Writes the name where it is empty or long, and the trace state where there is one: in a larger block if need be, and
-/// where none is left, as much of the name as fits.
-#[cold]
-pub(super) fn begin_slowly(block: &mut SpanBlock, name: &str, trace_state: &TraceState) {
-    const FITS_FIRST_BLOCK: usize = 256;
-    let name = uncut(named(name));
-    if change(block, |draft, image, _| draft.rename(image, name)).is_err() {
-        Misuse::TextCut.happened();
-        let end = (0..=FITS_FIRST_BLOCK).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
-        // A first block has room for this.
-        let _ = change(block, |draft, image, _| draft.rename(image, &name[..end]));
-    }
-    let state = trace_state.as_str();
-    if !state.is_empty() && change(block, |draft, image, _| draft.trace_state(image, state)).is_err() {
-        Misuse::TextCut.happened();
-    }
-}
-
 impl Span {
     #[inline]
     pub(super) fn new(block: Option<SpanBlock>, generation: u32, context: SpanContext) -> Self {
         Self { block, generation, context }
+    }
+
+    /// A span whose name is empty or long, or whose trace has a state. Misuse may panic: by then this is a span, which ends.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn begun_slowly(name: &str, block: SpanBlock, generation: u32, context: SpanContext) -> Self {
+        let mut span = Self::new(Some(block), generation, context);
+        span.begin_slowly(name);
+        span
+    }
+
+    /// Writes the name, and the trace state where there is one: in a larger block if need be, and where none is left, as much
+    /// of the name as fits. Misuse is told last: it may panic, and the span ends with a name.
+    fn begin_slowly(&mut self, name: &str) {
+        const FITS_FIRST_BLOCK: usize = 256;
+        let Some(block) = &mut self.block else {
+            return;
+        };
+        let recorded = if name.is_empty() { UNNAMED } else { name };
+        let mut is_cut = recorded.len() > TEXT_LEN_MAX;
+        if change(block, |draft, image, _| draft.rename(image, recorded)).is_err() {
+            is_cut = true;
+            let end = (0..=FITS_FIRST_BLOCK).rev().find(|&end| recorded.is_char_boundary(end)).unwrap_or(0);
+            // A first block has room for this.
+            let _ = change(block, |draft, image, _| draft.rename(image, &recorded[..end]));
+        }
+        let state = self.context.trace_state().as_str();
+        let has_state = state.is_empty() || change(block, |draft, image, _| draft.trace_state(image, state)).is_ok();
+        if name.is_empty() {
+            Misuse::EmptyName.happened();
+        }
+        if is_cut {
+            Misuse::TextCut.happened();
+        }
+        if !has_state {
+            Misuse::TextCut.happened();
+        }
     }
 
     /// Replaces the start time that was taken at the start.
@@ -461,12 +480,15 @@ impl Drop for Span {
     }
 }
 
-/// The name as it is recorded. An empty one would be refused by strict receivers (PB-03).
+/// What an empty name is recorded as, which strict receivers would refuse (PB-03).
+const UNNAMED: &str = "unnamed";
+
+/// The name as it is recorded.
 #[inline]
 fn named(name: &str) -> &str {
     if name.is_empty() {
         Misuse::EmptyName.happened();
-        return "unnamed";
+        return UNNAMED;
     }
     name
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use super::{
     ids::{IdSource, RandomIds},
     lanes::{Sampling, SpanBlock, SpanLanes, Start},
-    span::{self, Span},
+    span::Span,
     thread_state::{self, ThreadState},
 };
 use crate::{
@@ -179,10 +179,11 @@ impl Tracer {
     #[inline(never)]
     fn begin_otherwise(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
         let wanted = self.is_wanted(parent);
+        // Here and in the seeds, the program's source of ids is asked before a block is taken and counted: it may panic.
+        let random = parent.map_or_else(|| self.random_flag(), |parent| parent.trace_flags() & flags::RANDOM);
         let seed = thread_state::ready(&self.lanes, |state| self.seed(state, parent, wanted));
         // In a signal handler that interrupted the thread in its own state, or while a child settles: without it.
         let (ids, block) = seed.unwrap_or_else(|| self.seed_aside(parent, wanted));
-        let random = parent.map_or_else(|| self.random_flag(), |parent| parent.trace_flags() & flags::RANDOM);
         match block {
             Some(block) => {
                 let generation = self.lanes.generation();
@@ -214,7 +215,7 @@ impl Tracer {
         let (parent, is_remote) = parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
         draft.begin_anew(self.scope, kind, now, parent, wire_flags(trace_flags, is_remote));
         if !draft.name_short(image, name) || !trace_state.is_empty() {
-            span::begin_slowly(&mut block, name, &trace_state);
+            return Span::begun_slowly(name, block, generation, SpanContext::local(ids, trace_flags, trace_state));
         }
         Span::new(Some(block), generation, SpanContext::local(ids, trace_flags, trace_state))
     }

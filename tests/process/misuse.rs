@@ -12,7 +12,7 @@ use std::{
 
 use spanring::{
     Config, Engine, IdSource, Link, Misuse, Sampling, SharedSpan, Span, SpanContext, SpanId, Status, TraceId,
-    TraceState, Value,
+    TraceState, Tracer, Value,
     testing::{finished, panic_on_misuse},
 };
 
@@ -342,6 +342,68 @@ fn misuse_panics_where_tests_ask_for_it() {
     span(&engine).end();
     assert_eq!(counts.only(Misuse::EmptyName), 0);
     assert!(engine.ledger().is_closed());
+}
+
+/// Panics at one of its calls.
+#[derive(Debug)]
+struct Panicking(&'static str);
+
+impl Panicking {
+    fn at(&self, call: &str) {
+        assert_ne!(self.0, call, "the id source fails");
+    }
+}
+
+impl IdSource for Panicking {
+    fn trace_id(&self) -> TraceId {
+        self.at("trace_id");
+        TraceId([1; 16])
+    }
+
+    fn span_id(&self) -> SpanId {
+        self.at("span_id");
+        SpanId([2; 8])
+    }
+
+    fn is_random(&self) -> bool {
+        self.at("is_random");
+        true
+    }
+}
+
+#[test]
+fn start_that_panics_leaves_no_span_live() {
+    let _counts = Counts::begin();
+    let long = "x".repeat(TOO_LONG);
+    let stated = SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 1, TraceState::new("a=1").unwrap());
+    let nowhere = [Link { target: &SpanContext::default(), attributes: &[] }];
+    let starts: [(&str, &dyn Fn(&Tracer)); 6] = [
+        ("", &|tracer| drop(tracer.span("").start())),
+        ("", &|tracer| drop(tracer.span("").parent(&stated).start())),
+        ("", &|tracer| drop(tracer.span(&long).start())),
+        ("", &|tracer| drop(tracer.span("a").attributes(&[("".into(), 1.into())]).start())),
+        ("", &|tracer| drop(tracer.span("a").links(&nowhere).start())),
+        ("zeros", &|tracer| drop(tracer.span("a").start())),
+    ];
+    let failing = ["trace_id", "span_id", "is_random"];
+    let failing = failing.map(|call| (call, (&|tracer: &Tracer| drop(tracer.span("a").start())) as &dyn Fn(&Tracer)));
+    for (index, (source, start)) in starts.into_iter().chain(failing).enumerate() {
+        let ids: Option<Box<dyn IdSource>> = match source {
+            "" => None,
+            "zeros" => Some(Box::new(Zeros)),
+            call => Some(Box::new(Panicking(call))),
+        };
+        let engine = Engine::start(Config { memory_budget: 4 << 20, ids, ..Config::default() }).unwrap();
+        let tracer = engine.tracer("t");
+        panic_on_misuse(true);
+        let started = catch_unwind(AssertUnwindSafe(|| start(&tracer)));
+        panic_on_misuse(false);
+        assert!(started.is_err(), "{index}");
+        let spans = finished(&engine);
+        assert!(spans.iter().all(|span| !span.name.is_empty()), "{index}: {spans:?}");
+        let ledger = engine.ledger();
+        assert!(ledger.is_closed() && ledger.live == 0, "{index}: {ledger:?}");
+    }
 }
 
 // ---- SPN-12 and API-19: changes that race the end.
