@@ -50,3 +50,8 @@ pub mod transport {
 pub fn fail_worker(engine: &crate::Engine) {
     engine.fail_worker();
 }
+
+/// Runs `work` while this thread holds every lock of the export of `engine`.
+pub fn with_locks_held<R>(engine: &crate::Engine, work: impl FnOnce() -> R) -> R {
+    engine.with_locks_held(work)
+}

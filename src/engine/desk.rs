@@ -4,7 +4,7 @@ use std::{
     any::Any,
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, TryLockError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
     time::Duration,
 };
 
@@ -92,6 +92,13 @@ impl Desk {
         if lost > 0 {
             self.insist(Topic::Loss, &format!("{lost} of {started} spans lost: {}", ledger.lost));
         }
+    }
+
+    /// As [`Supervisor::with_locks_held`](super::supervisor::Supervisor::with_locks_held).
+    pub(super) fn with_locks_held<R>(&self, work: impl FnOnce() -> R) -> R {
+        let Self { lanes: _, plan: _, driver: _, handoff, status, counts: _, reporter } = self;
+        let _reporter = reporter.lock().unwrap_or_else(PoisonError::into_inner);
+        status.with_lock_held(|| handoff.with_lock_held(work))
     }
 
     fn report(&self, report: impl FnOnce(&mut Reporter)) {

@@ -125,6 +125,13 @@ impl Handoff {
         self.waker.look(Waker::wake);
     }
 
+    pub(super) fn with_lock_held<R>(&self, work: impl FnOnce() -> R) -> R {
+        // A waker that is being set is looked at by nobody.
+        let Self { state: _, changed: _, waker: _ } = self;
+        let _state = self.state();
+        work()
+    }
+
     /// Asks, and then wakes: a worker that was woken before it could look too early, and sleep again.
     fn ask<R>(&self, ask: impl FnOnce(&mut State) -> R) -> R {
         let asked = self.change(ask);

@@ -56,6 +56,12 @@ impl Status {
         }
     }
 
+    pub(super) fn with_lock_held<R>(&self, work: impl FnOnce() -> R) -> R {
+        let Self(_) = self;
+        let _said = self.said();
+        work()
+    }
+
     fn said(&self) -> MutexGuard<'_, Said> {
         // Nothing panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

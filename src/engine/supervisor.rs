@@ -145,6 +145,14 @@ impl Supervisor {
         true
     }
 
+    /// Holds every lock here and at the desk. A new field has to be named, and a new lock taken.
+    pub(super) fn with_locks_held<R>(&self, work: impl FnOnce() -> R) -> R {
+        let Self { desk, choice: _, is_spawned: _, thread, polled, generation: _ } = self;
+        let _thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let _polled = polled.lock().unwrap_or_else(PoisonError::into_inner);
+        desk.with_locks_held(work)
+    }
+
     /// One turn of the program's own worker; `None` while another thread is at it, or when there can be none.
     fn poll_one(&self, wait_max: Duration) -> Option<Turn> {
         let mut polled = match self.polled.try_lock() {

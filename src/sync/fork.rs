@@ -18,7 +18,7 @@ impl ForkWord {
     /// The word of this process; every caller gets the same one.
     #[must_use]
     pub fn of_process() -> Self {
-        *PROCESS
+        process()
     }
 
     fn new() -> Self {
@@ -58,39 +58,50 @@ impl ForkWord {
     }
 }
 
+/// The word that was made first. One that is made at the same time is used by nobody.
 #[cfg(not(loom))]
-static PROCESS: std::sync::LazyLock<ForkWord> = std::sync::LazyLock::new(ForkWord::new);
+fn process() -> ForkWord {
+    match PROCESS.get() {
+        Some(word) => *word,
+        None => {
+            let _ = PROCESS.set(ForkWord::new());
+            *PROCESS.get().expect("it was set above, or before")
+        }
+    }
+}
 
-// Each execution of a model is a process of its own.
+/// Not one of std's cells: a child that was forked while a thread of its parent fills one would wait for that thread.
+#[cfg(not(loom))]
+static PROCESS: super::once::SetOnce<ForkWord> = super::once::SetOnce::new();
+
 #[cfg(loom)]
-loom::lazy_static! { static ref PROCESS: ForkWord = ForkWord::new(); }
+fn process() -> ForkWord {
+    // Each execution of a model is a process of its own.
+    loom::lazy_static! { static ref PROCESS: ForkWord = ForkWord::new(); }
+    *PROCESS
+}
 
 /// The generation of a process that never forked. Zero is what the kernel leaves behind.
 const FIRST: u32 = 1;
 
 #[cfg(all(unix, not(miri), not(loom)))]
 mod imp {
-    use std::sync::OnceLock;
-
-    use super::{AtomicU32, FIRST};
+    use super::{AtomicU32, FIRST, PROCESS};
 
     pub(super) fn word() -> &'static AtomicU32 {
-        static WORD: OnceLock<&'static AtomicU32> = OnceLock::new();
-        WORD.get_or_init(|| {
-            let memory = super::super::memory::Memory::map(4096).map(Box::new).map(Box::leak);
-            let word = match memory {
-                // SAFETY: the mapping lives for ever, is zeroed, aligned to a page and larger than the word.
-                Ok(memory) => unsafe { memory.at(0).cast::<AtomicU32>().as_ref() },
-                Err(_) => Box::leak(Box::new(AtomicU32::new(0))),
-            };
-            // ORDERING: Relaxed. The cell publishes the word to the other threads.
-            word.store(FIRST, super::Ordering::Relaxed);
-            if !wiped_by_kernel(word) {
-                // SAFETY: the handler is async-signal-safe (one store) and lives as long as the program.
-                unsafe { libc::pthread_atfork(None, None, Some(wipe)) };
-            }
-            word
-        })
+        let memory = super::super::memory::Memory::map(4096).map(Box::new).map(Box::leak);
+        let word = match memory {
+            // SAFETY: the mapping lives for ever, is zeroed, aligned to a page and larger than the word.
+            Ok(memory) => unsafe { memory.at(0).cast::<AtomicU32>().as_ref() },
+            Err(_) => Box::leak(Box::new(AtomicU32::new(0))),
+        };
+        // ORDERING: Relaxed. The cell publishes the word to the other threads.
+        word.store(FIRST, super::Ordering::Relaxed);
+        if !wiped_by_kernel(word) {
+            // SAFETY: the handler is async-signal-safe (a load and a store) and lives as long as the program.
+            unsafe { libc::pthread_atfork(None, None, Some(wipe)) };
+        }
+        word
     }
 
     fn wiped_by_kernel(word: &'static AtomicU32) -> bool {
@@ -108,8 +119,10 @@ mod imp {
     }
 
     extern "C" fn wipe() {
-        // ORDERING: Relaxed. The child has one thread.
-        word().store(0, super::Ordering::Relaxed);
+        if let Some(process) = PROCESS.get() {
+            // ORDERING: Relaxed. The child has one thread.
+            process.word.store(0, super::Ordering::Relaxed);
+        }
     }
 }
 

@@ -15,20 +15,26 @@ pub fn prepare() {
 
 #[cfg(all(unix, not(loom)))]
 mod imp {
-    use std::sync::OnceLock;
+    use crate::sync::once::SetOnce;
 
-    static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
+    /// Not one of std's cells: a child that was forked while a thread of its parent fills one would wait for that thread.
+    static KEY: SetOnce<libc::pthread_key_t> = SetOnce::new();
 
     pub(super) fn prepare() {
-        KEY.get_or_init(|| {
-            let mut key = 0;
-            // SAFETY: `key` is a valid place, and `run` may be called in any thread.
-            (unsafe { libc::pthread_key_create(&raw mut key, Some(run)) } == 0).then_some(key)
-        });
+        let mut key = 0;
+        if KEY.get().is_some() {
+            return;
+        }
+        // SAFETY: `key` is a valid place, and `run` may be called in any thread.
+        let is_made = unsafe { libc::pthread_key_create(&raw mut key, Some(run)) } == 0;
+        if is_made && KEY.set(key).is_err() {
+            // SAFETY: another thread came first, and no value was set for this one.
+            unsafe { libc::pthread_key_delete(key) };
+        }
     }
 
     pub(super) fn at_exit(call: fn()) {
-        if let Some(Some(key)) = KEY.get().copied() {
+        if let Some(key) = KEY.get().copied() {
             // SAFETY: the key was created above; the value is a function pointer, which `run` turns back.
             unsafe { libc::pthread_setspecific(key, call as *const libc::c_void) };
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use spanring::{
-    Config, DiagnosticSink, DriverChoice, Engine, Export, WorkerChoice,
+    Config, DiagnosticSink, DriverChoice, Engine, Export, WorkerChoice, internals,
     testing::collector::{Collector, Mode},
 };
 
@@ -70,6 +70,7 @@ fn child(engine: &Engine) -> libc::pid_t {
     if pid > 0 {
         return pid;
     }
+    end_if_it_hangs();
     let tracer = engine.tracer("child");
     (0..SPANS_OF_CHILD).for_each(|_| tracer.span("child").start().end());
     let receipt = engine.shutdown(PATIENCE);
@@ -84,11 +85,35 @@ fn child(engine: &Engine) -> libc::pid_t {
     unsafe { libc::_exit(i32::from(!is_right)) }
 }
 
+/// The kernel ends this process in a while, and the test sees by what.
+fn end_if_it_hangs() {
+    let patience = u32::try_from(2 * PATIENCE.as_secs()).unwrap();
+    // SAFETY: the call takes a number.
+    unsafe { libc::alarm(patience) };
+}
+
 fn wait_for(pid: libc::pid_t) {
     let mut status = 0;
     // SAFETY: the child is ours, and the place is valid.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert_eq!(status, 0, "a child failed");
+}
+
+/// Every lock of the parent's export is held when the child is made, by a thread that will never release it there. A new
+/// piece of the export's state is named in `with_locks_held`, or does not compile.
+#[test]
+fn child_exports_whatever_its_parent_held() {
+    let _alone = alone();
+    for worker in [WorkerChoice::OwnThread, WorkerChoice::Polled] {
+        let collector = Collector::start(Mode::Ids).unwrap();
+        let export = Some(Export::to(&collector.url()));
+        let engine = Engine::start(Config { export, worker, ..Config::default() }).unwrap();
+        let pid = internals::with_locks_held(&engine, || child(&engine));
+        wait_for(pid);
+        let receipt = engine.shutdown(PATIENCE);
+        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert_eq!(collector.tally().spans, SPANS_OF_CHILD);
+    }
 }
 
 /// A child that only records exports all the same, from its first span on.

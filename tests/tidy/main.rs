@@ -38,6 +38,7 @@ rules! {
     machine_is_reached_through_its_door: each(&["src"], places::machine);
     files_and_the_environment_are_read_in_their_places: each(&["src"], places::outside);
     tests_share_modules_and_no_paths: each(&["tests"], places::borrowed);
+    what_a_child_process_inherits_is_known: each(&["src"], places::shared);
     test_programs_are_few: places::programs(&paths("tests"));
     nothing_is_imported_by_glob: each(&["src"], shape::globs);
     source_files_are_reachable: shape::unreachable(sources("src"));

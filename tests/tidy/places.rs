@@ -74,6 +74,61 @@ pub fn programs(paths: &[String]) -> Vec<String> {
     )]
 }
 
+/// Locks, and what the whole process shares: where, what, and why a child process does not wait for it.
+const SHARED: &[(&str, &str, &str)] = &[
+    ("src/engine/supervisor.rs", "thread: Mutex<", "each process has a supervisor"),
+    ("src/engine/supervisor.rs", "polled: Mutex<", "each process has a supervisor"),
+    ("src/engine/desk.rs", "reporter: Mutex<", "each process has a desk"),
+    ("src/engine/desk.rs", "static AT_WORK", "a thread's own"),
+    ("src/engine/handoff.rs", "state: Mutex<", "each process has a desk"),
+    ("src/engine/handoff.rs", "changed: Condvar", "each process has a desk"),
+    ("src/engine/status.rs", "struct Status(Mutex<", "each process has a desk"),
+    ("src/engine/manual.rs", "PerProcess<Mutex<", "each process has its own"),
+    ("src/engine/manual.rs", "static IN_SINK", "a thread's own"),
+    ("src/sync/current.rs", "struct Current<T>(RwLock<", "in the handoff, which is at the desk"),
+    ("src/sync/fork.rs", "static PROCESS", "set once, without waiting"),
+    ("src/sync/fork.rs", "static ref PROCESS", "of a model"),
+    ("src/sync/thread.rs", "static KEY", "set once, without waiting"),
+    ("src/sync/thread.rs", "static GUARD", "a thread's own"),
+    ("src/sync/signal.rs", "static WATCH", "set without waiting, and knows whose process it is of"),
+    ("src/sync/signal.rs", "static SETTING_UP", "a number of the process that it is of"),
+    ("src/sync/exit.rs", "static FIRST", "set once, without waiting"),
+    ("src/sync/cpu.rs", "static OFFSET", "a number that every process finds the same"),
+    ("src/sync/cpu.rs", "static PLACE", "a thread's own"),
+    ("src/sync/once.rs", "PhantomData<(Box<T>, std::sync::Mutex<T>)>", "a type, and no value of it"),
+    ("src/sync/ticks.rs", "static ORIGIN", "not on systems that fork"),
+    ("src/trace/thread_state.rs", "static STATE", "a thread's own, and knows whose process it is of"),
+    ("src/trace/misuse.rs", "static COUNTS", "numbers"),
+    ("src/trace/misuse.rs", "static PANICS", "a flag"),
+    ("src/transport/driver/resolve.rs", "state: Mutex<", "the worker's, who is one process's"),
+    ("src/transport/driver/resolve.rs", "changed: Condvar", "the worker's, who is one process's"),
+];
+/// No part of what a program exports with.
+const NOT_SHARED: &[&str] =
+    &["src/testing/", "src/transport/driver/sim", "src/transport/tls/certificates.rs", "src/bin/"];
+
+/// A child process inherits every lock as it is, with no thread that would ever release it.
+pub fn shared(source: &Source) -> Vec<String> {
+    let locks = ["Mutex", "RwLock", "Condvar", "OnceLock", "LazyLock", "Once"];
+    let is_lock = |code: &str| {
+        let mut places = locks.iter().flat_map(|lock| code.match_indices(lock).map(|(at, _)| (at, at + lock.len())));
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        places.any(|(at, end)| {
+            !code[..at].ends_with(is_word) && !code[end..].starts_with([':']) && !code[end..].starts_with(is_word)
+        })
+    };
+    let is_static = |code: &str| {
+        let code = code.trim_start();
+        let code = code.strip_prefix("pub ").unwrap_or(code);
+        code.starts_with("static ") || code.contains(" static ")
+    };
+    let is_known = |code: &str| SHARED.iter().any(|(path, item, _)| source.path == *path && code.contains(item));
+    let is_new = |line: &Line| (is_lock(&line.code) || is_static(&line.code)) && !is_known(&line.code);
+    let free = source.is_in(NOT_SHARED);
+    let advice = "hang it in what `PerProcess` holds, so that a child has its own, or say in SHARED why it need not";
+    source.flag(|_, line| !free && !line.is_test && !line.is_use && is_new(line), advice)
+}
+
 pub fn borrowed(source: &Source) -> Vec<String> {
     let is_borrowed = |_, line: &Line| line.code.contains("#[path") && !line.raw.ends_with(WORKLOAD);
     source.flag(is_borrowed, "share it as a module of `testing` or of one program: a path compiles it again")

@@ -2,7 +2,7 @@
 
 use crate::{
     argued::{orderings, unsafe_places, unsafe_reasons},
-    places::{borrowed, conditions, machine, outside},
+    places::{borrowed, conditions, machine, outside, shared},
     shape::{globs, leftovers, opening, sizes, widths},
     source::{Rule, Source},
 };
@@ -64,6 +64,12 @@ fn each_rule_refuses_its_bad_snippet_once_and_passes_its_good_one() {
             "let a = std::fs::read(b);" => "use std::fs;\nlet a = offset::read(b);";
         outside "src/record/mod.rs":
             "let a = f(std::env::var(b));" => "#[cfg(test)]\nmod tests {\n    fn f() { env::temp_dir() }\n}";
+        shared "src/engine/supervisor.rs":
+            "pub struct A {\n    jobs: Mutex<Vec<u8>>,\n}" => "pub struct A {\n    thread: Mutex<u8>,\n}";
+        shared "src/trace/span.rs":
+            "static NAMES: OnceLock<u8> = OnceLock::new();" => "fn f(a: &'static str) { Mutex::new(1); }";
+        shared "src/record/mod.rs":
+            "fn f() { static A: AtomicU64 = AtomicU64::new(0); }" => "#[cfg(test)]\nmod tests {\n    static A: Mutex<u8> = Mutex::new(0);\n}";
         borrowed "tests/a/main.rs":
             "#[path = \"../b/mod.rs\"]\nmod b;" => "#[path = \"../../benches/workload/mod.rs\"]\nmod workload;";
         globs "src/batch.rs":
