@@ -6,6 +6,10 @@ use crate::sync::{AtomicBool, Ordering::Relaxed, stderr};
 pub const CLOSED: &str = "spanring: a span was started or ended after its engine was shut down or dropped; such spans are \
     lost, and counted as `closed`. Keep the `Engine` for as long as its tracers, and shut it down last.\n";
 
+/// Spans come, and nothing takes them out.
+pub const UNREAD: &str = "spanring: a ring is half full, and no span was taken out yet; once the memory is full spans are \
+    lost, and counted as `lane_full`. Set `Config::export`, as `Config::from_env` does, or call `Engine::drain`.\n";
+
 /// One line, which is said once.
 #[derive(Debug, Default)]
 pub struct Notice {

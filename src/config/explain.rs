@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     record::SpanLimits,
+    trace::Sampling,
     transport::client::{endpoint::Endpoint, proxy::Proxy},
 };
 
@@ -48,6 +49,16 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         self.origins.warnings()
+    }
+
+    /// What to say if a variable has spans recorded for nobody but the program.
+    pub(crate) fn idle(&self) -> Option<String> {
+        let variable =
+            self.variable("export").filter(|_| self.export.is_none() && self.sampling != Sampling::AlwaysOff)?;
+        Some(format!(
+            "nothing is exported, because {variable} is none: spans that the program does not take out by Engine::drain are \
+             lost once the memory is full, and OTEL_SDK_DISABLED=true records none"
+        ))
     }
 
     /// The variable that a setting comes from; `None` if that is the default, or the program has changed it since.

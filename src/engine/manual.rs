@@ -8,7 +8,8 @@ use std::{
 use super::per_process::PerProcess;
 use crate::{
     clock::Anchors,
-    lane::Reader,
+    lane::{Call, Reader},
+    notice::{self, Notice},
     record::{Draft, Record},
     trace::{Scope, Shared, SpanLanes},
 };
@@ -39,7 +40,16 @@ impl Drop for Leave {
 }
 
 impl Manual {
-    pub(super) fn new(lanes: &Arc<SpanLanes>) -> Self {
+    /// `is_told` says whether the program is to hear of a ring that is half full before the first drain: it may have forgotten
+    /// to drain, or to export.
+    pub(super) fn new(lanes: &Arc<SpanLanes>, is_told: bool) -> Self {
+        let unread = Notice::default();
+        lanes.alarm().hang(Box::new(move |call| {
+            if is_told && call == Call::Filled {
+                unread.say(notice::UNREAD);
+            }
+        }));
+        lanes.alarm().sleep(|| false);
         let drain = Drain { reader: lanes.reader(), anchors: Anchors::new(lanes.owner().clock()) };
         Self(PerProcess::new(lanes.generation(), Mutex::new(drain)))
     }
@@ -50,6 +60,7 @@ impl Manual {
             return 0;
         }
         let _leave = Leave;
+        lanes.alarm().wake_up();
         let marks = lanes.marks();
         self.with(lanes, |Drain { reader, anchors }| {
             anchors.refresh();

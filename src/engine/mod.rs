@@ -126,6 +126,7 @@ impl Engine {
         };
         let shape = config.shape().map_err(blame)?;
         let plan = config.export.as_ref().map(|export| Plan::new(export, &config)).transpose().map_err(blame)?;
+        let idle = config.idle();
         let Config { memory_budget, worker, origins, .. } = config;
         let clock = config.clock.unwrap_or_else(Clock::system);
         let shared = Shared::new(clock, config.limits, config.sampling, config.ids);
@@ -133,8 +134,9 @@ impl Engine {
         let side = match plan {
             None => {
                 let mut reporter = Reporter::new(None);
-                origins.warnings().iter().for_each(|warning| reporter.insist(Topic::Configuration, warning));
-                Side::Manual(Manual::new(&lanes))
+                let warnings = origins.warnings().iter().chain(&idle);
+                warnings.for_each(|warning| reporter.insist(Topic::Configuration, warning));
+                Side::Manual(Manual::new(&lanes, idle.is_none()))
             }
             Some(plan) => Side::Exporting(Exporting::start(&lanes, plan, worker).map_err(StartError::Thread)?),
         };

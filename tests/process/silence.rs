@@ -35,6 +35,13 @@ fn quiet() -> Config {
     Config { export: Some(export), ..Config::default() }
 }
 
+/// Marks a place in what is told.
+#[expect(clippy::print_stderr, reason = "the standard error is what is looked at")]
+fn raw(text: &str) {
+    eprintln!("{text}");
+}
+
+const UNREAD: &str = "spanring: a ring is half full, and no span was taken out yet";
 const CLOSED: &str = "spanring: a span was started or ended after its engine was shut down or dropped";
 
 /// The engine is gone at the end of the statement.
@@ -70,14 +77,56 @@ fn spans_after_a_shutdown_are_told_once() {
     }
 }
 
+/// A ring that is half full is early enough to do something.
+#[test]
+fn program_that_never_drains_is_told_before_it_loses_a_span() {
+    let told = told("program_that_never_drains_is_told_before_it_loses_a_span", &[], || {
+        let engine = Engine::start(Config { lanes: Some(1), ..Config::default() }).unwrap();
+        let tracer = engine.tracer("test");
+        while engine.memory().rings_waiting < engine.memory().rings * 3 / 4 {
+            record(&tracer, 100);
+        }
+        assert_eq!(engine.ledger().lost.total(), 0);
+        raw("so far");
+        while engine.ledger().lost.lane_full < 1000 {
+            record(&tracer, 1000);
+        }
+    });
+    if let Some(told) = told {
+        let (early, late) = told.split_once("so far").unwrap();
+        assert_eq!((early.matches(UNREAD).count(), late.matches("spanring: ").count()), (1, 0), "{told}");
+        assert!(early.contains("Config::from_env") && early.contains("Engine::drain"), "{told}");
+    }
+}
+
+#[test]
+fn exporter_none_is_told_at_start_and_a_disabled_engine_tells_nothing() {
+    let case = || {
+        let engine = Engine::start(Config { lanes: Some(1), ..Config::from_env() }).unwrap();
+        raw("so far");
+        record(&engine.tracer("test"), 200_000);
+    };
+    let test = "exporter_none_is_told_at_start_and_a_disabled_engine_tells_nothing";
+    let Some(none) = told(test, &[("OTEL_TRACES_EXPORTER", "none")], case) else { return };
+    let (early, late) = none.split_once("so far").unwrap();
+    assert!(early.contains("nothing is exported, because OTEL_TRACES_EXPORTER is none"), "{none}");
+    assert!(early.contains("OTEL_SDK_DISABLED=true"), "{none}");
+    assert!(!late.contains("spanring: "), "{none}");
+    let disabled = told(test, &[("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")], case).unwrap();
+    assert!(!disabled.contains("spanring: "), "{disabled}");
+}
+
 /// An ordinary end, and the engine as the last thing that is dropped.
 #[test]
 fn program_that_keeps_its_engine_is_told_nothing() {
     let told = told("program_that_keeps_its_engine_is_told_nothing", &[], || {
-        let engine = Engine::start(Config::default()).unwrap();
+        let engine = Engine::start(Config { lanes: Some(1), ..Config::default() }).unwrap();
         let tracer = engine.tracer("test");
-        record(&tracer, 1000);
-        assert_eq!(engine.drain(|_, _| ()), 1000);
+        // In all more than a ring holds.
+        for _ in 0..200 {
+            record(&tracer, 1000);
+            assert_eq!(engine.drain(|_, _| ()), 1000);
+        }
         let _ = engine.shutdown(Duration::ZERO);
         let engine = Engine::start(quiet()).unwrap();
         drop(tracer);

@@ -120,7 +120,7 @@ fn say(text: &str) {
 
 const BEGIN: &str = "spanring-begin";
 const END: &str = "spanring-end";
-/// The one line that a recording thread writes itself.
+/// The one line that a recording thread writes itself here. That nobody drains is told while it warms up.
 const NOTICE: &str = "write(2, \"spanring: a span was started or ";
 
 fn filtered(role: &str) -> ! {
