@@ -47,7 +47,7 @@ pub use config::{
     Config, ConfigError, Export, Load, Origins, ProxyChoice, Resource, ResourceValue, Sizing, WorkerChoice, size,
 };
 pub use context::{InvalidTraceState, Link, SpanContext, TraceState};
-pub use engine::{Engine, StartError, flush_on_panic, shut_down_on_signals};
+pub use engine::{Engine, StartError, flush_on_panic, flush_on_signals, shut_down_at_exit, shut_down_on_signals};
 pub use record::{Key, Kind, NO_ATTRIBUTES, SpanId, SpanLimits, Status, TraceId, Value};
 pub use report::{Diagnostic, DiagnosticSink, ExportTime, Health, Ledger, Lost, Memory, Receipt, Stats, Topic};
 pub use sync::{deadline::Deadline, signal::Signal};

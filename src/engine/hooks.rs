@@ -1,46 +1,116 @@
-//! The last batch of a process that is told to end, or that panics: delivered before the end, by a deadline.
+//! The last spans of a process that is told to end, panics, or exits: they are delivered first, within a deadline.
 
-use std::{io, panic, sync::Arc, time::Duration};
+use std::{
+    io, panic,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use super::Engine;
-use crate::sync::signal::{self, Signal};
+use super::{Engine, Side, exporting::Exporting};
+use crate::{
+    sync::{
+        deadline::Deadline,
+        exit,
+        signal::{self, Handler, Signal},
+    },
+    trace::SpanLanes,
+};
+
+/// Flushes the engine at the first of these signals, and goes on recording. **This is the one for servers**, which end by
+/// themselves: they stop accepting, finish the requests in flight, and drop the engine or call [`Engine::shutdown`] last.
+///
+/// A handler that the program has set for the signal runs at once, at this signal and at every later one; the flush goes on
+/// meanwhile, on a thread of its own, `spanring-signal`. It has `deadline`, and delivers what had ended before the signal,
+/// should the server be killed before it is done. A signal for which the program has no handler ends the process after the
+/// flush, and a second one at once. A signal that is ignored at this call, as by `nohup`, stays ignored. Child processes have
+/// nothing of this: there a signal does what it did before.
+///
+/// # In Kubernetes
+///
+/// * `terminationGracePeriodSeconds` is at least the time that the server takes to finish its requests, plus the deadline of
+///   the shutdown, plus a second: then comes `SIGKILL`, and what is left is lost without a line. The time of a `preStop` hook
+///   counts too: the signal is sent after it.
+/// * A process with the number 1, which the program is in most containers, is not ended by a signal that it does not handle.
+///   A server handles `SIGTERM`; for a program that does not, run an init (`tini`, `docker run --init`, or
+///   `shareProcessNamespace`).
+/// * A shell as process 1 passes no signal on: start the program by `exec`.
+///
+/// The watch does not keep the engine alive. Call it once; a handler that the program sets later takes the signal away from it,
+/// unless that handler calls the one before, as those of `signal-hook` and tokio do.
+///
+/// # Errors
+///
+/// `AlreadyExists` when there is a watch in this process, also one by [`shut_down_on_signals`]; `Unsupported` where there are
+/// no signals; and the system's own when it refuses a thread or a pipe.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use spanring::{Config, Engine, Signal};
+///
+/// let engine = Engine::start(Config::default())?;
+/// # #[cfg(unix)]
+/// spanring::flush_on_signals(&engine, &[Signal::Terminate], Duration::from_secs(2))?;
+/// // Serve, until the server's own handler of SIGTERM says that it is over.
+/// let receipt = engine.shutdown(Duration::from_secs(2));
+/// # Ok(())
+/// # }
+/// ```
+pub fn flush_on_signals(engine: &Engine, signals: &[Signal], deadline: Duration) -> io::Result<()> {
+    let distant = Distant::from(engine);
+    signal::at_first(signals, Handler::Meanwhile, move || distant.flush(deadline))
+}
 
 /// Shuts the engine down at the first of these signals, so that what has ended is delivered, and then lets the signal do what
 /// it would have done without this: end the process, or run the handler that the program had set before.
+///
+/// For programs that have no end of their own, such as batch jobs. Recording stops at the signal: a server that finishes its
+/// requests afterwards loses their spans (`closed`), and wants [`flush_on_signals`].
 ///
 /// The signal's handler only wakes a thread, `spanring-signal`, which shuts down within `deadline`. Meanwhile the program goes
 /// on, but records nothing more. A second signal ends the process at once. A signal that is ignored at this call, as by
 /// `nohup`, stays ignored. Child processes have nothing of this: there a signal does what it did before.
 ///
 /// A process with the number 1, as in a container, is not ended by a signal that it does not handle, and with this it is not
-/// either: set a handler of your own before.
+/// either: set a handler of your own before, or run an init.
 ///
 /// The watch does not keep the engine alive. Call it once; a handler that the program sets later takes the signal away from it.
 ///
 /// # Errors
 ///
-/// `AlreadyExists` when there is a watch in this process, `Unsupported` where there are no signals, and the system's own when
-/// it refuses a thread or a pipe.
+/// As for [`flush_on_signals`].
+pub fn shut_down_on_signals(engine: &Engine, signals: &[Signal], deadline: Duration) -> io::Result<()> {
+    let distant = Distant::from(engine);
+    signal::at_first(signals, Handler::Afterwards, move || distant.shut_down(deadline))
+}
+
+/// Shuts the engine down when the process exits: by [`std::process::exit`], by C's `exit`, or when `main` returns. For an
+/// engine in a static, which is never dropped.
+///
+/// The exit waits for it, `deadline` at most. It does not run when the process is ended by a signal, by `abort` or by `_exit`.
+/// A child process shuts its own side of the engine down, if it has recorded anything. The hook does not keep the engine alive.
+///
+/// # Errors
+///
+/// When the system takes no more such calls; `Unsupported` where there are none.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::{sync::Arc, time::Duration};
-/// use spanring::{Config, Engine, Signal};
+/// use std::{sync::OnceLock, time::Duration};
+/// use spanring::{Config, Engine};
 ///
-/// let engine = Arc::new(Engine::start(Config::default())?);
+/// static ENGINE: OnceLock<Engine> = OnceLock::new();
+///
+/// let engine = Engine::start(Config::default())?;
 /// # #[cfg(unix)]
-/// spanring::shut_down_on_signals(&engine, &[Signal::Terminate, Signal::Interrupt], Duration::from_secs(2))?;
+/// spanring::shut_down_at_exit(&engine, Duration::from_secs(2))?;
+/// let engine = ENGINE.get_or_init(|| engine);
 /// # Ok(())
 /// # }
 /// ```
-pub fn shut_down_on_signals(engine: &Arc<Engine>, signals: &[Signal], deadline: Duration) -> io::Result<()> {
-    let engine = Arc::downgrade(engine);
-    signal::at_first(signals, move || {
-        if let Some(engine) = engine.upgrade() {
-            // Nobody is left to read the receipt; the diagnostics tell of losses.
-            let _ = engine.shutdown(deadline);
-        }
-    })
+pub fn shut_down_at_exit(engine: &Engine, deadline: Duration) -> io::Result<()> {
+    let distant = Distant::from(engine);
+    exit::at_exit(move || distant.shut_down(deadline))
 }
 
 /// Flushes the engine at every panic, after the hook that was there before, so that what led to the panic is delivered even
@@ -55,13 +125,51 @@ pub fn shut_down_on_signals(engine: &Arc<Engine>, signals: &[Signal], deadline: 
 /// # Panics
 ///
 /// In a thread that is panicking, where hooks cannot be set.
-pub fn flush_on_panic(engine: &Arc<Engine>, deadline: Duration) {
-    let engine = Arc::downgrade(engine);
+pub fn flush_on_panic(engine: &Engine, deadline: Duration) {
+    let distant = Distant::from(engine);
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         before(info);
-        if let Some(engine) = engine.upgrade() {
-            let _ = engine.flush(deadline);
-        }
+        distant.flush(deadline);
     }));
+}
+
+/// An engine from afar. It never has a count of the engine itself: then the engine's drop would come here, on a thread that
+/// nobody waits for, when the program drops its own meanwhile.
+struct Distant {
+    lanes: Weak<SpanLanes>,
+    exporting: Option<Weak<Exporting>>,
+}
+
+impl From<&Engine> for Distant {
+    fn from(engine: &Engine) -> Self {
+        let exporting = match &engine.side {
+            Side::Manual(_) => None,
+            Side::Exporting(exporting) => Some(Arc::downgrade(exporting)),
+        };
+        Self { lanes: Arc::downgrade(&engine.lanes), exporting }
+    }
+}
+
+impl Distant {
+    /// Nobody is left to read the receipt of this, or of the shutdown; the diagnostics tell of losses.
+    fn flush(&self, deadline: Duration) {
+        if let Some((lanes, exporting)) = self.reach() {
+            exporting.supervisor(&lanes).flush(Deadline::after(deadline));
+        }
+    }
+
+    fn shut_down(&self, deadline: Duration) {
+        if let Some((lanes, exporting)) = self.reach() {
+            exporting.supervisor(&lanes).shut_down(Deadline::after(deadline));
+        } else if let (Some(lanes), None) = (self.lanes.upgrade(), &self.exporting) {
+            lanes.owner().close();
+        }
+    }
+
+    /// The export, unless the engine is gone, or this is a child process that has nothing to do with it.
+    fn reach(&self) -> Option<(Arc<SpanLanes>, Arc<Exporting>)> {
+        let lanes = self.lanes.upgrade().filter(|lanes| !lanes.needs_settling())?;
+        Some((lanes, self.exporting.as_ref()?.upgrade()?))
+    }
 }

@@ -14,7 +14,7 @@ mod worker;
 use std::{fmt, io, sync::Arc, time::Duration};
 
 pub use handoff::{Asked, Awaited, Handoff};
-pub use hooks::{flush_on_panic, shut_down_on_signals};
+pub use hooks::{flush_on_panic, flush_on_signals, shut_down_at_exit, shut_down_on_signals};
 
 use crate::{
     clock::Clock,
@@ -272,6 +272,14 @@ impl Engine {
     pub(crate) fn fail_worker(&self) {
         if let Side::Exporting(exporting) = &self.side {
             exporting.fail(&self.lanes);
+        }
+    }
+
+    /// Runs `work` while this thread holds every lock of this process's export, for the test of what a child then does.
+    pub(crate) fn with_locks_held<R>(&self, work: impl FnOnce() -> R) -> R {
+        match &self.side {
+            Side::Manual(_) => work(),
+            Side::Exporting(exporting) => exporting.supervisor(&self.lanes).with_locks_held(work),
         }
     }
 

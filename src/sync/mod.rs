@@ -4,6 +4,7 @@ pub mod cell;
 pub mod cpu;
 pub mod current;
 pub mod deadline;
+pub mod exit;
 pub mod fork;
 pub mod handler;
 // Only signal handlers need it.

@@ -1,4 +1,4 @@
-//! Signals that end a process: the handler wakes a thread, which does its work and then lets the signal have its way.
+//! Signals that end a process: the handler wakes a thread, which does its work before the signal has its way, or meanwhile.
 
 use std::io;
 
@@ -14,14 +14,23 @@ pub enum Signal {
     Hangup,
 }
 
-/// Does `work` at the first of these signals, on a thread of its own; after that the signal is sent again, with the
-/// disposition that it had before. A second signal meanwhile ends the process at once. A signal that is ignored stays so.
+/// When the program's own handler of the signal runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Handler {
+    /// When the work is done. A second signal before that ends the process at once.
+    Afterwards,
+    /// At once, and at every signal. Where there is none, the signal does what it does by default when the work is done.
+    Meanwhile,
+}
+
+/// Does `work` at the first of these signals, on a thread of its own; the signal keeps the disposition that it had before. A
+/// signal that is ignored stays so.
 ///
 /// # Errors
 ///
 /// When there is such a watch in this process already, the system refuses a thread or a pipe, or has no signals.
-pub fn at_first(signals: &[Signal], work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    imp::at_first(signals, work)
+pub fn at_first(signals: &[Signal], handler: Handler, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    imp::at_first(signals, handler, work)
 }
 
 #[cfg(all(unix, not(loom)))]
@@ -31,23 +40,23 @@ mod imp {
         os::fd::AsRawFd,
         panic::{AssertUnwindSafe, catch_unwind},
         ptr,
-        sync::Mutex,
     };
 
     use libc::c_int;
 
-    use super::Signal;
+    use super::{Handler, Signal};
     use crate::sync::{
         fork::ForkWord,
         latest::Latest,
         spawn,
-        statics::{AtomicBool, Ordering::Relaxed},
+        statics::{AtomicBool, AtomicU64, Ordering::Relaxed},
     };
 
     /// What the handler needs. It is never freed: a handler may look at it at any time.
     struct Watch {
         /// The signals that are watched, and what they did before.
         before: Vec<(c_int, libc::sigaction)>,
+        handler: Handler,
         /// Whose process this is. A child process has the handler too, but not the thread.
         word: ForkWord,
         generation: u32,
@@ -59,22 +68,41 @@ mod imp {
     }
 
     static WATCH: Latest<Watch> = Latest::new();
-    static SET_UP: Mutex<()> = Mutex::new(());
+    /// The generation in which a thread sets up a watch; zero while none does. In a child process that of the parent counts
+    /// for nothing: its thread is not there.
+    static SETTING_UP: AtomicU64 = AtomicU64::new(0);
 
-    pub(super) fn at_first(signals: &[Signal], work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        // Nobody waits: a child process may have inherited the lock from a thread that it does not have.
-        let Ok(_alone) = SET_UP.try_lock() else {
-            return Err(io::ErrorKind::WouldBlock.into());
-        };
+    pub(super) fn at_first(
+        signals: &[Signal],
+        handler: Handler,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
         let word = ForkWord::of_process();
         let generation = word.settle();
+        // ORDERING: Relaxed. The number alone is shared; the watch has an ordering of its own.
+        if SETTING_UP.swap(generation.into(), Relaxed) == u64::from(generation) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let result = set_up(signals, handler, word, generation, work);
+        // ORDERING: Relaxed. As above.
+        SETTING_UP.store(0, Relaxed);
+        result
+    }
+
+    fn set_up(
+        signals: &[Signal],
+        handler: Handler,
+        word: ForkWord,
+        generation: u32,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
         if WATCH.get().is_some_and(|watch| watch.is_of(generation) && !watch.is_over()) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let before = before(signals)?;
         let (rope, bell) = io::pipe()?;
         let (has_rung, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
-        WATCH.set(Watch { before, word, generation, bell, has_rung, is_over });
+        WATCH.set(Watch { before, handler, word, generation, bell, has_rung, is_over });
         let watch = WATCH.get().expect("it was set above, and is never unset");
         watch.take_over()?;
         let stand_by = move || {
@@ -95,12 +123,14 @@ mod imp {
     impl Watch {
         /// Sets the handler.
         fn take_over(&self) -> io::Result<()> {
-            for (number, _) in &self.before {
+            for (number, before) in &self.before {
                 // SAFETY: an action is plain data, of which all zeros is a value: the default, without flags.
                 let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
                 action.sa_sigaction = OURS as usize;
                 // Calls of the program that wait go on, and a thread with a stack for handlers uses it.
-                action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+                action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK | libc::SA_SIGINFO;
+                // What the program's handler runs without, it also runs without when it is called from ours.
+                action.sa_mask = before.sa_mask;
                 if let Err(error) = set(*number, &action) {
                     self.give_back(None);
                     return Err(error);
@@ -111,12 +141,14 @@ mod imp {
 
         /// In the handler: nothing here but loads, stores and calls that are safe in a handler. None of those fails, so
         /// `errno` stays as it was.
-        fn heed(&self, number: c_int) {
+        fn heed(&self, number: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
             if !self.is_of(self.word.raw()) {
                 // A child process, which shares the pipe: the parent must not hear of this. The child ends as it would.
                 // Unless it has a handler of its own by now, which called this one.
                 if self.put_back(number) {
                     again(number);
+                } else {
+                    self.pass_on(number, info, context);
                 }
                 return;
             }
@@ -125,12 +157,32 @@ mod imp {
                 let byte = number.to_ne_bytes();
                 // SAFETY: the bytes are valid for reads, and the pipe is open for ever. It is empty, so this does not wait.
                 unsafe { libc::write(self.bell.as_raw_fd(), byte.as_ptr().cast(), byte.len()) };
-            } else if !self.is_over() {
-                // Somebody is out of patience.
+            } else if !self.is_over() && !self.passes_on(number) && now(number).is_ok_and(|action| is_ours(&action)) {
+                // Somebody is out of patience. A handler that was set later, and called this one, knows what to do itself.
                 // SAFETY: an action is plain data, of which all zeros is a value: the default, without flags.
                 let _ = set(number, &unsafe { std::mem::zeroed() });
                 again(number);
             }
+            self.pass_on(number, info, context);
+        }
+
+        /// Whether the program had a handler of this signal, which is called from ours.
+        fn passes_on(&self, number: c_int) -> bool {
+            self.handler == Handler::Meanwhile && self.before_of(number).is_some_and(has_handler)
+        }
+
+        /// Calls the program's handler, if it is not to wait for the work.
+        fn pass_on(&self, number: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+            if let Some(before) = self.before_of(number)
+                && self.passes_on(number)
+            {
+                // SAFETY: the action is that of a handler, which is called as the system would call it.
+                unsafe { call(before, number, info, context) };
+            }
+        }
+
+        fn before_of(&self, number: c_int) -> Option<&libc::sigaction> {
+            self.before.iter().find(|(known, _)| *known == number).map(|(_, before)| before)
         }
 
         /// Makes the signals do what they did before, and sends the one that came once more.
@@ -140,10 +192,10 @@ mod imp {
             // ORDERING: Relaxed. A handler that does not see it yet ends the process, as it was asked to.
             self.is_over.store(true, Relaxed);
             // Who took the signal over from us, and passed it on to us, has had it already.
-            let Some(number) = signal.filter(|number| is_ours.contains(number)) else {
+            let Some(number) = signal.filter(|number| is_ours.contains(number) && !self.passes_on(*number)) else {
                 return;
             };
-            if self.before.iter().any(|(known, before)| *known == number && before.sa_sigaction == libc::SIG_DFL) {
+            if !self.before_of(number).is_some_and(has_handler) {
                 // No code of the program runs on this thread, and the others may all have blocked it since.
                 unblock(number);
             }
@@ -155,9 +207,8 @@ mod imp {
 
         /// Restores one disposition; false where the program has set another since.
         fn put_back(&self, number: c_int) -> bool {
-            let before = self.before.iter().find(|(known, _)| *known == number);
             let is_ours = now(number).is_ok_and(|action| is_ours(&action));
-            is_ours && before.is_some_and(|(_, before)| set(number, before).is_ok())
+            is_ours && self.before_of(number).is_some_and(|before| set(number, before).is_ok())
         }
 
         fn is_of(&self, generation: u32) -> bool {
@@ -170,13 +221,36 @@ mod imp {
         }
     }
 
-    extern "C" fn note(number: c_int) {
+    extern "C" fn note(number: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
         if let Some(watch) = WATCH.get() {
-            watch.heed(number);
+            watch.heed(number, info, context);
         }
     }
 
-    const OURS: extern "C" fn(c_int) = note;
+    const OURS: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) = note;
+
+    /// Whether this is a handler. What is ignored is not watched.
+    fn has_handler(action: &libc::sigaction) -> bool {
+        action.sa_sigaction != libc::SIG_DFL
+    }
+
+    /// # Safety
+    ///
+    /// * `action` is that of a handler, and the rest is what the system passed to ours.
+    unsafe fn call(action: &libc::sigaction, number: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        debug_assert!(has_handler(action));
+        let address = action.sa_sigaction;
+        if action.sa_flags & libc::SA_SIGINFO == 0 {
+            // SAFETY: without the flag the handler takes the number alone.
+            let handler = unsafe { std::mem::transmute::<usize, extern "C" fn(c_int)>(address) };
+            handler(number);
+        } else {
+            type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void);
+            // SAFETY: with the flag the handler takes all three.
+            let handler = unsafe { std::mem::transmute::<usize, Handler>(address) };
+            handler(number, info, context);
+        }
+    }
 
     /// What the signals do now, of those that are not ignored.
     fn before(signals: &[Signal]) -> io::Result<Vec<(c_int, libc::sigaction)>> {
@@ -252,9 +326,9 @@ mod imp {
 mod imp {
     use std::io;
 
-    use super::Signal;
+    use super::{Handler, Signal};
 
-    pub(super) fn at_first(_signals: &[Signal], _work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(super) fn at_first(_: &[Signal], _: Handler, _: impl FnOnce() + Send + 'static) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

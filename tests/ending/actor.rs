@@ -7,7 +7,7 @@ use std::{
     mem, panic, process,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, Ordering::SeqCst},
+        atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
@@ -33,7 +33,7 @@ const SIGNALS: [Signal; 3] = [Signal::Terminate, Signal::Interrupt, Signal::Hang
 
 pub fn act(role: &str) {
     // A shell starts what it runs in the background with SIGINT ignored, and an ignored signal is inherited.
-    [libc::SIGHUP, libc::SIGINT, libc::SIGTERM].into_iter().for_each(|signal| set(signal, libc::SIG_DFL));
+    [libc::SIGHUP, libc::SIGINT, libc::SIGTERM].into_iter().for_each(|signal| _ = set(signal, libc::SIG_DFL));
     match role {
         "wait" => {
             let engine = ready();
@@ -47,6 +47,40 @@ pub fn act(role: &str) {
             wait_for_ever(&engine);
         }
         "survivor" => survive(),
+        "server" => {
+            set(libc::SIGTERM, count_in_handler as extern "C" fn(i32) as usize);
+            let engine = flushed();
+            serve(engine);
+        }
+        "server with a handler of later" => {
+            let engine = flushed();
+            BEFORE.store(set(libc::SIGTERM, count_and_pass_on as extern "C" fn(i32) as usize), SeqCst);
+            serve(engine);
+        }
+        "flushed" => {
+            let engine = flushed();
+            say("ready");
+            wait_for_ever(&engine);
+        }
+        "static" => {
+            in_a_static();
+            process::exit(EXIT);
+        }
+        "static, and main returns" => _ = in_a_static(),
+        "static, and a child exits" => {
+            in_a_static();
+            // SAFETY: this thread is the only one that uses stdout, and the engine is made for forks.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                process::exit(EXIT);
+            }
+            let mut status = 0;
+            // SAFETY: the status is a valid place.
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
+            assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == EXIT, "{status}");
+            say("ready");
+            hear();
+        }
         "ignored" => {
             set(libc::SIGHUP, libc::SIG_IGN);
             let engine = ready();
@@ -120,6 +154,28 @@ fn survive() {
     }
 }
 
+/// A server: it hears of the signal at once, finishes what it is at, and ends by itself.
+fn serve(engine: Engine) {
+    say("ready");
+    while HANDLED_TIMES.load(SeqCst) == 0 {
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    say("told");
+    hear();
+    record(&engine);
+    drop(engine);
+    say(&format!("told {} times", HANDLED_TIMES.load(SeqCst)));
+}
+
+/// A process whose engine is in a static, with spans that have ended.
+fn in_a_static() -> &'static Engine {
+    assert!(ENGINE.set(engine()).is_ok());
+    let engine = ENGINE.get().expect("it was just set");
+    spanring::shut_down_at_exit(engine, patience()).expect("there is room for a call");
+    record(engine);
+    engine
+}
+
 /// A child process ends by its own signal, and the parent goes on.
 fn fork() {
     let engine = ready();
@@ -177,6 +233,8 @@ fn panics() -> Arc<Engine> {
 
 static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
 static HANDLED_TIMES: AtomicU32 = AtomicU32::new(0);
+/// The handler of before.
+static BEFORE: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn shut_down_at_exit() {
     tell_shutdown(ENGINE.get().expect("it was set before the handler"));
@@ -203,6 +261,15 @@ extern "C" fn count_in_handler(_: i32) {
     HANDLED_TIMES.fetch_add(1, SeqCst);
 }
 
+/// As a handler does that is set by a library.
+extern "C" fn count_and_pass_on(signal: i32) {
+    HANDLED_TIMES.fetch_add(1, SeqCst);
+    let before = BEFORE.load(SeqCst);
+    // SAFETY: the handler takes the number, a pointer that it passes on to others, and another of the kind.
+    let before = unsafe { mem::transmute::<usize, extern "C" fn(i32, usize, usize)>(before) };
+    before(signal, 0, 0);
+}
+
 // ---- What they are made of.
 
 fn ready() -> Arc<Engine> {
@@ -211,6 +278,14 @@ fn ready() -> Arc<Engine> {
     let watch = || spanring::shut_down_on_signals(&engine, &SIGNALS, patience());
     watch().expect("no other watch is there");
     assert_eq!(watch().map_err(|error| error.kind()), Err(io::ErrorKind::AlreadyExists));
+    engine
+}
+
+/// An engine that is flushed at a signal, with spans that have ended.
+fn flushed() -> Engine {
+    let engine = Arc::into_inner(engine()).expect("it is the only one");
+    record(&engine);
+    spanring::flush_on_signals(&engine, &SIGNALS, patience()).expect("no other watch is there");
     engine
 }
 
@@ -241,9 +316,10 @@ fn patience() -> Duration {
     Duration::from_millis(millis.parse().expect("it is a number"))
 }
 
-fn set(signal: i32, handler: usize) {
+/// Sets the handler; the one before.
+fn set(signal: i32, handler: usize) -> usize {
     // SAFETY: the handler ignores, or is one of the functions above, which are safe in a handler.
-    unsafe { libc::signal(signal, handler) };
+    unsafe { libc::signal(signal, handler) }
 }
 
 fn say(line: &str) {

@@ -29,6 +29,10 @@ pub const CASES: &[(&str, fn())] = &[
     ("second_signal_ends_the_process_at_once", second_signal_ends_the_process_at_once),
     ("handler_of_the_program_runs_after_the_last_batch", handler_of_the_program_runs),
     ("handler_that_returns_gets_every_signal", handler_that_returns_gets_every_signal),
+    ("server_goes_on_recording_after_the_flush_at_its_signal", server_goes_on_recording),
+    ("flush_at_a_signal_without_a_handler_ends_the_process_after_it", flush_without_a_handler_ends_the_process),
+    ("engine_in_a_static_is_shut_down_at_exit", engine_in_a_static_is_shut_down),
+    ("exit_of_a_child_leaves_the_spans_to_its_parent", exit_of_a_child_leaves_the_spans),
     ("ignored_signal_stays_ignored", ignored_signal_stays_ignored),
     ("child_process_ends_by_its_own_signal_and_the_parent_goes_on", child_process_ends_by_its_own_signal),
     ("signal_after_the_engine_is_gone_ends_the_process", signal_after_the_engine_is_gone),
@@ -97,6 +101,60 @@ fn handler_that_returns_gets_every_signal() {
     }
     assert_eq!(actor.end().code(), Some(0));
     assert_eq!(collector.tally().spans, 2 * SPANS as u64);
+}
+
+/// The handler of the program is there before the watch, or comes later and calls the one before.
+fn server_goes_on_recording() {
+    for role in ["server", "server with a handler of later"] {
+        let collector = collector();
+        let mut actor = Actor::start(role, &collector.url(), PATIENCE);
+        actor.expect("ready");
+        actor.kill(libc::SIGTERM);
+        // While it finishes what it is at, what had ended is delivered.
+        actor.expect("told");
+        until(|| collector.tally().spans == SPANS as u64);
+        actor.kill(libc::SIGTERM);
+        actor.tell();
+        actor.expect("told 2 times");
+        assert_eq!(actor.end().code(), Some(0));
+        assert_eq!(collector.tally().spans, 2 * SPANS as u64, "{role}");
+    }
+}
+
+fn flush_without_a_handler_ends_the_process() {
+    let collector = collector();
+    let mut actor = Actor::start("flushed", &collector.url(), PATIENCE);
+    actor.expect("ready");
+    actor.kill(libc::SIGTERM);
+    assert_eq!(actor.end().signal(), Some(libc::SIGTERM));
+    assert_eq!(collector.tally().spans, SPANS as u64);
+    // A second signal needs no patience.
+    let hole = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut actor = Actor::start("flushed", &url(&hole), Duration::from_secs(3600));
+    actor.expect("ready");
+    actor.kill(libc::SIGTERM);
+    let _connection = hole.accept().unwrap();
+    actor.kill(libc::SIGINT);
+    assert_eq!(actor.end().signal(), Some(libc::SIGINT));
+}
+
+fn engine_in_a_static_is_shut_down() {
+    for (role, code) in [("static", EXIT), ("static, and main returns", 0)] {
+        let collector = collector();
+        let mut actor = Actor::start(role, &collector.url(), PATIENCE);
+        assert_eq!(actor.end().code(), Some(code));
+        assert_eq!(collector.tally().spans, SPANS as u64, "{role}");
+    }
+}
+
+fn exit_of_a_child_leaves_the_spans() {
+    let collector = collector();
+    let mut actor = Actor::start("static, and a child exits", &collector.url(), PATIENCE);
+    actor.expect("ready");
+    assert_eq!(collector.tally().spans, 0, "they are the parent's");
+    actor.tell();
+    assert_eq!(actor.end().code(), Some(0));
+    assert_eq!(collector.tally().spans, SPANS as u64);
 }
 
 fn ignored_signal_stays_ignored() {
@@ -273,6 +331,14 @@ impl Drop for Actor {
         // A case that failed leaves no process behind; one that has ended is no matter.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn until(holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "it never comes");
+        thread::park_timeout(Duration::from_millis(2));
     }
 }
 
