@@ -144,9 +144,9 @@ pub struct Outcome<'a> {
     pub queued: u64,
     /// Spans that it lost, by cause.
     pub lost: &'a [(&'a str, u64)],
-    /// Different spans that the collector took: [`Stand::delivered`].
+    /// Different spans that the collector took: [`Stand::delivered`](super::Stand::delivered).
     pub delivered: u64,
-    /// Requests that came a second time: [`Tally::resends`].
+    /// Requests that came a second time: [`Tally::resends`](super::Tally::resends).
     pub resends: u64,
 }
 

@@ -48,7 +48,7 @@ pub enum Refusal {
     TooLarge,
     /// The body is another type than protobuf, or packed otherwise than by gzip.
     NotProtobuf,
-    /// The head is above [`HEAD_BYTES_MAX`].
+    /// The head is above 64 KiB.
     HeadTooLarge,
 }
 
