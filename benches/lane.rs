@@ -15,7 +15,7 @@ use std::{
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use spanring::{
     Config, Engine,
-    internals::{ring, ticks},
+    internals::{enter, ticks},
 };
 
 #[path = "workload/mod.rs"]
@@ -43,7 +43,7 @@ fn lane(c: &mut Criterion) {
     {
         // Every first choice of this machine's cores is taken: the worst that stopped threads can do on as many cores.
         let _parked: Vec<_> =
-            (0..2).map(|hint| ring(&drained.engine, hint).enter().expect("nobody else records now")).collect();
+            (0..2).map(|hint| enter(&drained.engine, hint).expect("nobody else records now")).collect();
         percentile(&mut group, "end_p999_parked", &drained.engine);
     }
     drained.report("end");

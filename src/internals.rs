@@ -12,10 +12,14 @@ pub use crate::{
     transport::{driver, tls},
 };
 
-/// The ring of `engine` that a thread comes to first when its hint is `hint`: to park a thread in it.
-#[must_use]
-pub fn ring(engine: &crate::Engine, hint: usize) -> &Ring {
-    engine.lanes().ring(hint)
+/// Takes the lease of the ring of `engine` that a thread comes to first when its hint is `hint`: to park a thread in it.
+///
+/// # Errors
+///
+/// When the ring is held or closed now.
+pub fn enter(engine: &crate::Engine, hint: usize) -> Result<Lease<'_>, Shut> {
+    let lanes = engine.lanes();
+    lanes.ring(hint).enter(lanes.generation())
 }
 
 /// Requests and the collector's answers.

@@ -21,6 +21,9 @@ pub const RING_BYTES: usize = 64;
 /// Bytes of a ring whose records have two words.
 pub const WIDE_RING_BYTES: usize = 128;
 
+/// The generation of a model's process, for rings without lanes.
+pub const HERE: u32 = 1;
+
 /// How often a running thread may be stopped for another: two find most bugs, and all models take seconds; with three
 /// they take a minute and more, which is for the night. `LOOM_MAX_PREEMPTIONS` overrides it.
 const PREEMPTIONS_MAX: usize = 2;
@@ -227,12 +230,18 @@ pub enum Answer {
     Shut(Shut),
 }
 
-/// Offers a record of `len` bytes to `ring`, as `Lanes::offer` does to each of its rings.
+/// Offers a record of `len` bytes to `ring`, as a span's end does: at once where the last look at the ring left room,
+/// else by the way that looks.
 pub fn offer(ring: &Ring, stamp: Stamp, len: usize) -> Answer {
-    match ring.enter() {
+    let fill = |bytes: &mut [u8]| stamp.fill(&mut bytes[..len]);
+    if let Some(claim) = ring.enter(HERE).ok().and_then(|lease| lease.claim_at_once(len)) {
+        claim.publish(fill);
+        return Answer::Accepted;
+    }
+    match ring.enter(HERE) {
         Ok(lease) => match lease.claim(len) {
             Some(claim) => {
-                claim.publish(|bytes| stamp.fill(&mut bytes[..len]));
+                claim.publish(fill);
                 Answer::Accepted
             }
             None => Answer::Full,
@@ -277,9 +286,15 @@ pub fn lanes(rings: usize, ring_bytes: usize, blocks: usize) -> Arc<Lanes<()>> {
     Lanes::new(shape, ()).expect("there is memory for a few blocks")
 }
 
-/// Offers a record of `len` bytes to the rings of `lanes`.
+/// Offers a record of `len` bytes to the rings of `lanes`, as a span's end does: to the first at once, else to all of
+/// them by the way that looks.
 pub fn offer_to(lanes: &Lanes<()>, hint: usize, stamp: Stamp, len: usize) -> Offer {
-    lanes.offer(hint, len, |bytes| stamp.fill(&mut bytes[..len]))
+    let fill = |bytes: &mut [u8]| stamp.fill(&mut bytes[..len]);
+    if let Some(claim) = lanes.ring(hint).enter(lanes.generation()).ok().and_then(|lease| lease.claim_at_once(len)) {
+        claim.publish(fill);
+        return Offer::Queued { tries: 1 };
+    }
+    lanes.offer(hint, len, fill)
 }
 
 /// Writes `stamp` into the image of `block`, as a record of `len` bytes.

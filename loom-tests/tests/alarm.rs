@@ -29,7 +29,7 @@ impl Shared {
 
     /// As a span ends: at once where the last look at the ring left room, else the way that looks.
     fn end(&self) {
-        let lease = self.lanes.ring(0).enter().expect("there is one writer");
+        let lease = self.lanes.ring(0).enter(self.lanes.generation()).expect("there is one writer");
         match lease.claim_at_once(8) {
             Some(claim) => claim.publish(|record| record.fill(1)),
             None => assert_eq!(self.lanes.offer(0, 8, |record| record.fill(1)), Offer::Queued { tries: 1 }),

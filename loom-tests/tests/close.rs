@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use spanring::internals::{AtomicU32, Ring, Shut, Spill, SpillRefusal, Visit};
-use spanring_loom::{Answer, Cells, RING_BYTES, Stamp, links, model, offer, read};
+use spanring_loom::{Answer, Cells, HERE, RING_BYTES, Stamp, links, model, offer, read};
 
 const RECORD_LEN: usize = 8;
 
@@ -24,7 +24,7 @@ fn write(ring: &Ring) -> Vec<Stamp> {
 #[test]
 fn closer_reads_all_that_was_accepted() {
     let run = model(|run| {
-        let ring = Arc::new(Ring::new(RING_BYTES).unwrap());
+        let ring = Arc::new(Ring::new(RING_BYTES, HERE).unwrap());
         let (accepted, stamps) = run.two(&ring, |ring| write(ring), |ring| ring.close().then(|| read(ring)));
         if let Some(stamps) = &stamps {
             assert_eq!(*stamps, accepted);
@@ -38,7 +38,7 @@ fn closer_reads_all_that_was_accepted() {
 #[test]
 fn second_closer_reads_all_that_was_accepted() {
     let run = model(|run| {
-        let ring = Arc::new(Ring::new(RING_BYTES).unwrap());
+        let ring = Arc::new(Ring::new(RING_BYTES, HERE).unwrap());
         let (accepted, _, stamps) =
             run.three(&ring, |ring| write(ring), |ring| ring.close(), |ring| ring.close().then(|| read(ring)));
         if let Some(stamps) = &stamps {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use spanring::internals::{Ring, Seats, Tally};
-use spanring_loom::{Answer, Stamp, WIDE_RING_BYTES, check_order, model, offer, read};
+use spanring_loom::{Answer, HERE, Stamp, WIDE_RING_BYTES, check_order, model, offer, read};
 
 const RECORD_LEN: usize = 16;
 
@@ -18,7 +18,7 @@ fn write(ring: &Ring, writer: u32, count: u32) -> Vec<Stamp> {
 #[test]
 fn reader_sees_whole_records_in_order() {
     let run = model(|run| {
-        let ring = Arc::new(Ring::new(WIDE_RING_BYTES).unwrap());
+        let ring = Arc::new(Ring::new(WIDE_RING_BYTES, HERE).unwrap());
         let (accepted, mut stamps) = run.two(
             &ring,
             |ring| write(ring, 1, 3),
@@ -40,7 +40,7 @@ fn reader_sees_whole_records_in_order() {
 #[test]
 fn two_writers_lose_nothing_that_was_accepted() {
     let run = model(|run| {
-        let ring = Arc::new(Ring::new(WIDE_RING_BYTES).unwrap());
+        let ring = Arc::new(Ring::new(WIDE_RING_BYTES, HERE).unwrap());
         let (first, second, mut stamps) =
             run.three(&ring, |ring| write(ring, 1, 2), |ring| write(ring, 2, 2), |ring| read(ring));
         let mut accepted = [first, second].concat();
@@ -59,14 +59,14 @@ fn two_writers_lose_nothing_that_was_accepted() {
 #[test]
 fn tally_is_seen_with_the_record() {
     let run = model(|run| {
-        let shared = Arc::new((Ring::new(WIDE_RING_BYTES).unwrap(), Seats::new(1)));
+        let shared = Arc::new((Ring::new(WIDE_RING_BYTES, HERE).unwrap(), Seats::new(1)));
         let ((), (count, tally)) = run.two(
             &shared,
             |shared| {
                 let (ring, seats) = &**shared;
                 let seat = seats.take();
                 for number in 0..2 {
-                    let claim = ring.enter().unwrap().claim(RECORD_LEN).expect("there is room");
+                    let claim = ring.enter(HERE).unwrap().claim(RECORD_LEN).expect("there is room");
                     claim.publish(|bytes| {
                         Stamp::new(1, number).fill(bytes);
                         seats.add(seat, Tally::Queued, 1);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use spanring::internals::{Lanes, Offer};
+use spanring::internals::{Lanes, Offer, SeatId, Tally};
 use spanring_loom::{Cells, RING_BYTES, Stamp, lanes, model, offer_to};
 
 /// The lanes, and a cell that only who has the reader touches.
@@ -72,4 +72,43 @@ fn positions_are_handed_over() {
         run.note(stamps.len());
     });
     run.expect([4, 5]);
+}
+
+/// Ends a span as the recorder does: it is counted in the ring, before it is published.
+fn end(lanes: &Lanes<()>) -> Offer {
+    lanes.offer(0, 8, |_| lanes.seats().add(SeatId::Shared, Tally::Queued, 1))
+}
+
+/// The last reader gives up while a writer goes on. What was given up, and what is accepted past it, is what the writer
+/// was told is accepted; and whoever sees that the reader has given up sees the final count.
+#[test]
+fn what_is_given_up_is_final() {
+    let run = model(|run| {
+        let lanes = lanes(1, RING_BYTES, 1);
+        assert_eq!(end(&lanes), Offer::Queued { tries: 1 });
+        let ((offers, seen), (closed, given_up)) = run.two(
+            &lanes,
+            |lanes| ([end(lanes), end(lanes)], lanes.is_given_up().then(|| lanes.taken())),
+            |lanes| {
+                let reader = lanes.reader().expect("there is no other");
+                (lanes.close(), reader.give_up())
+            },
+        );
+        assert!(seen.is_none_or(|taken| taken == given_up), "{seen:?} of {given_up}");
+        assert!(lanes.is_given_up() && lanes.reader().is_none());
+        assert_eq!(lanes.taken(), given_up);
+        let queued = offers.iter().filter(|offer| matches!(offer, Offer::Queued { .. })).count() as u64;
+        assert!(offers.iter().all(|offer| matches!(offer, Offer::Queued { .. } | Offer::Closed)), "{offers:?}");
+        assert_eq!(lanes.accepted(), 1 + queued);
+        assert!(!closed || lanes.accepted() == given_up, "nothing comes after a close");
+        run.note(format!("{closed} {queued} {given_up} {}", seen.is_some()));
+    });
+    run.expect([
+        "true 0 1 true",
+        "true 1 2 false",
+        "true 2 3 false",
+        "false 1 1 true",
+        "false 2 2 false",
+        "false 1 2 true",
+    ]);
 }

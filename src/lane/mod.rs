@@ -1,4 +1,5 @@
-//! Who owns the bytes now: open spans in blocks, finished ones in rings or on the spill stack, until the reader has them.
+//! Who owns the bytes now: open spans in blocks, finished ones in rings or on the spill stack, until the reader has
+//! them.
 
 mod alarm;
 mod block;
@@ -34,7 +35,7 @@ pub use share::{Home, Share};
 pub use spill::{Spill, SpillRefusal};
 pub use stack::Stack;
 
-use crate::sync::{AtomicBool, AtomicU32, Counter, cpu, fork::ForkWord, memory::Memory, thread};
+use crate::sync::{AtomicU32, Counter, cpu, fork::ForkWord, memory::Memory, thread};
 use reader::Taken;
 
 /// Most rings that an engine has.
@@ -43,8 +44,8 @@ pub const LANES_MAX: usize = 128;
 /// How many held rings a span meets before it goes to the spill stack.
 const HELD_MAX: usize = 3;
 
-/// How many full rings a span meets before it is dropped: one busy thread shall have the memory of its neighbours too, but
-/// not at any price when all is full. With [`HELD_MAX`] the bound on the steps of an end.
+/// How many full rings a span meets before it is dropped: one busy thread shall have the memory of its neighbours too,
+/// but not at any price when all is full. With [`HELD_MAX`] the bound on the steps of an end.
 const FULL_MAX: usize = 8;
 
 /// The sizes of an engine's lanes, all fixed at start.
@@ -64,8 +65,8 @@ pub struct Shape {
 
 /// All lanes of one engine, and what the program's side needs beside them.
 ///
-/// Every block outside the pool holds a count of the `Arc`, moved in groups; so a span that outlives its engine still has
-/// its memory, and starting a span touches no shared count.
+/// Every block outside the pool holds a count of the `Arc`, moved in groups; so a span that outlives its engine still
+/// has its memory, and starting a span touches no shared count.
 pub struct Lanes<Owner, Scratch = ()> {
     rings: Box<[Ring]>,
     spill: CachePadded<Spill>,
@@ -74,9 +75,10 @@ pub struct Lanes<Owner, Scratch = ()> {
     arena: Memory,
     /// Spans that the reader has taken out. Written by the reader.
     taken: CachePadded<Taken>,
-    /// Whether a reader exists. Written by [`Lanes::reader`] and the reader's drop.
-    has_reader: AtomicBool,
-    /// The generation of the process that these lanes are fit for, with [`MOVING`] while they are not yet. Written by [`Lanes::settle`].
+    /// [`reader::NOBODY`], [`reader::READER`] or [`reader::GIVEN_UP`]. Written by [`Lanes::reader`] and the reader.
+    reading: AtomicU32,
+    /// The generation of the process that these lanes are fit for, with [`MOVING`] while they are not yet. Written by
+    /// [`Lanes::settle`].
     home: AtomicU32,
     /// Spans that were started while another thread was settling these lanes. Written by their threads.
     unsettled: Counter,
@@ -121,7 +123,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         // What these look up once is looked up now, not in a signal handler.
         let _ = cpu::hint();
         thread::prepare();
-        let rings: io::Result<Box<[Ring]>> = (0..shape.lanes).map(|_| Ring::new(shape.ring_bytes)).collect();
+        let home = fork.settle();
+        let rings: io::Result<Box<[Ring]>> = (0..shape.lanes).map(|_| Ring::new(shape.ring_bytes, home)).collect();
         let rings = rings?;
         let arena = Memory::map(shape.arena_bytes)?;
         Ok(Arc::new_cyclic(|itself| Self {
@@ -131,8 +134,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
             seats: Seats::new(shape.seats),
             arena,
             taken: CachePadded::default(),
-            has_reader: AtomicBool::new(false),
-            home: AtomicU32::new(fork.settle()),
+            reading: AtomicU32::new(reader::NOBODY),
+            home: AtomicU32::new(home),
             unsettled: Counter::new(),
             fork,
             alarm: CachePadded::default(),
@@ -149,7 +152,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         self.fork.raw()
     }
 
-    /// Offers a finished record of `len` bytes to the ring of `hint`, and to its siblings if that is held or full. Never waits.
+    /// Offers a finished record of `len` bytes to the ring of `hint`, and to its siblings if that is held or full.
+    /// Never waits.
     pub fn offer(&self, hint: usize, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
         self.offer_within(LANES_MAX, hint, len, fill)
     }
@@ -171,10 +175,12 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
 
     /// Room in the ring of `hint`, or in one of its siblings: on until three were held or eight full.
     fn claim(&self, rings_max: usize, hint: usize, len: usize) -> Result<(Claim<'_>, usize), Offer> {
+        // Zero in a child process that nobody has settled: no ring is fit for that.
+        let generation = self.generation();
         let (mut held, mut full) = (0, 0);
         for tries in 1..=self.rings.len().max(HELD_MAX).min(rings_max) {
             let ring = self.ring(hint + tries - 1);
-            match ring.enter() {
+            match ring.enter(generation) {
                 Ok(lease) => match lease.claim(len) {
                     Some(claim) => return Ok((claim, tries)),
                     None if len > ring.record_len_max() => return Err(Offer::Busy),
@@ -242,8 +248,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         self.itself.upgrade()
     }
 
-    /// Leaves a note of `len` bytes with the holder of `value`, or holds it and lets `apply` see this note and all others.
-    /// False when the holder was left `notes_max` already: the note goes home.
+    /// Leaves a note of `len` bytes with the holder of `value`, or holds it and lets `apply` see this note and all
+    /// others. False when the holder was left `notes_max` already: the note goes home.
     ///
     /// The caller keeps a count of the lanes of its own.
     pub fn combine<T>(

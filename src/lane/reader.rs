@@ -18,6 +18,13 @@ pub struct Reader<Owner, Scratch = ()> {
     first: usize,
 }
 
+/// In `Lanes::reading`: there is no reader.
+pub(super) const NOBODY: u32 = 0;
+/// There is one.
+const READER: u32 = 1;
+/// There is none any more, and will be none.
+const GIVEN_UP: u32 = 2;
+
 /// How many spans a reader has taken out, and of where.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
@@ -26,14 +33,24 @@ pub(super) struct Taken {
 }
 
 impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
-    /// The one who takes spans out; `None` while there is one.
+    /// The one reader; `None` while there is one, and when the last one has given up.
     #[must_use]
     pub fn reader(self: &Arc<Self>) -> Option<Reader<Owner, Scratch>> {
         // ORDERING: [reader] Acquire. The positions are as the last reader left them.
-        self.has_reader.compare_exchange(false, true, Acquire, Relaxed).ok()?;
+        self.reading.compare_exchange(NOBODY, READER, Acquire, Relaxed).ok()?;
         // ORDERING: Relaxed. The caller's own thread settled the lanes, or was created by one that found them settled.
         let generation = self.home.load(Relaxed);
         Some(Reader { lanes: Arc::clone(self), generation, first: 0 })
+    }
+
+    /// Whether the last reader has given up: [`Lanes::taken`] is final then, and what is accepted past it is lost.
+    ///
+    /// Such a span ended while the lanes were being closed: its thread was stopped in a ring, or came to one that such
+    /// a thread had left (see `lane/ring.rs`).
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        // ORDERING: [reader] Acquire. The count of what was taken out is the last reader's last.
+        self.reading.load(Acquire) == GIVEN_UP
     }
 
     /// Spans that a reader has taken out.
@@ -60,8 +77,8 @@ impl<Owner, Scratch: Copy + Default> Reader<Owner, Scratch> {
         count
     }
 
-    /// Hands finished spans to `visit` for as long as it wants more: oldest first in each ring, then what was spilled. Returns
-    /// how many there were, and whether that was all.
+    /// Hands finished spans to `visit` for as long as it wants more: oldest first in each ring, then what was spilled.
+    /// Returns how many there were, and whether that was all.
     ///
     /// `until` bounds the rings to an earlier moment, so that a flush ends while spans keep coming.
     pub fn read_some(&mut self, until: Option<&Marks>, mut visit: impl FnMut(&[u8]) -> Visit) -> (usize, bool) {
@@ -70,8 +87,8 @@ impl<Owner, Scratch: Copy + Default> Reader<Owner, Scratch> {
         }
         let lanes = &*self.lanes;
         let mut count = 0;
-        // A visitor may fork, and go on in the child: there the records are the parent's to deliver, and the lanes may have
-        // been settled under this pass.
+        // A visitor may fork, and go on in the child: there the records are the parent's to deliver, and the lanes may
+        // have been settled under this pass.
         let mut visit = |taken: &Counter, record: &[u8]| {
             taken.add_owned(1);
             let answer = visit(record);
@@ -98,18 +115,21 @@ impl<Owner, Scratch: Copy + Default> Reader<Owner, Scratch> {
         (count + spilled, answer == Visit::Next)
     }
 
-    /// Takes out what waits in closed lanes without a look at it, in a time that does not grow with it: how many spans.
-    pub fn give_up(&mut self) -> u64 {
+    /// Takes out what waits without a look at it, in a time that does not grow with it: how many spans. There is no
+    /// reader after this one, so close the lanes before: a thread that is stopped in a ring may go on at any time
+    /// later, and what it then leaves there is lost too.
+    pub fn give_up(self) -> u64 {
         if !self.is_fit() {
             return 0;
         }
         let lanes = &*self.lanes;
         let taken = &lanes.taken;
-        // A span is counted under the lease, so whoever finds the ring closed finds it counted.
+        // A span is counted under the lease, so in a ring that is closed there is none that is not counted. One that is
+        // counted and not published yet is given up too.
         let waiting = lanes.seats.sum(Tally::Queued).saturating_sub(taken.of_rings.load());
         taken.of_rings.add_owned(waiting);
         for ring in &lanes.rings {
-            // SAFETY: there is one reader at a time, and it is borrowed mutably.
+            // SAFETY: there is one reader at a time, and this is it.
             unsafe { ring.skip() };
         }
         // Blocks have to come home: they keep the lanes' memory.
@@ -122,6 +142,8 @@ impl<Owner, Scratch: Copy + Default> Reader<Owner, Scratch> {
                 Visit::Next
             },
         );
+        // ORDERING: [reader] Release. Who sees this sees the final count.
+        lanes.reading.store(GIVEN_UP, Release);
         waiting + spilled as u64
     }
 
@@ -134,9 +156,52 @@ impl<Owner, Scratch: Copy + Default> Reader<Owner, Scratch> {
 
 impl<Owner, Scratch> Drop for Reader<Owner, Scratch> {
     fn drop(&mut self) {
-        if self.lanes.fork.raw() == self.generation {
+        // ORDERING: Relaxed. Only the reader itself gives up.
+        if self.lanes.fork.raw() == self.generation && self.lanes.reading.load(Relaxed) == READER {
             // ORDERING: [reader] Release. The next reader goes on from our positions.
-            self.lanes.has_reader.store(false, Release);
+            self.lanes.reading.store(NOBODY, Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::{Offer, SeatId, Shape};
+
+    fn lanes() -> Arc<Lanes<()>> {
+        let shape = Shape { lanes: 1, ring_bytes: 4096, arena_bytes: 64 << 10, spill_bytes: 0, seats: 1 };
+        Lanes::new(shape, ()).unwrap()
+    }
+
+    /// Ends a span, as a thread that does `within` while it is in the ring.
+    fn end_while(lanes: &Arc<Lanes<()>>, within: impl FnOnce()) {
+        let offer = lanes.offer(0, 8, |_| {
+            within();
+            lanes.seats().add(SeatId::Shared, Tally::Queued, 1);
+        });
+        assert_eq!(offer, Offer::Queued { tries: 1 });
+    }
+
+    #[test]
+    fn span_of_a_thread_that_was_stopped_in_a_ring_is_told_from_those_that_wait() {
+        let lanes = lanes();
+        end_while(&lanes, || ());
+        let reader = lanes.reader().unwrap();
+        end_while(&lanes, || {
+            assert!(!lanes.close(), "a thread is inside");
+            assert_eq!(reader.give_up(), 1);
+            assert!(lanes.is_given_up());
+        });
+        assert_eq!((lanes.accepted(), lanes.taken()), (2, 1));
+        assert!(lanes.reader().is_none(), "nobody takes out what was given up");
+    }
+
+    #[test]
+    fn ring_that_was_held_when_it_was_closed_is_not_entered_again() {
+        let lanes = lanes();
+        end_while(&lanes, || assert!(!lanes.close(), "a thread is inside"));
+        assert_eq!(lanes.offer(0, 8, |_| ()), Offer::Closed);
+        assert!(lanes.close());
     }
 }

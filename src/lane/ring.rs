@@ -1,8 +1,27 @@
 //! One byte ring: a lease that nobody waits for in front of a single-writer, single-reader ring.
 //!
-//! A writer leases the ring, fills the bytes of one record, publishes them by moving the tail, and gives the lease back.
-//! A writer that is stopped in between leaves no hole: the reader sees whole records up to the tail, and the other threads
-//! go to another ring. The reader never takes the lease.
+//! A writer leases the ring, fills the bytes of one record, publishes them by moving the tail, and gives the lease
+//! back. A writer that is stopped in between leaves no hole: the reader sees whole records up to the tail, and the
+//! other threads go to another ring. The reader never takes the lease.
+//!
+//! # Closing
+//!
+//! The lease word holds the generation of the process, and two flags. Entering is an exchange from the bare generation,
+//! so a closed ring, a held one and one that was not made fit for this process all refuse without a check of their own.
+//! Releasing takes the held flag off by a load and a store, which are one plain instruction where a locked one would
+//! cost as much as the exchange, and keeps a closed flag that was set meanwhile. `close` sets that flag, whoever is
+//! inside:
+//!
+//! * It returns true when nobody was inside. Then no release is under way that could take the flag off, so nobody
+//!   enters ever again, and the tail is final.
+//! * It returns false while a thread is inside. That thread may publish one more record. It leaves a closed ring
+//!   behind, unless the flag was set between its load and its store: then the ring is open until the next `close`.
+//!
+//! So a shutdown that gives up with a thread still inside cannot know what comes. It need not: `Reader::give_up` is the
+//! last to take spans out, and what is accepted after it is lost as closed, by whatever way it got in
+//! (`Lanes::is_given_up`).
+//!
+//! # Orderings
 //!
 //! Every ordering of the crate's protocols that carries data has a label, every label two sides and a model:
 //!
@@ -10,7 +29,7 @@
 //! |---|---|---|---|---|
 //! | [lease] | `Lease::drop` | `Ring::enter`, `Ring::close` | the writer's own cells, from one holder to the next; the last tail | `lease.rs` |
 //! | [publish] | `Claim::publish` | `Ring::read` | the record's bytes, and the tally made with it | `publish.rs` |
-//! | [reclaim] | `Ring::read` | `Ring::extend` | the room of what was read | `reclaim.rs` |
+//! | [reclaim] | `Ring::read`, `Ring::skip` | `Ring::extend` | the room of what was read | `reclaim.rs` |
 //! | [spill] | `Spill::push` | `Spill::take_all` | a whole block | `spill.rs` |
 //! | [free] | `Stack::push` | `Stack::pop` | a block or a seat, with nobody left in it | `handover.rs` |
 //! | [reader] | `Reader::drop` | `Lanes::reader` | the read positions, from one reader to the next | `reader.rs` |
@@ -30,10 +49,11 @@ use crate::sync::{
     AtomicU32, AtomicU64, Counter,
     Ordering::{Acquire, Relaxed, Release},
     region::Region,
+    store_among_exchanges,
 };
 
-/// A ring of `2^k` bytes. Each group of fields has a line pair of its own, so that the reader's polling of the tail never
-/// slows the lease, and the writers never touch the line that the reader writes.
+/// A ring of `2^k` bytes. Each group of fields has a line pair of its own, so that the reader's polling of the tail
+/// never slows the lease, and the writers never touch the line that the reader writes.
 #[derive(Debug)]
 pub struct Ring {
     lease: CachePadded<LeaseWord>,
@@ -46,12 +66,13 @@ pub struct Ring {
 
 #[derive(Debug)]
 struct LeaseWord {
-    /// [`FREE`], [`HELD`] or [`CLOSED`]. Written by whoever wants the lease, by its holder, and by `close`.
+    /// The generation of the process that the ring is fit for, with [`HELD`] and [`CLOSED`]. Written by whoever wants
+    /// the lease, by its holder, by `close` and by `abandon`.
     word: AtomicU32,
     /// The holder's copy of the tail; it spares a look at a line that the reader shares. Lease holders only.
     end: Counter,
-    /// Up to here a holder may write without a look at anything else: there the memory ends, or the room that was free when
-    /// a holder last looked at the reader's line. Behind `end` it has run out. Lease holders only.
+    /// Up to here a holder may write without a look at anything else: there the memory ends, or the room that was free
+    /// when a holder last looked at the reader's line. Behind `end` it has run out. Lease holders only.
     limit: Counter,
 }
 
@@ -63,9 +84,10 @@ struct ReaderCells {
     high_water: Counter,
 }
 
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-const CLOSED: u32 = 2;
+/// Beside the generation in the lease word: a thread is in the ring. Generations stay below.
+const HELD: u32 = 1 << 30;
+/// Beside the generation in the lease word: nobody enters any more.
+const CLOSED: u32 = 1 << 31;
 
 /// Bytes in front of each record: its length in the ring, and what it is.
 pub const FRAME_LEN: usize = 8;
@@ -74,14 +96,14 @@ const ALIGN: usize = 8;
 const RECORD: u32 = 1;
 const PADDING: u32 = 2;
 
-/// How far ahead of the tail lines are asked for, from the cache of the core that read them last: a few records. Without this
-/// a store that misses holds back every later one; see ARCHITECTURE.md.
+/// How far ahead of the tail lines are asked for, from the cache of the core that read them last: a few records.
+/// Without this a store that misses holds back every later one; see ARCHITECTURE.md.
 const PREFETCH_AHEAD: u64 = 1024;
 
 /// Why a ring was not entered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shut {
-    /// Another thread is in it now.
+    /// Another thread is in it now, or the ring has not been made fit for this process.
     Held,
     /// The engine has shut down.
     Closed,
@@ -99,16 +121,17 @@ pub enum Visit {
 }
 
 impl Ring {
-    /// An empty ring of `len` bytes, a power of two.
+    /// An empty ring of `len` bytes, a power of two, for the process of this generation.
     ///
     /// # Errors
     ///
     /// When the system has no memory to give.
-    pub fn new(len: usize) -> io::Result<Self> {
+    pub fn new(len: usize, generation: u32) -> io::Result<Self> {
+        debug_assert!(generation < HELD, "generations stay below the flags");
         assert!(len.is_power_of_two() && len >= 4 * ALIGN, "a ring has a power of two of bytes");
         Ok(Self {
             lease: CachePadded::new(LeaseWord {
-                word: AtomicU32::new(FREE),
+                word: AtomicU32::new(generation),
                 end: Counter::new(),
                 limit: Counter::new(),
             }),
@@ -125,45 +148,43 @@ impl Ring {
         self.region.len() as u64
     }
 
-    /// Longest record that padding is written for: a quarter of the ring, so that padding never costs more than that. What
-    /// is longer enters only where it happens to fit.
+    /// Longest record that padding is written for: a quarter of the ring, so that padding never costs more than that.
+    /// What is longer enters only where it happens to fit.
     #[inline]
     #[must_use]
     pub fn record_len_max(&self) -> usize {
         self.region.len() / 4 - FRAME_LEN
     }
 
-    /// Takes the lease, in one try.
+    /// Takes the lease, in one try, for a thread of the process of this generation.
     ///
     /// # Errors
     ///
     /// When the ring is held or closed now.
     #[inline]
-    pub fn enter(&self) -> Result<Lease<'_>, Shut> {
+    pub fn enter(&self, generation: u32) -> Result<Lease<'_>, Shut> {
         // ORDERING: [lease] Acquire. The last holder's cells are ours to use; what it published, we write behind.
-        // ORDERING: Relaxed on failure: who is refused touches nothing of the ring.
-        match self.lease.word.compare_exchange(FREE, HELD, Acquire, Relaxed) {
+        // ORDERING: Relaxed on failure: a thread that is refused touches nothing of the ring.
+        match self.lease.word.compare_exchange(generation, generation.wrapping_add(HELD), Acquire, Relaxed) {
             Ok(_) => Ok(Lease { ring: self }),
-            Err(CLOSED) => Err(Shut::Closed),
+            Err(found) if found & CLOSED != 0 => Err(Shut::Closed),
             Err(_) => Err(Shut::Held),
         }
     }
 
-    /// Closes the ring for writers, in one try; false while a thread is in it.
+    /// Closes the ring for writers. False while a thread is in it: then call again, for what that thread publishes may
+    /// come yet, and its release may have undone this (see the head of this file).
     pub fn close(&self) -> bool {
-        // ORDERING: [lease] Acquire, on failure too: the tail that the closer reads afterwards is the last one, for every
-        // holder gave the lease back after its publish.
-        match self.lease.word.compare_exchange(FREE, CLOSED, Acquire, Acquire) {
-            Ok(_) | Err(CLOSED) => true,
-            Err(_) => false,
-        }
+        // ORDERING: [lease] Acquire. The tail that the closer reads afterwards is the last one: every holder gave the
+        // lease back after its publish, and the closes in between continue that release.
+        self.lease.word.fetch_or(CLOSED, Acquire) & HELD == 0
     }
 
     /// End of what is published now: the mark of a flush.
     #[must_use]
     pub fn tail(&self) -> u64 {
-        // ORDERING: Relaxed. A number to compare with: the reader takes the tail again, with an Acquire of its own. Whatever
-        // ended before the caller asked is below it by coherence.
+        // ORDERING: Relaxed. A number to compare with: the reader takes the tail again, with an Acquire of its own.
+        // Whatever ended before the caller asked is below it by coherence.
         self.tail.load(Relaxed)
     }
 
@@ -193,15 +214,15 @@ impl Ring {
         self.reader.high_water.load()
     }
 
-    /// Reads the records that are published now, oldest first and not past `mark`, and releases their room, for as long as
-    /// `visit` wants more. Returns how many there were, and the last answer.
+    /// Reads the records that are published now, oldest first and not past `mark`, and releases their room, for as long
+    /// as `visit` wants more. Returns how many there were, and the last answer.
     ///
     /// # Safety
     ///
     /// * Only one thread reads this ring until the call returns.
     pub unsafe fn read(&self, mark: u64, visit: &mut impl FnMut(&[u8]) -> Visit) -> (usize, Visit) {
-        // ORDERING: [publish] Acquire. The bytes below this tail are filled. A record that is published later is for the
-        // next visit: never half of it is seen now.
+        // ORDERING: [publish] Acquire. The bytes below this tail are filled. A record that is published later is for
+        // the next visit: never half of it is seen now.
         let tail = self.tail.load(Acquire);
         // ORDERING: Relaxed. Only the reader writes the head, and readers follow each other by [reader].
         let head = self.reader.head.load(Relaxed);
@@ -220,8 +241,8 @@ impl Ring {
             // Before the visit: a record whose visitor panics has been taken, and must not come again.
             pass.at += len;
             if kind == RECORD {
-                // SAFETY: the record lies below the tail and above the head, which moves after this call at the earliest:
-                // filled, and kept from writers.
+                // SAFETY: the record lies below the tail and above the head, which moves after this call at the
+                // earliest: filled, and kept from writers.
                 let answer = unsafe { self.region.read(at, as_size(len) - FRAME_LEN, &mut *visit) };
                 count += 1;
                 if answer == Visit::Gone {
@@ -246,45 +267,47 @@ impl Ring {
     ///
     /// * As for [`Ring::read`]: one reader at a time.
     pub unsafe fn skip(&self) {
-        // ORDERING: Relaxed. No byte is read, so none has to be there, and none has to be kept from writers.
-        self.reader.head.store(self.tail.load(Relaxed), Relaxed);
+        // ORDERING: Relaxed. No byte of what is stepped over is read, so none has to be there.
+        let tail = self.tail.load(Relaxed);
+        // ORDERING: [reclaim] Release. What this reader read before is below this head too, and writers may go on.
+        self.reader.head.store(tail, Release);
     }
 
-    /// Gives up what is published and frees the lease, for a child process: the parent delivers its spans.
+    /// Gives up what is published and makes the ring fit for the child process of this generation: the parent delivers
+    /// its spans. Says whether a thread of the parent held the lease. A closed ring stays closed.
     ///
     /// # Safety
     ///
     /// * No other thread of this process uses the ring until the call returns.
-    pub unsafe fn abandon(&self) -> bool {
+    pub unsafe fn abandon(&self, generation: u32) -> bool {
+        debug_assert!(generation < HELD, "generations stay below the flags");
         // ORDERING: Relaxed throughout: the child has no other thread here; [settle] shows the result to later ones.
         let tail = self.tail.load(Relaxed);
         self.reader.head.store(tail, Relaxed);
         self.lease.end.set(tail);
-        // No room is known of: the next claim looks at the head. The parent's limit may belong to a round of the memory that
-        // its holder had begun with padding, and never published.
+        // No room is known of: the next claim looks at the head. The parent's limit may belong to a round of the memory
+        // that its holder had begun with padding, and never published.
         self.lease.limit.set(tail);
         self.reader.high_water.set(0);
         // ORDERING: Relaxed, as above.
-        let held = self.lease.word.load(Relaxed) == HELD;
-        if held {
-            // ORDERING: Relaxed, as above. The holder was a thread of the parent.
-            self.lease.word.store(FREE, Relaxed);
-        }
-        held
+        let found = self.lease.word.load(Relaxed);
+        // ORDERING: Relaxed, as above. A holder was a thread of the parent.
+        self.lease.word.store(generation | found & CLOSED, Relaxed);
+        found & HELD != 0
     }
 
-    /// Makes room for `need` bytes behind `end`, where the limit of the last look does not let them pass: where the room begins,
-    /// or `None` when the ring is full, or too small. The one way of lease holders to the reader's head, and so seldom walked:
-    /// when the room that was free at the last look is used up, and at the end of the memory.
+    /// Makes room for `need` bytes behind `end`, where the limit of the last look does not let them pass: where the
+    /// room begins, or `None` when the ring is full, or too small. The one way of lease holders to the reader's head,
+    /// and so seldom walked: when the room that was free at the last look is used up, and at the end of the memory.
     ///
-    /// A record that does not fit before the end of the memory goes behind it. The padding is written here: should the claim
-    /// be given up, it stays, and the next one begins behind it.
+    /// A record that does not fit before the end of the memory goes behind it. The padding is written here: should the
+    /// claim be given up, it stays, and the next one begins behind it.
     #[cold]
     #[inline(never)]
     fn extend(&self, end: u64, need: u64) -> Option<u64> {
         let capacity = self.capacity();
-        // ORDERING: [reclaim] Acquire. The reader is done with the bytes below this head. An older head shows less room than
-        // there is: the span is refused, never a record written over.
+        // ORDERING: [reclaim] Acquire. The reader is done with the bytes below this head. An older head shows less room
+        // than there is: the span is refused, never a record written over.
         let head = self.reader.head.load(Acquire);
         let free_to = head + capacity;
         let rest = capacity - (end & (capacity - 1));
@@ -295,15 +318,16 @@ impl Ring {
         }
         let start = end + padding;
         if padding > 0 {
-            // SAFETY: the padding lies between the tail and the head's next round (checked above), and the caller holds the
-            // lease.
+            // SAFETY: the padding lies between the tail and the head's next round (checked above), and the caller holds
+            // the lease.
             unsafe { self.region.fill(self.place(end), FRAME_LEN, |bytes| write_frame(bytes, padding, PADDING)) };
             self.lease.end.set(start);
         }
         // The end of this round of the memory.
         let round_end = (start | (capacity - 1)) + 1;
-        // Where a writer has to look whether the reader sleeps: at the mark. Past it no look is needed before the end of the
-        // free bytes: a reader that slept meanwhile had read up to the mark at least, and finds no more than half filled.
+        // Where a writer has to look whether the reader sleeps: at the mark. Past it no look is needed before the end
+        // of the free bytes: a reader that slept meanwhile had read up to the mark at least, and finds no more than
+        // half filled.
         let mark = head + self.mark();
         let next_look = if mark >= start + need { mark } else { free_to };
         self.lease.limit.set(round_end.min(next_look));
@@ -360,8 +384,11 @@ impl<'a> Lease<'a> {
 impl Drop for Lease<'_> {
     #[inline]
     fn drop(&mut self) {
+        let word = &self.ring.lease.word;
+        // ORDERING: Relaxed. Beside its holder only `close` changes the word.
+        let held = word.load(Relaxed);
         // ORDERING: [lease] Release. The next holder sees our cells.
-        self.ring.lease.word.store(FREE, Release);
+        store_among_exchanges(word, held & !HELD, Release);
     }
 }
 
@@ -384,8 +411,8 @@ impl Claim<'_> {
         let Self { lease, at, need } = self;
         let ring = lease.ring;
         ring.region.prefetch(ring.place(at + need + PREFETCH_AHEAD), as_size(need));
-        // SAFETY: `claim` found room for the record between the tail and the head's next round, and before the end of the
-        // memory; we hold the lease.
+        // SAFETY: `claim` found room for the record between the tail and the head's next round, and before the end of
+        // the memory; we hold the lease.
         unsafe {
             ring.region.fill(ring.place(at), as_size(need), |bytes| {
                 let (frame, record) = bytes.split_at_mut(FRAME_LEN);
@@ -394,8 +421,8 @@ impl Claim<'_> {
             });
         }
         let end = at + need;
-        // ORDERING: [publish] Release. The bytes were filled above; a reader that sees this tail sees them all. One that
-        // sees the older tail finds a record fewer, never half a record.
+        // ORDERING: [publish] Release. The bytes were filled above; a reader that sees this tail sees them all. One
+        // that sees the older tail finds a record fewer, never half a record.
         ring.tail.store(end, Release);
         ring.lease.end.set(end);
         drop(lease);
@@ -438,12 +465,19 @@ fn write_frame(frame: &mut [u8], len: u64, kind: u32) {
         u32::try_from(len).is_ok(),
         "a record is at most a quarter of a ring of at most 4 GiB, or the rest of it"
     );
-    // Length and kind in one store.
-    frame[..FRAME_LEN].copy_from_slice(&(len | u64::from(kind) << 32).to_le_bytes());
+    // Two stores: to join them first takes two instructions more.
+    frame[..4].copy_from_slice(&as_word(len).to_le_bytes());
+    frame[4..FRAME_LEN].copy_from_slice(&kind.to_le_bytes());
 }
 
 fn word(bytes: &[u8]) -> u32 {
     bytes.first_chunk().copied().map_or(0, u32::from_le_bytes)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "asserted by the only caller")]
+#[inline]
+fn as_word(value: u64) -> u32 {
+    value as u32
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a ring's length is a usize, and positions are masked by it")]
@@ -456,8 +490,11 @@ fn as_size(value: u64) -> usize {
 mod tests {
     use super::*;
 
+    /// The generation of the test's process.
+    const HERE: u32 = 1;
+
     fn offer(ring: &Ring, record: &[u8]) -> bool {
-        let lease = ring.enter().expect("nobody else is here");
+        let lease = ring.enter(HERE).expect("nobody else is here");
         lease
             .claim(record.len())
             .map(|claim| claim.publish(|bytes| bytes[..record.len()].copy_from_slice(record)))
@@ -478,7 +515,7 @@ mod tests {
 
     #[test]
     fn records_leave_in_order_across_the_end_of_the_memory() {
-        let ring = Ring::new(256).unwrap();
+        let ring = Ring::new(256, HERE).unwrap();
         for round in 0..200u8 {
             let record = vec![round; usize::from(round % 50)];
             assert!(offer(&ring, &record));
@@ -490,7 +527,7 @@ mod tests {
 
     #[test]
     fn full_ring_refuses_until_read() {
-        let ring = Ring::new(256).unwrap();
+        let ring = Ring::new(256, HERE).unwrap();
         let taken = (0..100).take_while(|_| offer(&ring, &[7; 24])).count();
         assert_eq!(taken, 8);
         assert_eq!(ring.waiting(), 256);
@@ -501,7 +538,7 @@ mod tests {
 
     #[test]
     fn record_above_a_quarter_enters_only_where_it_fits() {
-        let ring = Ring::new(256).unwrap();
+        let ring = Ring::new(256, HERE).unwrap();
         assert_eq!(ring.record_len_max(), 56);
         assert!(offer(&ring, &[0; 184]), "256 bytes are left in this round");
         assert_eq!(drain(&ring, u64::MAX).len(), 1);
@@ -512,7 +549,7 @@ mod tests {
 
     #[test]
     fn room_ends_where_the_head_was_until_the_next_look() {
-        let ring = Ring::new(256).unwrap();
+        let ring = Ring::new(256, HERE).unwrap();
         (0..4).for_each(|_| assert!(offer(&ring, &[7; 56])));
         assert_eq!(drain(&ring, 128).len(), 2);
         assert!(offer(&ring, &[8; 56]));
@@ -524,12 +561,12 @@ mod tests {
 
     #[test]
     fn claim_that_is_given_up_leaves_padding_at_most() {
-        let ring = Ring::new(256).unwrap();
+        let ring = Ring::new(256, HERE).unwrap();
         (0..3).for_each(|_| assert!(offer(&ring, &[7; 56])));
         assert!(offer(&ring, &[7; 40]));
         assert_eq!(drain(&ring, u64::MAX).len(), 4);
         // Sixteen bytes are left before the end of the memory.
-        drop(ring.enter().unwrap().claim(24).expect("there is room"));
+        drop(ring.enter(HERE).unwrap().claim(24).expect("there is room"));
         assert_eq!(drain(&ring, u64::MAX).len(), 0);
         assert!(offer(&ring, &[9; 24]));
         assert_eq!(drain(&ring, u64::MAX), [vec![9; 24]]);
@@ -537,20 +574,21 @@ mod tests {
 
     #[test]
     fn abandoned_ring_forgets_a_round_that_was_only_begun() {
-        let ring = Ring::new(256).unwrap();
+        let ring = Ring::new(256, HERE).unwrap();
         (0..3).for_each(|_| assert!(offer(&ring, &[7; 56])));
         assert!(offer(&ring, &[7; 40]));
         assert_eq!(drain(&ring, u64::MAX).len(), 4);
-        std::mem::forget(ring.enter().unwrap().claim(24).expect("there is room"));
+        std::mem::forget(ring.enter(HERE).unwrap().claim(24).expect("there is room"));
         // SAFETY: the test has one thread.
-        assert!(unsafe { ring.abandon() }, "a lease was held");
-        assert!(offer(&ring, &[9; 24]));
+        assert!(unsafe { ring.abandon(HERE + 1) }, "a lease was held");
+        assert_eq!(ring.enter(HERE).unwrap_err(), Shut::Held, "the ring is another process's now");
+        ring.enter(HERE + 1).unwrap().claim(24).expect("there is room").publish(|bytes| bytes.fill(9));
         assert_eq!(drain(&ring, u64::MAX), [vec![9; 24]]);
     }
 
     #[test]
     fn mark_bounds_a_read() {
-        let ring = Ring::new(256).unwrap();
+        let ring = Ring::new(256, HERE).unwrap();
         assert!(offer(&ring, &[1; 8]));
         let mark = ring.tail();
         assert!(offer(&ring, &[2; 8]));
@@ -560,19 +598,32 @@ mod tests {
 
     #[test]
     fn held_ring_is_refused_at_once_and_closed_ring_for_good() {
-        let ring = Ring::new(256).unwrap();
-        let lease = ring.enter().unwrap();
-        assert_eq!(ring.enter().unwrap_err(), Shut::Held);
+        let ring = Ring::new(256, HERE).unwrap();
+        let lease = ring.enter(HERE).unwrap();
+        assert_eq!(ring.enter(HERE).unwrap_err(), Shut::Held);
         assert!(!ring.close());
         drop(lease);
         assert!(ring.close());
         assert!(ring.close());
-        assert_eq!(ring.enter().unwrap_err(), Shut::Closed);
+        assert_eq!(ring.enter(HERE).unwrap_err(), Shut::Closed);
+    }
+
+    #[test]
+    fn close_outlives_the_holder_and_a_fork() {
+        let ring = Ring::new(256, HERE).unwrap();
+        let lease = ring.enter(HERE).unwrap();
+        assert!(!ring.close());
+        assert_eq!(ring.enter(HERE).unwrap_err(), Shut::Closed);
+        drop(lease);
+        assert_eq!(ring.enter(HERE).unwrap_err(), Shut::Closed);
+        // SAFETY: the test has one thread.
+        assert!(!unsafe { ring.abandon(HERE + 1) }, "nobody was in it");
+        assert_eq!(ring.enter(HERE + 1).unwrap_err(), Shut::Closed);
     }
 
     #[test]
     fn reader_that_has_enough_goes_on_later() {
-        let ring = Ring::new(256).unwrap();
+        let ring = Ring::new(256, HERE).unwrap();
         (1..=3).for_each(|byte| assert!(offer(&ring, &[byte; 8])));
         // SAFETY: the test has one thread.
         let (count, answer) = unsafe { ring.read(u64::MAX, &mut |_: &[u8]| Visit::Enough) };
@@ -583,7 +634,7 @@ mod tests {
 
     #[test]
     fn panic_of_a_visitor_loses_no_record_and_repeats_none() {
-        let ring = Ring::new(256).unwrap();
+        let ring = Ring::new(256, HERE).unwrap();
         (1..=3).for_each(|byte| assert!(offer(&ring, &[byte; 8])));
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             // SAFETY: the test has one thread.

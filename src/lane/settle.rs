@@ -1,6 +1,6 @@
 //! The lanes in a child process: one thread there puts them in order, and the others wait for nothing.
 
-use super::{Lanes, SeatId, Tally, Visit};
+use super::{Lanes, SeatId, Tally, Visit, reader};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 
 /// Beside a generation: a thread of that process is putting the lanes in order. Generations stay below it.
@@ -9,9 +9,10 @@ const MOVING: u32 = 1 << 31;
 impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
     /// Makes the lanes fit for this process; false while another thread does.
     ///
-    /// In a child process the spans that were waiting are the parent's to deliver, and the threads that had blocks, seats
-    /// and leases are gone. What was waiting and what was open is written off as forked; the child's ledger begins anew.
-    /// Blocks and seats of the parent's threads stay with them: a thread of ours may be among them, and cannot be told.
+    /// In a child process the spans that were waiting are the parent's to deliver, and the threads that had blocks,
+    /// seats and leases are gone. What was waiting and what was open is written off as forked; the child's ledger
+    /// begins anew. Blocks and seats of the parent's threads stay with them: a thread of ours may be among them, and
+    /// cannot be told.
     #[must_use]
     pub fn settle(&self) -> bool {
         let here = self.fork.settle();
@@ -32,7 +33,7 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         for ring in &self.rings {
             // SAFETY: `home` says moving, and every start and end asks for the generation before it comes to a ring: no
             // other thread of this process is in one.
-            let _was_held = unsafe { ring.abandon() };
+            let _was_held = unsafe { ring.abandon(here) };
         }
         self.spill.take_all(
             self.pool.links(),
@@ -50,15 +51,15 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         self.seats.add(SeatId::Shared, Tally::Recording, lost);
         self.seats.add(SeatId::Shared, Tally::Forked, lost);
         // ORDERING: Relaxed. Released by the next line; the parent's reader is no reader of this process.
-        self.has_reader.store(false, Relaxed);
+        self.reading.store(reader::NOBODY, Relaxed);
         self.alarm.settle();
         // ORDERING: [settle] Release. Who reads this generation sees everything above.
         self.home.store(here, Release);
         true
     }
 
-    /// Counts a span that was started while another thread was settling the lanes, and is lost as forked. It has a counter
-    /// of its own, because settling clears the seats.
+    /// Counts a span that was started while another thread was settling the lanes, and is lost as forked. It has a
+    /// counter of its own, because settling clears the seats.
     pub fn add_unsettled(&self) {
         self.unsettled.add_shared(1);
     }

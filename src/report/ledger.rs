@@ -8,8 +8,9 @@ use crate::{lane::Tally, trace::SpanLanes};
 
 /// What became of every span, at one moment.
 ///
-/// `started == not_sampled + live + queued + in_flight + exported + drained + lost.total()`, always; [`Ledger::is_closed`] says whether the counters
-/// agree. A call that is under way in another thread may show as still live, never twice.
+/// `started == not_sampled + live + queued + in_flight + exported + drained + lost.total()`, always;
+/// [`Ledger::is_closed`] says whether the counters agree. A call that is under way in another thread may show as still
+/// live, never twice.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Ledger {
@@ -40,10 +41,15 @@ impl Ledger {
     pub(crate) fn of(core: &SpanLanes, counts: Option<&Counts>) -> Self {
         let sum = |tally| core.seats().sum(tally);
         let sums = |tallies: &[Tally]| tallies.iter().map(|&tally| sum(tally)).sum();
-        // Later stages first: a span that moves on meanwhile is then seen where it was before, and no term goes negative.
+        // Later stages first: a span that moves on meanwhile is then seen where it was before, and no term goes
+        // negative.
         let export = counts.map(|counts| (counts.lost(), counts.exported.load()));
+        let is_given_up = core.is_given_up();
         let taken = core.taken();
         let accepted = core.accepted();
+        let waiting = accepted.saturating_sub(taken);
+        // Nobody takes them out any more: they got into a ring after the last reader had gone.
+        let (queued, late) = if is_given_up { (0, waiting) } else { (waiting, 0) };
         let lost_at_end = Lost::each(|cause| sums(cause.ends()));
         let sibling_hits = sum(Tally::Sibling);
         let not_sampled = sum(Tally::NotSampled);
@@ -56,11 +62,12 @@ impl Ledger {
         let in_flight = taken.saturating_sub(drained + exported + lost_in_export.total());
         let mut lost = Lost::each(|cause| lost_at_start.of(cause) + lost_at_end.of(cause) + lost_in_export.of(cause));
         lost.forked += unsettled;
+        lost.closed += late;
         Self {
             started: recording + not_sampled + lost_at_start.total() + unsettled,
             not_sampled,
             live: recording.saturating_sub(ended),
-            queued: accepted.saturating_sub(taken),
+            queued,
             in_flight,
             exported,
             drained,
@@ -80,8 +87,8 @@ impl Ledger {
 
     /// Whether the columns add up to what was started, and no more ended than began.
     ///
-    /// `live` and `queued` are what is left over, so this alone does not prove that nothing vanished: that shows when both
-    /// come to zero after the last end and the last drain.
+    /// `live` and `queued` are what is left over, so this alone does not prove that nothing vanished: that shows when
+    /// both come to zero after the last end and the last drain.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         let waiting = self.live + self.queued + self.in_flight;
@@ -128,6 +135,30 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        clock::Clock,
+        lane::{Lanes, SeatId, Shape},
+        trace::{Sampling, Shared},
+    };
+
+    /// A thread was stopped in a ring while the worker gave up: what it publishes later waits for nobody.
+    #[test]
+    fn span_that_comes_after_the_last_reader_is_lost_as_closed() {
+        let shape = Shape { lanes: 1, ring_bytes: 4096, arena_bytes: 64 << 10, spill_bytes: 0, seats: 1 };
+        let shared = Shared::new(Clock::system(), Default::default(), Sampling::AlwaysOn, None);
+        let lanes: std::sync::Arc<SpanLanes> = Lanes::new(shape, shared).unwrap();
+        let count = |tally| lanes.seats().add(SeatId::Shared, tally, 1);
+        count(Tally::Recording);
+        let ledger = || Ledger::of(&lanes, Some(&Counts::default()));
+        lanes.offer(0, 8, |_| {
+            assert!(!lanes.close(), "a thread is inside");
+            assert_eq!(lanes.reader().map(|reader| reader.give_up()), Some(0));
+            count(Tally::Queued);
+        });
+        let Ledger { live, queued, lost, .. } = ledger();
+        assert_eq!((live, queued, lost.closed, lost.total()), (0, 0, 1, 1));
+        assert!(ledger().is_closed());
+    }
 
     /// Each of the two conditions alone is not enough.
     #[test]

@@ -4,7 +4,8 @@ use super::{AtomicU32, Ordering};
 
 /// A generation of this process, kept on a page that the kernel wipes in a child (`MADV_WIPEONFORK`).
 ///
-/// Unlike a `pthread_atfork` handler this also sees a bare `clone`. Where the kernel cannot wipe, an atfork handler does it.
+/// Unlike a `pthread_atfork` handler this also sees a bare `clone`. Where the kernel cannot wipe, an atfork handler
+/// does it.
 #[derive(Clone, Copy, Debug)]
 pub struct ForkWord {
     /// Written by [`ForkWord::settle`] and, in a child, by the kernel; read by every start and end.

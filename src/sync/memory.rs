@@ -11,7 +11,8 @@ pub struct Memory {
     len: usize,
 }
 
-// SAFETY: `Memory` is an address and a length; who may touch which bytes is the business of its users, by `unsafe` calls.
+// SAFETY: `Memory` is an address and a length; who may touch which bytes is the business of its users, by `unsafe`
+// calls.
 unsafe impl Send for Memory {}
 // SAFETY: as above: no safe method touches the bytes.
 unsafe impl Sync for Memory {}

@@ -1,4 +1,5 @@
-//! The only door to the machine: atomics, cells and locks (std, or loom under the model), which core, fork word, ticks, memory.
+//! The only door to the machine: atomics, cells and locks (std, or loom under the model), which core, fork word, ticks,
+//! memory.
 
 pub mod cell;
 pub mod cpu;
@@ -31,7 +32,20 @@ pub use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-/// What loom has no counterpart of: atomics for statics, which say nothing of other memory, and the compiler's own fence.
+/// Stores `value` where other threads exchange: a plain store.
+///
+/// In a model it is a swap that looks at nothing. loom would else let an exchange come after a store that it has not
+/// seen, which no memory model allows: what an exchange reads is what comes right before it.
+#[inline(always)]
+pub fn store_among_exchanges(word: &AtomicU32, value: u32, order: Ordering) {
+    #[cfg(not(loom))]
+    word.store(value, order);
+    #[cfg(loom)]
+    word.swap(value, order);
+}
+
+/// What loom has no counterpart of: atomics for statics, which say nothing of other memory, and the compiler's own
+/// fence.
 pub mod statics {
     pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 }

@@ -52,8 +52,9 @@ impl Region {
         unsafe { self.bytes.read(at, len, read) }
     }
 
-    /// Asks for the lines of `at..at + len` for writing, so that later stores there do not wait for another core's cache. What
-    /// lies behind the region is asked for in vain: at most `len` bytes a round, and cheaper than a look for its end.
+    /// Asks for the lines of `at..at + len` for writing, so that later stores there do not wait for another core's
+    /// cache. What lies behind the region is asked for in vain: at most `len` bytes a round, and cheaper than a look
+    /// for its end.
     #[inline(always)]
     pub fn prefetch(&self, at: usize, len: usize) {
         debug_assert!(at < self.len());

@@ -358,9 +358,9 @@ impl Span {
             // Begun before a fork: written off when the child settled, and the parent's own copy lives on there.
             return give_back(block);
         }
-        let context = &self.context;
+        let (generation, context) = (self.generation, &self.context);
         thread_state::with(|state| match state {
-            Some(state) => match deliver(block, context, end, &state.lane) {
+            Some(state) => match deliver(block, generation, context, end, &state.lane) {
                 Ok(block) => state.lane.put_own(block),
                 Err(block) => deliver_slowly(block, context, end, &mut state.lane),
             },
@@ -393,6 +393,7 @@ fn change<R>(
 #[inline(always)]
 fn deliver(
     mut block: SpanBlock,
+    generation: u32,
     context: &SpanContext,
     end: Stamp,
     share: &Share<Shared, Draft>,
@@ -402,7 +403,7 @@ fn deliver(
     let Some(home) = share.at_home(block.lanes()) else {
         return Err(block);
     };
-    let Some(claim) = home.ring().enter().ok().and_then(|lease| lease.claim_at_once(len)) else {
+    let Some(claim) = home.ring().enter(generation).ok().and_then(|lease| lease.claim_at_once(len)) else {
         return Err(block);
     };
     claim.publish(|record| {

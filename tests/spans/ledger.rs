@@ -10,7 +10,7 @@ use std::{
 
 use spanring::{
     Config, DiagnosticSink, Engine, Export, Ledger,
-    internals::{Class, Lanes, Offer, Ring, Shape, Shut, ring},
+    internals::{Class, Lanes, Offer, Ring, Shape, Shut, enter},
 };
 
 use crate::stress::{self, Outcome, Plan};
@@ -39,6 +39,8 @@ fn ledger_closes_to_the_span_and_every_cause_occurs() {
     assert!(outcomes.iter().any(|outcome| outcome.has_spilled), "{outcomes:?}");
 }
 
+/// The generation of a ring's process.
+const HERE: u32 = 1;
 /// Threads that come by while another one is parked with a lease.
 const VISITORS: usize = 4;
 const RECORDS: usize = 1_000;
@@ -92,7 +94,7 @@ fn parked_lease_holder_stops_no_other_thread() {
 fn spans_end_at_once_while_the_only_ring_is_held() {
     const SPANS: u64 = 2_000;
     let engine = Engine::start(Config { memory_budget: 1 << 20, lanes: Some(1), ..Config::default() }).unwrap();
-    let lease = ring(&engine, 0).enter().unwrap();
+    let lease = enter(&engine, 0).unwrap();
     thread::scope(|scope| {
         for _ in 0..VISITORS {
             scope.spawn(|| (0..SPANS).for_each(|_| engine.tracer("test").span("visitor").start().end()));
@@ -126,7 +128,7 @@ fn shutdown_counts_what_waits_in_rings_and_on_the_spill_stack() {
     let config = Config { memory_budget: 8 << 20, lanes: Some(1), export: Some(export), ..Config::default() };
     let engine = Engine::start(config).unwrap();
     let record = |spans| (0..spans).for_each(|_| engine.tracer("test").span("work").start().end());
-    let lease = ring(&engine, 0).enter().unwrap();
+    let lease = enter(&engine, 0).unwrap();
     record(SPANS);
     drop(lease);
     record(SPANS / 2);
@@ -139,6 +141,29 @@ fn shutdown_counts_what_waits_in_rings_and_on_the_spill_stack() {
     assert_eq!((started, lost.shutdown_deadline + lost.spill_full), (SPANS + SPANS / 2, started), "{receipt:?}");
     let memory = engine.memory();
     assert_eq!((memory.rings_waiting, memory.spill_waiting), (0, 0));
+}
+
+/// A thread that is stopped in the middle of an end holds the only ring over the whole shutdown.
+#[test]
+fn spans_that_end_after_a_shutdown_that_found_a_ring_held_are_lost_as_closed() {
+    const SPANS: usize = 100;
+    let refusing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", refusing.local_addr().unwrap());
+    drop(refusing);
+    let export = Export { diagnostics: Some(DiagnosticSink::new(|_| ())), ..Export::to(&url) };
+    let config = Config { memory_budget: 8 << 20, lanes: Some(1), export: Some(export), ..Config::default() };
+    let engine = Engine::start(config).unwrap();
+    let tracer = engine.tracer("test");
+    let open: Vec<_> = (0..SPANS).map(|_| tracer.span("late").start()).collect();
+    let lease = enter(&engine, 0).unwrap();
+    let _ = engine.shutdown(Duration::ZERO);
+    let receipt = engine.shutdown(Duration::from_secs(20));
+    assert!(receipt.is_complete && receipt.waiting == 0 && receipt.ledger.is_closed(), "{receipt:?}");
+    drop(lease);
+    drop(open);
+    let ledger = engine.ledger();
+    assert_eq!((ledger.lost.closed, ledger.queued, ledger.live), (SPANS as u64, 0, 0), "{ledger:?}");
+    assert!(ledger.is_closed(), "{ledger:?}");
 }
 
 #[test]
@@ -168,23 +193,23 @@ fn close_says_that_a_ring_is_held_and_closes_the_others() {
 
 #[test]
 fn parked_lease_refuses_others_at_once() {
-    let ring = &Ring::new(4096).unwrap();
+    let ring = &Ring::new(4096, HERE).unwrap();
     let (parked, is_parked) = mpsc::channel();
     let (go, may_go) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let lease = ring.enter().unwrap();
+            let lease = ring.enter(HERE).unwrap();
             parked.send(()).unwrap();
             let _ = may_go.recv();
             drop(lease);
         });
         is_parked.recv().unwrap();
         let go = go;
-        (0..RECORDS).for_each(|_| assert_eq!(ring.enter().unwrap_err(), Shut::Held));
+        (0..RECORDS).for_each(|_| assert_eq!(ring.enter(HERE).unwrap_err(), Shut::Held));
         assert!(!ring.close());
         drop(go);
     });
-    assert!(ring.enter().is_ok());
+    assert_eq!(ring.enter(HERE).unwrap_err(), Shut::Closed, "for good, though it was held");
 }
 
 fn shape(lanes: usize, spill: usize) -> Shape {
