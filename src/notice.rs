@@ -10,6 +10,14 @@ pub const CLOSED: &str = "spanring: a span was started or ended after its engine
 pub const UNREAD: &str = "spanring: a ring is half full, and no span was taken out yet; once the memory is full spans are \
     lost, and counted as `lane_full`. Set `Config::export`, as `Config::from_env` does, or call `Engine::drain`.\n";
 
+/// Says that the process exits and loses spans.
+pub fn at_exit(waiting: u64) {
+    stderr::write_line(&format!(
+        "spanring: the process exits, and {waiting} spans that wait are lost: drop the engine or call `Engine::shutdown` \
+         before, or let `shut_down_at_exit` do it"
+    ));
+}
+
 /// One line, which is said once.
 #[derive(Debug, Default)]
 pub struct Notice {

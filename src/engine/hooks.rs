@@ -2,12 +2,13 @@
 
 use std::{
     io, panic,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
 use super::{Engine, Side, exporting::Exporting};
 use crate::{
+    notice,
     sync::{
         deadline::Deadline,
         exit,
@@ -111,6 +112,35 @@ pub fn shut_down_on_signals(engine: &Engine, signals: &[Signal], deadline: Durat
 pub fn shut_down_at_exit(engine: &Engine, deadline: Duration) -> io::Result<()> {
     let distant = Distant::from(engine);
     exit::at_exit(move || distant.shut_down(deadline))
+}
+
+/// Engines that export, for the last look at the exit of the process. Those that are gone leave it at the next start.
+static EXPORTING: Mutex<Vec<Distant>> = Mutex::new(Vec::new());
+
+/// Has an exit of the process say how many spans of this engine it loses. It delivers none: an exit that waits for a collector
+/// is the program's choice.
+pub(super) fn tell_at_exit(engine: &Engine) {
+    // Never waited for: in a child process a thread of the parent may seem to hold it. A line less is no loss.
+    let Ok(mut engines) = EXPORTING.try_lock() else {
+        return;
+    };
+    engines.retain(|engine| engine.lanes.strong_count() > 0);
+    // The list has no room before the first engine, and keeps it after the last.
+    if engines.capacity() > 0 || exit::at_exit(tell_waiting).is_ok() {
+        engines.push(Distant::from(engine));
+    }
+}
+
+fn tell_waiting() {
+    let Ok(engines) = EXPORTING.try_lock() else {
+        return;
+    };
+    let reached = engines.iter().filter_map(Distant::reach).filter(|(lanes, _)| !lanes.owner().is_closed());
+    let ledgers = reached.map(|(lanes, exporting)| exporting.ledger(&lanes));
+    let waiting: u64 = ledgers.map(|ledger| ledger.queued + ledger.in_flight).sum();
+    if waiting > 0 {
+        notice::at_exit(waiting);
+    }
 }
 
 /// Flushes the engine at every panic, after the hook that was there before, so that what led to the panic is delivered even

@@ -140,7 +140,11 @@ impl Engine {
             }
             Some(plan) => Side::Exporting(Exporting::start(&lanes, plan, worker).map_err(StartError::Thread)?),
         };
-        Ok(Self { lanes, side, memory_budget })
+        let engine = Self { lanes, side, memory_budget };
+        if let Side::Exporting(_) = engine.side {
+            hooks::tell_at_exit(&engine);
+        }
+        Ok(engine)
     }
 
     /// A tracer for an instrumentation scope: a name, or a [`Scope`] with version, schema and attributes.

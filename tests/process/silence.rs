@@ -3,7 +3,8 @@
 
 use std::{
     env,
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -114,6 +115,28 @@ fn exporter_none_is_told_at_start_and_a_disabled_engine_tells_nothing() {
     assert!(!late.contains("spanring: "), "{none}");
     let disabled = told(test, &[("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")], case).unwrap();
     assert!(!disabled.contains("spanring: "), "{disabled}");
+}
+
+/// Nobody drops what is in a static.
+#[test]
+fn exit_of_a_process_whose_engine_is_in_a_static_tells_how_many_spans_it_loses() {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let test = "exit_of_a_process_whose_engine_is_in_a_static_tells_how_many_spans_it_loses";
+    let case = || {
+        drop(Engine::start(quiet()).unwrap());
+        let engine = ENGINE.get_or_init(|| Engine::start(quiet()).unwrap());
+        record(&engine.tracer("test"), 80);
+        if env::var_os("SHUT_DOWN").is_some() {
+            let _ = engine.shutdown(Duration::ZERO);
+        }
+        process::exit(0);
+    };
+    let Some(exited) = told(test, &[], case) else { return };
+    assert_eq!(exited.matches("spanring: ").count(), 1, "{exited}");
+    assert!(exited.contains("spanring: the process exits, and 80 spans that wait are lost"), "{exited}");
+    assert!(exited.contains("shut_down_at_exit"), "{exited}");
+    let shut_down = told(test, &[("SHUT_DOWN", "1")], case).unwrap();
+    assert!(!shut_down.contains("spanring: "), "{shut_down}");
 }
 
 /// An ordinary end, and the engine as the last thing that is dropped.

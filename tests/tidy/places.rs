@@ -92,6 +92,7 @@ const SHARED: &[(&str, &str, &str)] = &[
     ("src/sync/thread.rs", "static GUARD", "a thread's own"),
     ("src/sync/signal.rs", "static WATCH", "set without waiting, and knows whose process it is of"),
     ("src/sync/signal.rs", "static SETTING_UP", "a number of the process that it is of"),
+    ("src/engine/hooks.rs", "static EXPORTING", "tried, never waited for"),
     ("src/sync/exit.rs", "static FIRST", "set once, without waiting"),
     ("src/sync/cpu.rs", "static OFFSET", "a number that every process finds the same"),
     ("src/sync/cpu.rs", "static PLACE", "a thread's own"),
