@@ -6,8 +6,9 @@ pub mod collector;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, KeyValue, any_value},
-    trace::v1::Span as WireSpan,
+    collector::trace::v1::ExportTraceServiceRequest,
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    trace::v1::{ScopeSpans, Span as WireSpan},
 };
 use prost::Message;
 
@@ -169,11 +170,34 @@ pub fn finished(engine: &Engine) -> Vec<FinishedSpan> {
 
 fn decode(scope: &Scope, bytes: &[u8]) -> FinishedSpan {
     // One element of `ScopeSpans.spans` is a `ScopeSpans` message with one span.
-    let message = opentelemetry_proto::tonic::trace::v1::ScopeSpans::decode(bytes).expect("the drain gives OTLP bytes");
+    let message = ScopeSpans::decode(bytes).expect("the drain gives OTLP bytes");
     let [span] = <[WireSpan; 1]>::try_from(message.spans).expect("the drain gives one span at a time");
+    finished_span(scope.clone(), span)
+}
+
+/// The spans of an `ExportTraceServiceRequest`.
+fn spans_of(request: &[u8]) -> Vec<FinishedSpan> {
+    let request = ExportTraceServiceRequest::decode(request).expect("it was decoded before it was kept");
+    let of_scope = |scope_spans: ScopeSpans| {
+        let scope = scope(scope_spans.scope.unwrap_or_default(), scope_spans.schema_url);
+        scope_spans.spans.into_iter().map(move |span| finished_span(scope.clone(), span))
+    };
+    request.resource_spans.into_iter().flat_map(|spans| spans.scope_spans).flat_map(of_scope).collect()
+}
+
+fn scope(scope: InstrumentationScope, schema_url: String) -> Scope {
+    let text = |(key, value)| match value {
+        OwnedValue::Str(text) => Some((key, text)),
+        _ => None,
+    };
+    let attributes = attributes(scope.attributes).into_iter().filter_map(text).collect();
+    Scope { name: scope.name, version: scope.version, schema_url, attributes }
+}
+
+fn finished_span(scope: Scope, span: WireSpan) -> FinishedSpan {
     let status = span.status.unwrap_or_default();
     FinishedSpan {
-        scope: scope.clone(),
+        scope,
         trace_id: trace_id(&span.trace_id),
         span_id: span_id(&span.span_id),
         parent_id: span_id(&span.parent_span_id),

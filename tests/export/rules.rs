@@ -100,7 +100,7 @@ fn http_03_compressed_body_is_named_as_such() {
     let [request] = <[_; 1]>::try_from(collector.received()).unwrap();
     assert!(request.head.headers.iter().any(|pair| *pair == ("content-encoding".into(), "gzip".into())));
     assert_eq!(collector.tally().spans, 200);
-    let (wire, plain) = (request.head.body_bytes, request.message.encoded_len());
+    let (wire, plain) = (request.head.body_bytes, request.body.len());
     assert!(wire < plain, "{wire} bytes of {plain}");
 }
 

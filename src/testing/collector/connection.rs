@@ -256,10 +256,9 @@ fn arrive(shared: &Shared, head: Head, body: &[u8], body_bytes: usize) -> Result
         }
     });
     walk.and(has_ids).map_err(|_| Refusal::Malformed)?;
-    let message = match shared.mode {
-        Mode::Count | Mode::Ids => None,
-        Mode::Decode | Mode::Record => Some(ExportTraceServiceRequest::decode(body).map_err(|_| Refusal::Malformed)?),
-    };
+    if shared.mode >= Mode::Decode {
+        ExportTraceServiceRequest::decode(body).map_err(|_| Refusal::Malformed)?;
+    }
     let fingerprint = (shared.mode >= Mode::Ids).then(|| {
         let mut hasher = DefaultHasher::new();
         hasher.write(body);
@@ -273,8 +272,8 @@ fn arrive(shared: &Shared, head: Head, body: &[u8], body_bytes: usize) -> Result
         if let Some(fingerprint) = fingerprint {
             memory.tally.resends += u64::from(!memory.bodies.insert(fingerprint));
         }
-        if let (Mode::Record, Some(message)) = (shared.mode, message) {
-            memory.received.push(ReceivedRequest { head, message });
+        if shared.mode == Mode::Record {
+            memory.received.push(ReceivedRequest { head, body: body.to_vec() });
         }
     });
     Ok(Request { spans, body_bytes, ending, ids })

@@ -8,12 +8,13 @@
 //!
 //! use spanring::{Config, Engine, Export, testing::collector::{Collector, Mode}};
 //!
-//! let collector = Collector::start(Mode::Count).unwrap();
+//! let collector = Collector::start(Mode::Record).unwrap();
 //! let export = Export::to(&collector.url());
 //! let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
 //! engine.tracer("shop").span("GET /orders/{id}").start().end();
 //! assert!(engine.flush(Duration::from_secs(10)).is_complete);
 //! assert_eq!(collector.tally().spans, 1);
+//! assert_eq!(collector.received()[0].spans()[0].name, "GET /orders/{id}");
 //! ```
 //!
 //! A thread for each connection, blocking sockets, nothing but `std` below: the simplest server that can be right, and
@@ -55,7 +56,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use super::{FinishedSpan, spans_of};
 
 #[cfg(unix)]
 pub use self::unix::Path;
@@ -112,8 +113,20 @@ pub struct Tally {
 pub struct ReceivedRequest {
     /// What was asked for, the headers, and how the body was packed.
     pub head: Head,
-    /// The body.
-    pub message: ExportTraceServiceRequest,
+    /// The body as it was before it was packed: an `ExportTraceServiceRequest` of OTLP.
+    pub body: Vec<u8>,
+}
+
+impl ReceivedRequest {
+    /// The spans of the request, decoded.
+    ///
+    /// # Panics
+    ///
+    /// Never: the collector keeps a request only if it could decode it.
+    #[must_use]
+    pub fn spans(&self) -> Vec<FinishedSpan> {
+        spans_of(&self.body)
+    }
 }
 
 /// What is done on a connection, from its first byte to its end.

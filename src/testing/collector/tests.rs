@@ -15,10 +15,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{
-    Collector, Delivered, Encoding, End, Expect, Mode, OK, Outcome, PARTIALLY_REJECTED, Plan, REJECTED, ROWS, Resend,
-    Row, Stand, for_each_span, http_date, ids,
-};
 use flate2::{Compression, write::GzEncoder};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
@@ -30,6 +26,12 @@ use proptest::{
     prop_assert, prop_assert_eq, proptest,
 };
 use prost::Message;
+
+use super::{
+    Collector, Delivered, Encoding, End, Expect, Mode, OK, Outcome, PARTIALLY_REJECTED, Plan, REJECTED, ROWS, Resend,
+    Row, Stand, for_each_span, http_date, ids,
+};
+use crate::record::{SpanId, TraceId};
 
 /// More than anything here takes on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,7 +54,7 @@ fn healthy_requests_are_counted_decoded_and_answered_on_one_connection() {
         let tally = collector.tally();
         assert_eq!((tally.connections, tally.requests, tally.spans), (1, 3, 12), "{mode:?}");
         assert_eq!((tally.spans_arrived, tally.refused, tally.resends, tally.ids_seen_twice), (12, 0, 0, 0));
-        let messages: Vec<_> = collector.received().into_iter().map(|request| request.message).collect();
+        let messages: Vec<_> = collector.received().into_iter().map(|request| decoded(&request.body)).collect();
         let recorded: Vec<_> = (0..3).map(|turn| batch(turn, 4)).collect();
         assert_eq!(messages, if mode == Mode::Record { recorded } else { vec![] });
     }
@@ -66,7 +68,10 @@ fn gzip_is_unpacked_and_headers_are_kept() {
     client.write_all(&request("Content-Encoding: gzip\r\nX-Key: a b \r\n", &body)).unwrap();
     expect_ok(&mut client);
     let [received] = <[_; 1]>::try_from(collector.received()).unwrap();
-    assert_eq!(received.message, batch(1, 100));
+    assert_eq!(decoded(&received.body), batch(1, 100));
+    let spans = received.spans();
+    assert_eq!((spans.len(), spans[99].name.as_str()), (100, "GET /cart"));
+    assert_eq!((spans[99].trace_id, spans[99].span_id), (TraceId(2_u128.to_be_bytes()), SpanId(100_u64.to_be_bytes())));
     assert_eq!((received.head.encoding, received.head.path.as_str()), (Encoding::Gzip, "/v1/traces"));
     assert!(received.head.headers.contains(&("X-Key".into(), "a b".into())), "{:?}", received.head);
     assert_eq!(collector.tally().body_bytes, body.len() as u64);
@@ -575,6 +580,10 @@ fn connect(collector: &Collector) -> TcpStream {
     client.set_write_timeout(Some(PATIENCE)).unwrap();
     client.set_nodelay(true).unwrap();
     client
+}
+
+fn decoded(body: &[u8]) -> ExportTraceServiceRequest {
+    ExportTraceServiceRequest::decode(body).unwrap()
 }
 
 fn post(body: &[u8]) -> Vec<u8> {
