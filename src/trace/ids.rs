@@ -6,7 +6,10 @@ use rand_xoshiro::{
 };
 
 use super::misuse::Misuse;
-use crate::record::{SpanId, TraceId};
+use crate::{
+    record::{SpanId, TraceId},
+    sync::{AtomicU64, Ordering::Relaxed, fork::ForkWord, ticks},
+};
 
 /// Gives out ids in place of the random ones, for a backend that wants them its own way.
 ///
@@ -27,23 +30,9 @@ pub trait IdSource: Send + Sync + std::fmt::Debug {
 pub(super) struct RandomIds(Option<Xoshiro256PlusPlus>);
 
 impl RandomIds {
-    /// A generator that takes its seed when it is first asked.
+    /// No generator yet.
     pub(super) const fn unseeded() -> Self {
         Self(None)
-    }
-
-    /// A generator with a seed from the system.
-    ///
-    /// Where the system has no entropy to give (there is no such system that also runs a service) the address of a local
-    /// variable and the time stand in: ids that may collide are better than a service that stops.
-    pub(super) fn from_system() -> Self {
-        let mut seed = [0; 32];
-        if getrandom::fill(&mut seed).is_err() {
-            let place = std::ptr::from_ref(&seed) as usize as u64;
-            seed[..8].copy_from_slice(&place.to_le_bytes());
-            seed[8..16].copy_from_slice(&crate::sync::ticks::counter().to_le_bytes());
-        }
-        Self(Some(Xoshiro256PlusPlus::from_seed(seed)))
     }
 
     /// The trace id's halves and the span id of a new span: its trace as given, or a new one. `None` without a seed.
@@ -57,12 +46,9 @@ impl RandomIds {
         Some((high, low, not_zero(generator.next_u64())))
     }
 
-    /// The same for a thread that may have no seed yet, or from the source that is plugged in.
+    /// The same for a generator that has a seed, or from the source that is plugged in.
     pub(super) fn draw_from(&mut self, trace: Option<(u64, u64)>, source: Option<&dyn IdSource>) -> (u64, u64, u64) {
-        if self.0.is_none() {
-            *self = Self::from_system();
-        }
-        // With a seed there is always a draw.
+        debug_assert!(self.0.is_some(), "a thread takes its seed when it turns to an engine");
         let random = self.draw(trace).unwrap_or_default();
         let Some(source) = source else {
             return random;
@@ -76,6 +62,62 @@ impl RandomIds {
     }
 }
 
+/// The seeds of an engine's threads, all derived from one that the system gave at the start: a thread's first span may be one
+/// in a signal handler, where drawing from the system could look up a function under the loader's lock.
+#[derive(Debug)]
+pub(super) struct Seeds {
+    seed: [u64; 4],
+    /// The process that drew the seed.
+    generation: u32,
+    /// How many were derived. Each thread adds one when it takes its seed.
+    derived: AtomicU64,
+}
+
+impl Seeds {
+    pub(super) fn new() -> Self {
+        Self { seed: drawn(), generation: ForkWord::of_process().settle(), derived: AtomicU64::new(0) }
+    }
+
+    /// A generator with a seed of its own, for a thread of the process `generation`. A child process derives none, because its
+    /// parent derives the same: it draws each, by the function that the parent has looked up.
+    pub(super) fn generator(&self, generation: u32) -> RandomIds {
+        let seed = if generation == self.generation {
+            // ORDERING: Relaxed. Nobody else gets this number, and nothing else is shared.
+            self.derived(self.derived.fetch_add(1, Relaxed))
+        } else {
+            drawn()
+        };
+        let mut bytes = [0; 32];
+        bytes.chunks_exact_mut(8).zip(seed).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
+        RandomIds(Some(Xoshiro256PlusPlus::from_seed(bytes)))
+    }
+
+    /// SplitMix64 in each word, from another start: different numbers give different words, and none shows the seed.
+    fn derived(&self, number: u64) -> [u64; 4] {
+        self.seed.map(|word| {
+            let state = word.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            state ^ (state >> 31)
+        })
+    }
+}
+
+/// A seed from the system.
+///
+/// Where the system has no entropy to give (there is no such system that also runs a service) the address of a local variable
+/// and the time stand in: ids that may collide are better than a service that stops.
+fn drawn() -> [u64; 4] {
+    let mut seed = [0; 32];
+    if getrandom::fill(&mut seed).is_err() {
+        let place = std::ptr::from_ref(&seed) as usize as u64;
+        return [place, ticks::counter(), ticks::wall_nanos(), 0];
+    }
+    let mut words = [0; 4];
+    words.iter_mut().zip(seed.as_chunks::<8>().0).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+    words
+}
+
 /// The random id that stands in for zeros.
 fn refused<T>(random: T) -> T {
     Misuse::ZeroId.happened();
@@ -86,4 +128,35 @@ fn refused<T>(random: T) -> T {
 #[inline(always)]
 fn not_zero(number: u64) -> u64 {
     number + u64::from(number == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn threads_of_a_process_and_of_its_child_draw_different_ids() {
+        let seeds = Seeds::new();
+        let child = ForkWord::of_process().settle() + 1;
+        let mut seen = BTreeSet::new();
+        for generation in [seeds.generation, child] {
+            // The child inherits the count as it was.
+            // ORDERING: Relaxed. There is one thread.
+            seeds.derived.store(0, Relaxed);
+            for _ in 0..100 {
+                let mut generator = seeds.generator(generation);
+                let (high, low, span) = generator.draw(None).expect("it has a seed");
+                assert!([high, low, span].into_iter().all(|word| seen.insert(word)), "{high:x} {low:x} {span:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn derived_seeds_share_no_word() {
+        let seeds = Seeds { seed: [1, 2, 3, 4], ..Seeds::new() };
+        let words: BTreeSet<u64> = (0..1000).flat_map(|number| seeds.derived(number)).collect();
+        assert_eq!(words.len(), 4000);
+    }
 }

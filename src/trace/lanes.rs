@@ -1,6 +1,9 @@
 //! What the recording threads share: limits, clock, ids, scopes, and the switch that ends it all.
 
-use super::{ids::IdSource, scope::ScopeTable};
+use super::{
+    ids::{IdSource, Seeds},
+    scope::ScopeTable,
+};
 use crate::{
     clock::Clock,
     context::SpanContext,
@@ -41,6 +44,7 @@ pub struct Shared {
     pub(super) short_limits: ShortLimits,
     pub(super) sampling: Sampling,
     pub(super) ids: Option<Box<dyn IdSource>>,
+    pub(super) seeds: Seeds,
     pub(super) scopes: ScopeTable,
     /// [`ALL_RECORD`], [`AS_PARENT`], [`OTHERWISE`] or [`CLOSED`]: the settings and the switch, in one look. Written at start
     /// and by the shutdown, read by every start.
@@ -85,6 +89,7 @@ impl Shared {
             short_limits,
             sampling,
             ids,
+            seeds: Seeds::new(),
             scopes: ScopeTable::default(),
             starts: AtomicU32::new(starts),
             closed: Notice::default(),

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct ThreadState {
     pub(super) lane: lane::Share<Shared, Draft>,
-    /// Unseeded in a new thread, and again in a child process.
+    /// Without a seed until the thread first turns to an engine; with another one in a child process.
     pub(super) random: RandomIds,
     /// The process that this state belongs to, with [`UNREAD`] until it has a reader.
     pub(super) generation: u32,
@@ -83,7 +83,7 @@ impl ThreadState {
         }
         let here = lanes.generation();
         if self.generation & !UNREAD != here {
-            self.random = RandomIds::unseeded();
+            self.random = lanes.owner().seeds.generator(here);
         }
         if !self.lane.serves(lanes) {
             self.lane.bind(lanes);

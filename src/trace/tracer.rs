@@ -245,7 +245,7 @@ impl Tracer {
     #[inline(never)]
     fn seed_aside(&self, parent: Option<&SpanContext>, wanted: bool) -> Seed {
         let lanes = &self.lanes;
-        let ids = self.ids(&mut RandomIds::from_system(), parent);
+        let ids = self.ids(&mut lanes.owner().seeds.generator(lanes.generation()), parent);
         if lanes.needs_settling() {
             lanes.add_unsettled();
             return (ids, None);

@@ -83,6 +83,34 @@ fn strace_sees_no_system_call_of_the_recording_thread() {
     }
 }
 
+/// A thread's first span may be one in a signal handler. What draws a seed from the system may look up a function under the
+/// loader's lock, or open a file.
+#[test]
+fn first_span_of_a_thread_draws_nothing_from_the_system() {
+    const NAME: &str = "first_span_of_a_thread_draws_nothing_from_the_system";
+    if let Ok(role) = env::var(ROLE) {
+        first_span(&role);
+    }
+    if Command::new("strace").arg("--version").output().is_err() {
+        return say("no strace on this system");
+    }
+    for (role, draws_expected) in [("first span", 0), ("draw", 1)] {
+        let log = env::temp_dir().join(format!("spanring-draws-{}-{draws_expected}", process::id()));
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o"]).arg(&log).arg(itself());
+        let output = again(strace, NAME, role);
+        let lines = fs::read_to_string(&log).unwrap_or_default();
+        let _ = fs::remove_file(&log);
+        if lines.is_empty() || lines.contains("PTRACE_TRACEME") {
+            return say("strace may not trace on this system");
+        }
+        assert!(output.status.success(), "{role}: {output:?}");
+        let calls = between_marks(&lines);
+        let draws = calls.iter().filter(|call| call.contains("getrandom") || call.contains("urandom")).count();
+        assert_eq!(draws, draws_expected, "{role}: {calls:?}");
+    }
+}
+
 /// What the thread that wrote the marks called between them.
 fn between_marks(log: &str) -> Vec<&str> {
     let thread = |line: &str| line.split_whitespace().next().map(str::to_owned);
@@ -135,6 +163,24 @@ fn filtered(role: &str) -> ! {
 
 fn traced(role: &str) -> ! {
     steady(role, || write(-1, BEGIN), |_| ())
+}
+
+fn first_span(role: &str) -> ! {
+    let engine = Engine::start(Config::default()).unwrap();
+    let tracer = engine.tracer("test");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            write(-1, BEGIN);
+            drop(tracer.span("first").start());
+            if role == "draw" {
+                let mut byte = 0_u8;
+                // SAFETY: the byte is valid for the call.
+                unsafe { libc::syscall(libc::SYS_getrandom, &raw mut byte, 1, 0) };
+            }
+            write(-1, END);
+        });
+    });
+    exit(0)
 }
 
 /// A name, how many rounds are recorded, and a round.
