@@ -50,6 +50,7 @@ impl Misuse {
     }
 
     #[cold]
+    #[track_caller]
     pub(super) fn happened(self) {
         // ORDERING: Relaxed. A sum.
         COUNTS[self as usize].fetch_add(1, Relaxed);
@@ -59,6 +60,9 @@ impl Misuse {
 }
 
 /// Makes misuse panic, in tests that want to find it. Off until asked for; never use it in a service.
+///
+/// The panic names the line of the call. Not so for [`Span::set`](crate::Span::set), a start and shared spans, where to pass
+/// the line on would cost every call: set `RUST_BACKTRACE=1`.
 pub fn panic_on_misuse(on: bool) {
     // ORDERING: Relaxed. A switch that tests set before they begin.
     PANICS.store(on, Relaxed);

@@ -150,6 +150,7 @@ impl Span {
     /// # Ok::<(), spanring::StartError>(())
     /// ```
     #[inline]
+    #[track_caller]
     pub fn event<'a, K, V, I>(&mut self, name: &str, attributes: I)
     where
         K: Into<Key<'a>>,
@@ -164,6 +165,7 @@ impl Span {
     }
 
     /// Adds an event that happened at `time`, which may lie outside of the span.
+    #[track_caller]
     pub fn event_at<'a, K, V, I>(&mut self, name: &str, time: SystemTime, attributes: I)
     where
         K: Into<Key<'a>>,
@@ -176,6 +178,7 @@ impl Span {
         self.add_event(name, Stamp::wall(unix_nanos(time)), attributes.into_iter());
     }
 
+    #[track_caller]
     fn add_event<'a, K, V>(&mut self, name: &str, at: Stamp, attributes: impl Iterator<Item = (K, V)> + Clone)
     where
         K: Into<Key<'a>>,
@@ -189,6 +192,7 @@ impl Span {
     }
 
     /// Adds a link to another span. One that leads nowhere and says nothing is ignored.
+    #[track_caller]
     pub fn link<'a, K, V, I>(&mut self, target: &SpanContext, attributes: I)
     where
         K: Into<Key<'a>>,
@@ -217,6 +221,7 @@ impl Span {
     }
 
     /// Sets the status: Ok beats Error beats Unset, and of several errors the last counts.
+    #[track_caller]
     pub fn status(&mut self, status: Status<'_>) {
         if self.block.is_none() {
             return self.ignore();
@@ -227,12 +232,13 @@ impl Span {
         };
         if let Some(Err(Full { .. })) = self.write(|draft, image, _| draft.status(image, status)) {
             // The code finds room where the text does not.
-            Misuse::TextCut.happened();
             self.write(|draft, image, _| draft.status(image, Status::Error("")));
+            Misuse::TextCut.happened();
         }
     }
 
     /// Replaces the name. The sampling decision stands.
+    #[track_caller]
     pub fn rename(&mut self, name: &str) {
         if self.block.is_none() {
             return self.ignore();
@@ -259,6 +265,7 @@ impl Span {
 
     /// Ends the span now. Later calls are ignored and counted.
     #[inline]
+    #[track_caller]
     pub fn end(&mut self) {
         match &self.block {
             // The end time comes first: what follows is our cost, not the program's.
@@ -268,6 +275,7 @@ impl Span {
     }
 
     /// Ends the span as of `time`. Later calls are ignored and counted.
+    #[track_caller]
     pub fn end_at(&mut self, time: SystemTime) {
         let Some(block) = &self.block else {
             return self.end_again();
@@ -291,6 +299,7 @@ impl Span {
     }
 
     #[cold]
+    #[track_caller]
     fn end_again(&self) {
         if self.generation != 0 {
             Misuse::EndedTwice.happened();
@@ -298,6 +307,7 @@ impl Span {
     }
 
     #[cold]
+    #[track_caller]
     fn ignore(&self) {
         if self.generation != 0 {
             Misuse::ChangedAfterEnd.happened();
@@ -313,6 +323,7 @@ impl Span {
     }
 
     /// Runs a change on the open span, in a larger block when it asks for one. `None` where there is nothing to change.
+    #[track_caller]
     fn write<R>(
         &mut self,
         write: impl FnMut(&mut Draft, &mut [u8], &SpanLimits) -> Result<R, Full>,
@@ -486,6 +497,7 @@ const UNNAMED: &str = "unnamed";
 
 /// The name as it is recorded.
 #[inline]
+#[track_caller]
 fn named(name: &str) -> &str {
     if name.is_empty() {
         Misuse::EmptyName.happened();
@@ -495,6 +507,7 @@ fn named(name: &str) -> &str {
 }
 
 /// Says when a name or a text will be cut.
+#[track_caller]
 fn uncut(text: &str) -> &str {
     if text.len() > TEXT_LEN_MAX {
         Misuse::TextCut.happened();

@@ -4,8 +4,8 @@
 
 use std::{
     hint,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Barrier, MutexGuard},
+    panic::{self, AssertUnwindSafe, catch_unwind},
+    sync::{Barrier, Mutex, MutexGuard},
     thread,
     time::{Duration, SystemTime},
 };
@@ -342,6 +342,84 @@ fn misuse_panics_where_tests_ask_for_it() {
     span(&engine).end();
     assert_eq!(counts.only(Misuse::EmptyName), 0);
     assert!(engine.ledger().is_closed());
+}
+
+/// The last bytes of a span's largest block are taken: a text finds no room, and is told as cut.
+#[test]
+fn texts_that_find_no_room_in_a_full_span_are_counted() {
+    let mut counts = Counts::begin();
+    let engine = engine();
+    let mut full = span(&engine);
+    for (step, count) in [(1000, 100), (10, 100)] {
+        let text = "x".repeat(step);
+        (0..count).for_each(|number| full.set(&format!("{step} {number}"), &text));
+    }
+    let text = "y".repeat(300);
+    full.rename(&text);
+    assert_eq!(counts.only(Misuse::TextCut), 1);
+    full.status(Status::Error(&text));
+    assert_eq!(counts.only(Misuse::TextCut), 1);
+    full.status(Status::Error(""));
+    full.end();
+    assert_eq!(counts.only(Misuse::TextCut), 0);
+    let ended = finished(&engine).remove(0);
+    assert_eq!((ended.name.as_str(), ended.status_code, ended.status_message.as_str()), ("a", 2, ""));
+    assert!(ended.dropped_attributes > 0);
+}
+
+#[test]
+fn panic_names_the_line_of_the_call() {
+    let _counts = Counts::begin();
+    let calls: [fn(&mut Span); 12] = [
+        |span| span.event("", NOTHING),
+        |span| span.event_at("", epoch(), NOTHING),
+        |span| span.link(&SpanContext::default(), NOTHING),
+        |span| span.rename(""),
+        |span| span.status(Status::Error(&"x".repeat(TOO_LONG))),
+        |span| {
+            span.end();
+            span.end();
+        },
+        |span| {
+            span.end();
+            span.end_at(epoch());
+        },
+        |span| {
+            span.end();
+            span.event("late", NOTHING);
+        },
+        |span| {
+            span.end();
+            span.event_at("late", epoch(), NOTHING);
+        },
+        |span| {
+            span.end();
+            span.link(&target(), NOTHING);
+        },
+        |span| {
+            span.end();
+            span.rename("late");
+        },
+        |span| {
+            span.end();
+            span.status(Status::Ok);
+        },
+    ];
+    static PLACE: Mutex<String> = Mutex::new(String::new());
+    let engine = engine();
+    for (index, call) in calls.into_iter().enumerate() {
+        let mut span = span(&engine);
+        panic_on_misuse(true);
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(|panic| {
+            *PLACE.lock().unwrap() = panic.location().map_or_else(String::new, |place| place.file().to_owned());
+        }));
+        let result = catch_unwind(AssertUnwindSafe(|| call(&mut span)));
+        panic::set_hook(before);
+        panic_on_misuse(false);
+        assert!(result.is_err(), "{index}");
+        assert_eq!(*PLACE.lock().unwrap(), file!(), "{index}");
+    }
 }
 
 /// Panics at one of its calls.
