@@ -16,7 +16,6 @@ mod stack;
 use std::{
     fmt, io,
     marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
     sync::{Arc, Weak},
 };
@@ -26,7 +25,7 @@ use crossbeam_utils::CachePadded;
 
 pub use alarm::{Alarm, Call};
 pub use block::Block;
-pub use combined::{Combined, Hold, Left};
+pub use combined::{Change, Combined, Hold, Left};
 pub use pool::{Class, Pool, UNIT};
 pub use reader::Reader;
 pub use ring::{Claim, Lease, Ring, Shut, Visit};
@@ -248,45 +247,6 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         self.itself.upgrade()
     }
 
-    /// Leaves a note of `len` bytes with the holder of `value`, or holds it and lets `apply` see this note and all
-    /// others. False when the holder was left `notes_max` already: the note goes home.
-    ///
-    /// The caller keeps a count of the lanes of its own.
-    pub fn combine<T>(
-        &self,
-        value: &Combined<T>,
-        mut note: Block<Owner, Scratch>,
-        len: usize,
-        notes_max: u64,
-        mut apply: impl FnMut(&mut T, &[u8]),
-    ) -> bool {
-        self.assert_own(&note);
-        note.set_record_len(len);
-        let number = note.into_number();
-        let mut hold = match value.leave(self.pool.links(), number, notes_max) {
-            Left::Holder(hold) => hold,
-            Left::Noted => return true,
-            Left::Refused => {
-                drop(self.listed(number));
-                return false;
-            }
-        };
-        // A note whose application panics (misuse may, in tests) must not keep the value held for ever.
-        let mut panicked = None;
-        let mut apply = |value: &mut T, number| {
-            let applied = AssertUnwindSafe(|| self.free_listed(number, |note| apply(value, note)));
-            if let Err(panic) = catch_unwind(applied) {
-                panicked = Some(panic);
-            }
-        };
-        hold.change(|value| apply(value, number));
-        hold.release(self.pool.links(), apply);
-        if let Some(panic) = panicked {
-            resume_unwind(panic);
-        }
-        true
-    }
-
     /// Closes the lanes for writers. False while a thread is inside a ring: then call again, or give up and say so.
     #[must_use]
     pub fn close(&self) -> bool {
@@ -395,6 +355,6 @@ mod tests {
     fn block_of_other_lanes_is_no_note() {
         let (ours, others) = (lanes(), lanes());
         let note = others.take(Class::First).expect("a block is free");
-        ours.combine(&Combined::new(()), note, 0, 1, |(), _| ());
+        ours.change(&Combined::new(()), note, 0, |(), _| (), |(), _| ());
     }
 }

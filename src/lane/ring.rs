@@ -35,9 +35,10 @@
 //! | [reader] | `Reader::drop` | `Lanes::reader` | the read positions, from one reader to the next | `reader.rs` |
 //! | [settle] | `Lanes::settle` | `Lanes::settle` | the lanes as a child process reset them | `settle.rs` |
 //! | [count] | `Counter::add_owned` | `Counter::load` | what the thread had counted before | `counts.rs` |
-//! | [note] | `Combined::leave` | `Combined::release` | a change that waits for the holder of a span | `combine.rs` |
+//! | [note] | `Combined::leave` | `Hold::release` | a change that waits for the holder of a span | `combine.rs` |
 //! | [alarm] | `Alarm::ring` | `Alarm::sleep` | that a ring is filled | `alarm.rs` |
-//! | [hold] | `Combined::release` | `Combined::leave` | the span, from one holder to the next | `combine.rs` |
+//! | [hold] | `Hold::release` | `Combined::leave` | the span, from one holder to the next | `combine.rs` |
+//! | [last] | `Combined::close` | `Hold::release` | what the last change of a shared span is | `combine.rs` |
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "the labels in brackets are no links")]
 

@@ -2,7 +2,10 @@
 
 use std::hint;
 
-use super::{ring::Visit, stack::Chain};
+use super::{
+    ring::Visit,
+    stack::{take_first, turn_around},
+};
 use crate::sync::{
     AtomicU32, Counter,
     Ordering::{Acquire, Relaxed, Release},
@@ -84,14 +87,14 @@ impl Spill {
         }
         // ORDERING: [spill] Acquire. Every block on the stack, and its link, is as its pusher left it. Closed stays closed.
         let top = self.head.fetch_and(CLOSED, Acquire) & !CLOSED;
-        let mut rest = Rest { spill: self, links, chain: Chain::oldest_first(links, top) };
+        let mut rest = Rest { spill: self, links, oldest: turn_around(links, top) };
         let mut count = 0;
-        while let Some(block) = rest.chain.next() {
+        while let Some(block) = take_first(links, &mut rest.oldest) {
             self.bytes.sub_shared(size(block));
             count += 1;
             let answer = take(block);
             if answer == Visit::Gone {
-                rest.chain.forget();
+                rest.oldest = 0;
             }
             if answer != Visit::Next {
                 return (count, answer);
@@ -139,12 +142,13 @@ impl Spill {
 struct Rest<'a> {
     spill: &'a Spill,
     links: &'a [AtomicU32],
-    chain: Chain<'a>,
+    /// The next block's number plus one.
+    oldest: u32,
 }
 
 impl Drop for Rest<'_> {
     fn drop(&mut self) {
-        for block in self.chain.by_ref() {
+        while let Some(block) = take_first(self.links, &mut self.oldest) {
             self.spill.put_back(self.links, block);
         }
     }

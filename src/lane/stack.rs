@@ -86,44 +86,28 @@ impl Stack {
     }
 }
 
-/// A chain that its holder owns, walked from the bottom, which came first, to the top.
-pub(super) struct Chain<'a> {
-    links: &'a [AtomicU32],
-    next: u32,
+/// Turns around the chain of `top` (a number plus one), which the caller owns: the oldest, which leads to the newest.
+pub(super) fn turn_around(links: &[AtomicU32], top: u32) -> u32 {
+    let mut turned = 0;
+    let mut next = top;
+    while next != 0 {
+        let link = &links[next as usize - 1];
+        // ORDERING: Relaxed. The chain is the caller's own: it took it with an Acquire.
+        let below = link.load(Relaxed);
+        // ORDERING: Relaxed. As above.
+        link.store(turned, Relaxed);
+        turned = next;
+        next = below;
+    }
+    turned
 }
 
-impl<'a> Chain<'a> {
-    /// Turns the chain of `top` around.
-    pub(super) fn oldest_first(links: &'a [AtomicU32], top: u32) -> Self {
-        let mut turned = 0;
-        let mut next = top;
-        while next != 0 {
-            let link = &links[next as usize - 1];
-            // ORDERING: Relaxed. The chain is the holder's own: it took it with an Acquire.
-            let below = link.load(Relaxed);
-            // ORDERING: Relaxed. As above.
-            link.store(turned, Relaxed);
-            turned = next;
-            next = below;
-        }
-        Self { links, next: turned }
-    }
-
-    /// Gives up what is left.
-    pub(super) fn forget(&mut self) {
-        self.next = 0;
-    }
-}
-
-impl Iterator for Chain<'_> {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        let item = self.next.checked_sub(1)?;
-        // ORDERING: Relaxed. The chain is the holder's own; read before the item is given away.
-        self.next = self.links[item as usize].load(Relaxed);
-        Some(item)
-    }
+/// Takes the first item of the chain `first` (a number plus one), which the caller owns.
+pub(super) fn take_first(links: &[AtomicU32], first: &mut u32) -> Option<u32> {
+    let item = first.checked_sub(1)?;
+    // ORDERING: Relaxed. The chain is the caller's own; read before the item is given away.
+    *first = links[item as usize].load(Relaxed);
+    Some(item)
 }
 
 impl Default for Stack {

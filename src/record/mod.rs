@@ -204,6 +204,18 @@ impl Stamp {
         }
     }
 
+    /// The clock and its value in one number; zero for [`Stamp::EPOCH`] alone.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The stamp of [`Stamp::to_bits`].
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     #[inline]
     fn to_wire(self) -> [u8; 8] {
         self.0.to_le_bytes()

@@ -24,7 +24,8 @@ pub enum Misuse {
     EndBeforeStart,
     /// A pluggable id source gave an id of zeros. A random one was taken.
     ZeroId,
-    /// A change of a shared span found no memory (raise `memory_budget`), or too many changes that wait for a stopped thread.
+    /// A change of a shared span found no memory: open spans have it all, or changes that wait for a stopped thread have half
+    /// of it. Raise `memory_budget`.
     ChangeLost,
 }
 

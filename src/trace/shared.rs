@@ -1,21 +1,25 @@
-//! A span that several threads change at once. Nobody waits: who finds it taken leaves a note, and the one who has it applies it.
+//! A span that several threads change at once. Nobody waits: a thread that finds it taken leaves a note for another to apply.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{lanes::SpanLanes, misuse::Misuse, span::Span};
 use crate::{
     clock::unix_nanos,
     context::SpanContext,
-    lane::{Class, Combined},
-    record::{Draft, Key, Kind, Reading, Record, Stamp, Status, Value},
-    sync::{AtomicBool, Ordering::Relaxed},
+    lane::{Change, Class, Combined},
+    record::{Draft, Key, Kind, Reading, Stamp, Status, Value},
 };
 
 /// A handle of a shared span; clones are handles of the same span, which ends by [`SharedSpan::end`] or with the last handle.
 ///
-/// A change that races the end lands whole, or is ignored and counted as [`Misuse::ChangedAfterEnd`]. A change that comes while
-/// 64 others wait for a stopped thread is lost, and counted as [`Misuse::ChangeLost`]. Each change is written
-/// into a block of its own first, so it costs about twice what it costs on a [`Span`].
+/// A change that races the end lands whole, or is ignored and counted as [`Misuse::ChangedAfterEnd`]. No thread waits for
+/// another: while one is stopped in the middle of a change, those of the others wait in memory. The end has all changes that
+/// came before it. A change is lost only where that memory is spent (half of what there is for open spans), and counted as
+/// [`Misuse::ChangeLost`]. Each change is written into a block of its own first, so it costs about twice what it costs on a
+/// [`Span`].
 #[derive(Clone, Debug)]
 pub struct SharedSpan {
     inner: Arc<Inner>,
@@ -34,8 +38,6 @@ struct Open {
     core: Arc<SpanLanes>,
     /// The process that the span began in.
     generation: u32,
-    /// Written by the thread that ends the span, read by everyone who asks.
-    has_ended: AtomicBool,
 }
 
 impl Span {
@@ -49,12 +51,7 @@ impl Span {
 impl SharedSpan {
     fn new(span: Span) -> Self {
         let context = span.context().clone();
-        let open = span.lanes().map(|core| Open {
-            generation: core.generation(),
-            span: Combined::new(span),
-            core,
-            has_ended: AtomicBool::new(false),
-        });
+        let open = span.lanes().map(|core| Open { generation: core.generation(), span: Combined::new(span), core });
         Self { inner: Arc::new(Inner { open, context }) }
     }
 
@@ -93,18 +90,18 @@ impl SharedSpan {
         self.change(|note| note.rename(name));
     }
 
-    /// As [`Span::end`]. Where no memory is left for the note, the span ends with its last handle.
+    /// As [`Span::end`].
     pub fn end(&self) {
         if let Some(open) = &self.inner.open {
-            open.leave(open.core.owner().clock.now(), |_| ());
+            open.end(open.core.owner().clock.now());
         }
     }
 
     /// As [`Span::end_at`].
     pub fn end_at(&self, time: SystemTime) {
         if let Some(open) = &self.inner.open {
-            // Zero is how a note says that it ends nothing.
-            open.leave(Stamp::wall(unix_nanos(time).max(1)), |_| ());
+            // Zero is how a shared span says that nobody has ended it.
+            open.end(Stamp::wall(unix_nanos(time).max(1)));
         }
     }
 
@@ -117,32 +114,27 @@ impl SharedSpan {
     /// As [`Span::is_recording`]; another thread may be ending the span this very moment.
     #[must_use]
     pub fn is_recording(&self) -> bool {
-        // ORDERING: Relaxed. An answer that may be old when it arrives.
-        self.inner.open.as_ref().is_some_and(|open| !open.has_ended.load(Relaxed))
+        self.inner.open.as_ref().is_some_and(|open| !open.span.is_closed())
     }
 
     fn change(&self, write: impl FnOnce(&mut Span)) {
         if let Some(open) = &self.inner.open {
-            open.leave(NO_END, write);
+            open.change(write);
         }
     }
 }
 
-/// Changes that wait for one holder at most; more are lost and counted. Ends find some room beyond.
-const CHANGES_MAX: u64 = 64;
-const ENDS_MAX: u64 = 64;
-
 /// No process has this generation: a note that is dropped unfinished is thrown away, not delivered.
 const NOTE: u32 = u32::MAX;
 
-/// The end of a note that ends nothing.
-const NO_END: Stamp = Stamp::EPOCH;
-
 impl Open {
-    /// Writes a note, and leaves it with whoever has the span, or applies it.
-    fn leave(&self, end: Stamp, write: impl FnOnce(&mut Span)) {
-        if self.core.generation() != self.generation {
-            return; // Forked since: a thread of the parent may hold the span for ever, and the parent delivers it.
+    /// Writes a note, and leaves it to whoever has the span, or applies it.
+    fn change(&self, write: impl FnOnce(&mut Span)) {
+        if self.is_foreign() {
+            return;
+        }
+        if self.span.is_closed() {
+            return Misuse::ChangedAfterEnd.happened();
         }
         let Some(mut block) = self.core.take(Class::First) else {
             return Misuse::ChangeLost.happened();
@@ -151,31 +143,91 @@ impl Open {
         let mut note = Span::new(Some(block), NOTE, SpanContext::default());
         // The program's code runs here, before anything is held.
         write(&mut note);
-        let Some((block, len)) = note.into_note(end) else {
+        let Some((block, len)) = note.into_note() else {
             return;
         };
-        let notes_max = if end == NO_END { CHANGES_MAX } else { CHANGES_MAX + ENDS_MAX };
-        if !self.core.combine(&self.span, block, len, notes_max, |span, note| self.apply(span, note)) {
-            Misuse::ChangeLost.happened();
+        match self.core.change(&self.span, block, len, apply, finish) {
+            Change::Made => {}
+            Change::Full => Misuse::ChangeLost.happened(),
+            Change::Closed => Misuse::ChangedAfterEnd.happened(),
         }
     }
 
-    fn apply(&self, span: &mut Span, note: &[u8]) {
-        let Some(record) = Record::parse(note) else {
-            return debug_assert!(false, "a note is a record");
-        };
-        let (_, end) = record.times();
-        if end == NO_END {
-            // What finds no room is lost with the note; the span's own counts say so.
-            span.absorb(note);
-            return;
+    fn end(&self, end: Stamp) {
+        if !self.is_foreign() && !self.core.finish(&self.span, end.to_bits(), apply, finish) {
+            Misuse::EndedTwice.happened();
         }
-        match end.reading() {
-            Reading::Wall(nanos) => span.end_at(SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(nanos)),
-            _ if span.is_recording() => span.finish(end),
-            _ => span.end(),
+    }
+
+    /// Whether the process has forked since: then a thread of the parent may hold the span for ever, and the parent delivers it.
+    fn is_foreign(&self) -> bool {
+        self.core.generation() != self.generation
+    }
+}
+
+impl Drop for Open {
+    /// The span ends with the last handle; the changes that wait are made first.
+    fn drop(&mut self) {
+        if self.is_foreign() {
+            self.core.catch_up(&self.span, |_, _| {}, |_, _| {});
+        } else {
+            self.core.catch_up(&self.span, apply, finish);
         }
-        // ORDERING: Relaxed. A hint for `is_recording`; the span itself goes from thread to thread by [hold].
-        self.has_ended.store(true, Relaxed);
+    }
+}
+
+fn apply(span: &mut Span, note: &[u8]) {
+    // What finds no room is lost with the note; the span's own counts say so.
+    span.absorb(note);
+}
+
+fn finish(span: &mut Span, end: u64) {
+    let end = Stamp::from_bits(end);
+    match end.reading() {
+        Reading::Wall(nanos) => span.end_at(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)),
+        _ => span.finish(end),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::{Config, Engine, testing::finished};
+
+    /// A thread is stopped while it has the span; another one makes changes, and a third ends the span.
+    #[test]
+    fn changes_before_the_end_wait_for_a_stopped_thread() {
+        const CHANGES: u32 = 10_000;
+        let engine = Engine::start(Config::default()).unwrap();
+        let shared = engine.tracer("t").span("shared").start().share();
+        let open = shared.inner.open.as_ref().unwrap();
+        let lost = Misuse::ChangeLost.count();
+        let hold = open.span.enter().unwrap();
+        thread::scope(|scope| {
+            let change = || (0..CHANGES).for_each(|index| shared.set(&format!("key {index}"), index));
+            scope.spawn(change).join().unwrap();
+            scope.spawn(|| shared.end());
+        });
+        assert!(!shared.is_recording());
+        assert_eq!(finished(&engine).len(), 0, "the stopped thread has it");
+        open.core.release(hold, 0, apply, finish);
+        let span = finished(&engine).remove(0);
+        assert_eq!(span.attributes.len() as u32 + span.dropped_attributes, CHANGES);
+        assert_eq!(Misuse::ChangeLost.count(), lost);
+    }
+
+    #[test]
+    fn last_handle_makes_the_changes_that_were_left() {
+        let engine = Engine::start(Config::default()).unwrap();
+        let shared = engine.tracer("t").span("shared").start().share();
+        let open = shared.inner.open.as_ref().unwrap();
+        let hold = open.span.enter().unwrap();
+        shared.set("key", 1);
+        open.core.release(hold, 0, apply, finish);
+        assert!(shared.is_recording());
+        drop(shared);
+        assert_eq!(finished(&engine).remove(0).attributes, [("key".to_owned(), 1.into())]);
     }
 }
