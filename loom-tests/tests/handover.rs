@@ -214,7 +214,8 @@ fn lanes_live_as_long_as_their_blocks() {
 /// have every count, and no block holds the lanes any more.
 #[test]
 fn threads_give_their_share_back() {
-    const BLOCKS: usize = 6;
+    // A thread may keep one block in eight.
+    const BLOCKS: usize = 16;
     let work = |lanes: &Arc<Lanes<()>>| {
         let mut share = Share::new();
         share.bind(lanes);

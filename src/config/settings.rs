@@ -15,7 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Config {
     /// Bytes that recording may use, in all and for ever: up to half of it for rings, resident from the start, the rest for
-    /// open spans, resident as they are used. 32 MiB; at least 1 MiB, with an export 2 MiB, at most 16 GiB.
+    /// open spans, resident as they are used. 32 MiB; at least 1 MiB, with an export 2 MiB, at most 16 GiB. Threads may keep an
+    /// eighth of the memory for open spans to themselves, also when they are idle.
     /// [`size`](crate::size) computes it.
     pub memory_budget: usize,
     /// Rings that finished spans go through: a power of two from 1 to 128. `None` takes one for each core, at least four:

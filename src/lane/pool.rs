@@ -53,6 +53,9 @@ pub struct Pool {
     carved: CachePadded<AtomicU64>,
     /// Of those, units in blocks above the first size. Written and read with `carved`.
     carved_large: AtomicU64,
+    /// Blocks of the first size that threads may keep to themselves beside those that they may already. Written by threads that
+    /// come and go.
+    keepable: AtomicU32,
     /// One link a unit: to the next free block, or in the spill stack to the next block there. A block is in one list.
     links: Box<[AtomicU32]>,
 }
@@ -62,6 +65,13 @@ pub const UNIT: usize = 128;
 
 /// How many blocks move between a thread and the pool at a time.
 pub const GROUP: usize = 4;
+
+/// Which part of the arena threads may keep to themselves: nobody gets a block back from a thread that went idle, so open
+/// spans can count on the rest only. With an eighth, that is a quarter of the memory budget, which `size` promises.
+const KEPT_PART: usize = 8;
+
+/// While there is plenty, a thread may keep all that it can use; the last ones of many get one block each.
+const KEEPERS: u32 = 64;
 
 impl Pool {
     /// A pool over an arena of `arena_bytes`.
@@ -73,6 +83,7 @@ impl Pool {
             free: std::array::from_fn(|_| CachePadded::new(Stack::new())),
             carved: CachePadded::new(AtomicU64::new(0)),
             carved_large: AtomicU64::new(0),
+            keepable: AtomicU32::new(number((arena_bytes / KEPT_PART / Class::First.bytes()) as u64)),
             links: (0..units).map(|_| AtomicU32::new(0)).collect(),
         }
     }
@@ -101,6 +112,20 @@ impl Pool {
     /// Gives blocks back, which the caller owned.
     pub fn give(&self, class: Class, blocks: &[u32]) {
         self.free[class as usize].push(&self.links, blocks);
+    }
+
+    /// How many blocks a thread may keep that could use `wanted`. It gives them back by [`Pool::unkeep`].
+    pub fn keep(&self, wanted: u32) -> u32 {
+        let share = |keepable: u32| keepable.div_ceil(KEEPERS).min(wanted);
+        // ORDERING: Relaxed. A sum that bounds; the blocks themselves go by the stack.
+        let before = self.keepable.fetch_update(Relaxed, Relaxed, |keepable| Some(keepable - share(keepable)));
+        before.map_or(0, share)
+    }
+
+    /// Takes back what [`Pool::keep`] allowed.
+    pub fn unkeep(&self, count: u32) {
+        // ORDERING: Relaxed. As in `keep`.
+        self.keepable.fetch_add(count, Relaxed);
     }
 
     /// Cuts `count` new blocks from the arena; the number of the first.
@@ -179,6 +204,21 @@ mod tests {
         }
         assert_eq!(count, 4);
         assert!(pool.take::<1>(Class::First, |_| ()) > 0);
+    }
+
+    #[test]
+    fn threads_keep_an_eighth_at_most() {
+        let pool = Pool::new(4 << 20);
+        let eighth = (4 << 20) / 8 / 640;
+        let kept: Vec<_> = std::iter::from_fn(|| Some(pool.keep(8)).filter(|&kept| kept > 0)).collect();
+        assert_eq!(kept.iter().sum::<u32>(), eighth);
+        assert_eq!((kept[0], kept.last()), (8, Some(&1)), "the first gets what it wants, the last one block");
+        assert!(kept.len() > 2 * eighth as usize / 8, "{} share it", kept.len());
+        assert_eq!(pool.keep(8), 0);
+        kept.iter().for_each(|&count| pool.unkeep(count));
+        assert_eq!(pool.keep(3), 3);
+        let tiny = Pool::new(8 * 640);
+        assert_eq!([tiny.keep(8), tiny.keep(8)], [1, 0]);
     }
 
     #[test]

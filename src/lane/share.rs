@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    mem,
     ptr::{self, NonNull},
     sync::Arc,
 };
@@ -31,11 +32,14 @@ pub struct Share<Owner, Scratch: Copy + Default = ()> {
     ring: Cell<NonNull<Ring>>,
     ring_uses: Cell<u32>,
     drought: Cell<Drought>,
-    /// Free blocks of the first size.
+    /// How many free blocks the thread may keep. Threads that came late, of very many, have to do without: each start takes a
+    /// block from the pool then, and each end gives it back.
+    kept_max: u32,
+    /// Free blocks of the first size: at most as many, but for a moment.
     magazine: ArrayVec<Block<Owner, Scratch>, MAGAZINE>,
 }
 
-/// Blocks that a thread keeps: enough for a tree of spans as deep as most requests have.
+/// Blocks that a thread keeps at most: enough for a tree of spans as deep as most requests have.
 const MAGAZINE: usize = 2 * GROUP;
 
 /// How often a ring is used before the core's number is looked up again.
@@ -66,6 +70,7 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
             ring: Cell::new(NonNull::dangling()),
             ring_uses: Cell::new(0),
             drought: Cell::new(Drought { tail: 0, spans: 0 }),
+            kept_max: 0,
             magazine: ArrayVec::new_const(),
         }
     }
@@ -80,6 +85,7 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
         }
         self.ring_uses.set(0);
         self.drought.set(Drought { tail: 0, spans: 0 });
+        self.kept_max = lanes.pool.keep(MAGAZINE as u32);
         self.lanes = Some(Arc::clone(lanes));
     }
 
@@ -89,6 +95,7 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
             return;
         };
         lanes.give_blocks::<MAGAZINE>(self.magazine.drain(..));
+        lanes.pool.unkeep(mem::take(&mut self.kept_max));
         lanes.seats.give(self.seat);
         self.seat = SeatId::Shared;
         self.home = ptr::null();
@@ -112,8 +119,13 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
     #[cold]
     fn refill(&mut self) -> Option<Block<Owner, Scratch>> {
         let lanes = self.lanes.as_ref()?;
-        lanes.take_blocks::<GROUP>(Class::First, |block| self.magazine.push(block));
-        self.magazine.pop()
+        let magazine = &mut self.magazine;
+        if self.kept_max < GROUP as u32 {
+            lanes.take_blocks::<1>(Class::First, |block| magazine.push(block));
+        } else {
+            lanes.take_blocks::<GROUP>(Class::First, |block| magazine.push(block));
+        }
+        magazine.pop()
     }
 
     /// Offers a finished record of `len` bytes that did not get into the thread's own ring at once, or has no home here: to
@@ -164,11 +176,11 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
     #[inline(always)]
     pub fn put_own(&mut self, block: Block<Owner, Scratch>) {
         debug_assert!(self.serves(block.lanes()));
-        if block.class() != Class::First {
-            self.overflow(block);
-        } else if let Err(full) = self.magazine.try_push(block) {
-            self.overflow(full.element());
+        if block.class() != Class::First || self.magazine.len() >= self.kept_max as usize {
+            return self.overflow(block);
         }
+        // SAFETY: `kept_max` is at most what the magazine has room for.
+        unsafe { self.magazine.push_unchecked(block) };
     }
 
     #[cold]
@@ -301,6 +313,21 @@ mod tests {
         }
         empty(&lanes, 1);
         assert_eq!(offer(&share, &lanes), Offer::Queued { tries: 2 });
+    }
+
+    #[test]
+    fn only_blocks_of_the_first_size_are_kept() {
+        let (lanes, mut share) = full_lanes();
+        let numbered = |block: Option<Block<()>>| block.map(|block| (block.class(), block.number()));
+        let large = lanes.take(Class::Second).unwrap();
+        let large_number = large.number();
+        share.put_own(large);
+        assert_eq!(numbered(share.pop()), None);
+        assert_eq!(numbered(lanes.take(Class::Second)), Some((Class::Second, large_number)));
+        let small = share.take().unwrap();
+        let small_number = small.number();
+        share.put_own(small);
+        assert_eq!(numbered(share.pop()), Some((Class::First, small_number)));
     }
 
     #[test]

@@ -116,6 +116,37 @@ fn blocks_of_spans_that_grew_are_used_again() {
     assert_eq!(engine.ledger().drained, 1_010);
 }
 
+/// Threads that have recorded and went idle keep blocks for themselves. What `size` promises to open spans is left all the same.
+#[test]
+fn idle_threads_leave_the_blocks_that_are_promised() {
+    const IDLE: usize = 500;
+    const BUDGET: usize = 4 << 20;
+    // The budget is at least four times the bytes of all open spans.
+    const LIVE: usize = BUDGET / 4 / 640;
+    let engine = Engine::start(Config { memory_budget: BUDGET, ..Config::default() }).unwrap();
+    let tracer = engine.tracer("test");
+    let [are_idle, may_end] = [(); 2].map(|()| Barrier::new(IDLE + 1));
+    thread::scope(|scope| {
+        for _ in 0..IDLE {
+            let small = thread::Builder::new().stack_size(128 << 10);
+            let idle = || {
+                // As many at once as a thread keeps blocks for.
+                drop([(); 8].map(|()| tracer.span("deep").start()));
+                are_idle.wait();
+                may_end.wait();
+            };
+            small.spawn_scoped(scope, idle).unwrap();
+        }
+        are_idle.wait();
+        let open: Vec<_> = (0..LIVE).map(|_| tracer.span("open").start()).collect();
+        let ledger = engine.ledger();
+        drop(open);
+        may_end.wait();
+        assert_eq!(ledger.live, LIVE as u64, "{ledger:?}");
+        assert_eq!(ledger.lost.live_limit, 0, "{ledger:?}");
+    });
+}
+
 #[test]
 fn lanes_that_nobody_drains_stay_within_the_budget() {
     const THREADS: u64 = 4;
