@@ -28,6 +28,7 @@ macro_rules! rules {
 rules! {
     source_files_open_with_their_purpose: each(&["src"], shape::opening);
     modules_name_only_what_the_import_table_allows: imports::table(&imports::Table::read(&text("ARCHITECTURE.md")), sources("src"));
+    files_import_each_other_in_no_circle: imports::circles(sources("src"));
     unsafe_stays_in_its_places: each(&["src"], argued::unsafe_places);
     unsafe_is_argued_where_it_stands: each(&["src"], argued::unsafe_reasons);
     atomic_orderings_are_argued_where_they_stand: each(&["src"], argued::orderings);

@@ -1,13 +1,10 @@
 //! Says what a failed session means for the one who configured it: which check failed, and what would do.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible, pki_types::UnixTime};
 
-use super::{
-    pem::{CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY},
-    session::Paths,
-};
+use super::pem::{CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY};
 
 /// Who failed, and by which files.
 pub(super) struct Server<'a> {
@@ -15,6 +12,13 @@ pub(super) struct Server<'a> {
     pub(super) paths: &'a Paths,
     /// The first bytes that came, at most five.
     pub(super) opening: &'a [u8],
+}
+
+/// Where certificates were read, for messages.
+#[derive(Debug)]
+pub(super) struct Paths {
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) client_certificate: Option<PathBuf>,
 }
 
 /// One line for people.
@@ -198,7 +202,7 @@ const FOREIGN_CHARS_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use std::{path::PathBuf, sync::Arc, time::Duration};
+    use std::{sync::Arc, time::Duration};
 
     use rustls::{InvalidMessage, OtherError, PeerMisbehaved};
 

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     io::{BufRead, Write},
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -12,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, client::Resumption, compress::Compr
 
 use super::{
     Certificates, TlsError, Trust,
-    failure::{Server, meaning},
+    failure::{Paths, Server, meaning},
     pem::client_config,
 };
 
@@ -57,13 +56,6 @@ impl TlsHost {
         let paths = Paths { certificate, client_certificate };
         Ok(Tls { server: Arc::new((self.clone(), paths)), config })
     }
-}
-
-/// Where certificates were read, for messages.
-#[derive(Debug)]
-pub(super) struct Paths {
-    pub(super) certificate: Option<PathBuf>,
-    pub(super) client_certificate: Option<PathBuf>,
 }
 
 /// Sessions with one server. Those of a clone share its cache, by which a later session resumes an earlier one.
