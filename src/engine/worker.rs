@@ -106,6 +106,8 @@ pub(super) enum Turn {
 const DRIVER_END_MAX: Duration = Duration::from_millis(10);
 /// How often the drops at the lanes are looked at: that sums up the counters of all threads.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
+/// How old the first batch may become, where the collector is on this machine. What is recorded together is sent together.
+const FIRST_AGE_MAX: Duration = Duration::from_millis(500);
 /// How long it is until a lane that could not be closed is tried again: a thread is in the middle of an end.
 const CLOSE_AGAIN: Duration = Duration::from_millis(1);
 /// The next requests are made for no less than this, beside the resource, because of a collector that called one too large: one that says so of each
@@ -165,7 +167,7 @@ impl Worker {
             return Turn::Busy;
         }
         if let Some(deadline) = asked.shutdown
-            && (deadline.left().is_zero() || self.is_done(desk))
+            && (deadline.left().is_zero() || self.exporter.is_hopeless() || self.is_done(desk))
         {
             return Turn::Over;
         }
@@ -198,10 +200,12 @@ impl Worker {
         desk.counts.lose(Cause::ShutdownDeadline, lost);
         if lost > 0 {
             let why = match self.exporter.condition() {
+                // It was told with the failure.
+                told if *told == self.told => String::new(),
                 Condition::Troubled(why) | Condition::Refusing(why) | Condition::Unreachable(why) => format!(": {why}"),
                 Condition::Unknown | Condition::Fine => String::new(),
             };
-            desk.insist(Topic::Loss, &format!("{lost} spans were not delivered before the shutdown's deadline{why}"));
+            desk.insist(Topic::Loss, &format!("{lost} spans were not delivered when the engine shut down{why}"));
         }
         desk.tell_balance();
         // Before the last word: what waits for it may end the process.
@@ -214,7 +218,7 @@ impl Worker {
     fn heed(&mut self, desk: &Desk, asked: Asked) {
         if asked.shutdown.is_some() && !self.is_closing {
             self.is_closing = true;
-            self.exporter.hurry();
+            self.exporter.begin_closing();
         }
         if asked.wants_flush && asked.flush > self.heard {
             self.heard = asked.flush;
@@ -292,7 +296,14 @@ impl Worker {
         };
         let is_wanted = self.is_closing || self.goal.is_some();
         let age = Duration::from_nanos(now.nanos().saturating_sub(since));
-        !self.visits.has_more && (is_wanted || age >= desk.plan.schedule_delay)
+        !self.visits.has_more && (is_wanted || age >= self.age_max(desk))
+    }
+
+    /// How old a batch may become. The first one goes early to a collector on this machine, so that one that is not there is
+    /// told while somebody still watches the start.
+    fn age_max(&self, desk: &Desk) -> Duration {
+        let is_first = self.exporter.last_submitted() == 0 && desk.plan.route.endpoint.is_local();
+        if is_first { desk.plan.schedule_delay.min(FIRST_AGE_MAX) } else { desk.plan.schedule_delay }
     }
 
     /// Turns the batch into a request.
@@ -474,7 +485,7 @@ impl Worker {
         if self.exporter.has_room() {
             no_later(if self.visits.has_more { now } else { self.visits.next });
             if let Some(since) = self.batch.since() {
-                no_later(Moment::START.after(Duration::from_nanos(since)).after(desk.plan.schedule_delay));
+                no_later(Moment::START.after(Duration::from_nanos(since)).after(self.age_max(desk)));
             }
         }
         if let Some(deadline) = shutdown {

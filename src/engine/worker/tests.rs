@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Visits, Wait, Worker, health, tell_reload};
+use super::{Turn, Visits, Wait, Worker, health, tell_reload};
 use crate::{
     config::{Config, Export, WorkerChoice},
     engine::{Engine, Side, desk::Desk},
     report::{DiagnosticSink, Health, Reporter, Topic},
+    sync::deadline::Deadline,
     transport::{
         client::exporter::Condition,
         driver::{
@@ -170,6 +171,71 @@ fn recovery_that_was_held_back_is_told_later() {
     let said = rig.said();
     let count = |wanted| said.iter().filter(|&&topic| topic == wanted).count();
     assert_eq!(count(Topic::Failure) - 1, count(Topic::Recovery), "{said:?}");
+}
+
+/// With the default delay of five seconds before a small batch goes.
+#[test]
+fn first_failure_on_this_machine_is_told_within_a_second() {
+    let mut rig = Rig::new();
+    rig.record(1);
+    rig.until(|rig| !rig.said.lock().unwrap().is_empty());
+    assert_eq!(rig.said(), [Topic::Failure]);
+    let told = rig.worker.driver.now().since(Moment::START);
+    assert!(told < Duration::from_secs(1), "after {told:?}");
+}
+
+/// One request goes early, to show that there is a collector. The others go by their age.
+#[test]
+fn only_the_first_batch_goes_early() {
+    let mut rig = Rig::new();
+    rig.listen();
+    rig.record(1);
+    rig.until(|rig| rig.engine.ledger().exported == 1);
+    let first = rig.worker.driver.now();
+    assert!(first.since(Moment::START) < Duration::from_secs(1));
+    rig.record(1);
+    rig.until(|rig| rig.engine.ledger().exported == 2);
+    assert!(rig.worker.driver.now().since(first) >= rig.desk.plan.schedule_delay);
+}
+
+#[test]
+fn shutdown_gives_up_once_it_is_clear_that_nothing_listens_on_this_machine() {
+    for spans in [1, 3 * BATCH] {
+        for seconds_before in [0, 60] {
+            let mut rig = Rig::new();
+            rig.record(spans);
+            rig.pass(Duration::from_secs(seconds_before));
+            let began = rig.worker.driver.now();
+            rig.desk.handoff.ask_shutdown(Deadline::after(Duration::from_secs(3600)));
+            let late = began.after(Duration::from_secs(60));
+            while rig.worker.turn(&rig.desk, Wait::UntilDue) != Turn::Over {
+                assert!(rig.worker.driver.now() < late, "it goes on: {:?}", rig.worker.exporter);
+            }
+            let took = rig.worker.driver.now().since(began);
+            assert!(took < Duration::from_secs(1), "{took:?}");
+            rig.worker.finish(&rig.desk);
+            let ledger = rig.engine.ledger();
+            assert_eq!((ledger.lost.shutdown_deadline, ledger.lost.total()), (spans as u64, spans as u64));
+            // The reason was told with the failure, and is not told again.
+            let said = mem::take(&mut *rig.said.lock().unwrap());
+            let reasons = said.iter().filter(|(_, text)| text.contains("127.0.0.1:4318: connection refused")).count();
+            assert_eq!(reasons, 1, "{said:#?}");
+        }
+    }
+}
+
+/// Somebody may be about to listen there again: one refusal says little.
+#[test]
+fn shutdown_delivers_to_a_collector_that_listens_at_the_second_attempt() {
+    let mut rig = Rig::new();
+    rig.record(1);
+    rig.desk.handoff.ask_shutdown(Deadline::after(Duration::from_secs(3600)));
+    while !matches!(rig.worker.exporter.condition(), Condition::Unreachable(_)) {
+        assert_ne!(rig.worker.turn(&rig.desk, Wait::UntilDue), Turn::Over);
+    }
+    rig.listen();
+    while rig.worker.turn(&rig.desk, Wait::UntilDue) != Turn::Over {}
+    assert_eq!((rig.engine.ledger().exported, rig.engine.ledger().lost.total()), (1, 0));
 }
 
 #[test]

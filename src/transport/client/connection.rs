@@ -8,7 +8,7 @@ use super::{
         http::http1::{Progress, ReplyReader},
         tls::Session,
     },
-    dial::Net,
+    dial::{Net, NoConnection},
     exchange::{Exchange, ExchangeEnd, Flow},
     request::Request,
     verdict::tunnel_remedy,
@@ -64,7 +64,7 @@ pub(super) enum Change {
     /// The connection is open and idle.
     Up,
     /// No connection came about.
-    Unreachable(String),
+    Unreachable(NoConnection),
     /// An exchange is over.
     Ended(Request, ExchangeEnd),
 }
@@ -147,12 +147,12 @@ impl Connection {
             Stage::Tunnel(_, until) if net.now >= *until => {
                 let seconds = GREETING_MAX.as_secs();
                 let why = format!("the proxy accepts the connection, and makes no tunnel within {seconds} s");
-                Step::Close(Some(Change::Unreachable(why)))
+                Step::Close(Some(Change::Unreachable(why.into())))
             }
             Stage::Handshake(until) if net.now >= *until => {
                 let seconds = GREETING_MAX.as_secs();
                 let why = format!("the connection is open, and the TLS handshake is not done within {seconds} s");
-                Step::Close(Some(Change::Unreachable(why)))
+                Step::Close(Some(Change::Unreachable(why.into())))
             }
             Stage::Busy(exchange) => match exchange.tick(net.now, is_used) {
                 Some(end) => self.end(net, end),
@@ -295,9 +295,9 @@ impl Connection {
                 Ok(Progress { reply: Some(reply), .. }) => {
                     let (status, remedy) = (reply.status, tunnel_remedy(reply.status));
                     let why = format!("the proxy makes no tunnel: it answers with status {status}: {remedy}");
-                    return Step::Close(Some(Change::Unreachable(why)));
+                    return Step::Close(Some(Change::Unreachable(why.into())));
                 }
-                Err(error) => return Step::Close(Some(Change::Unreachable(format!("the proxy: {error}")))),
+                Err(error) => return Step::Close(Some(Change::Unreachable(format!("the proxy: {error}").into()))),
             },
             _ => bytes,
         };
@@ -365,7 +365,7 @@ impl Connection {
 
     fn broken(&mut self, net: &mut Net<'_>, why: String) -> Step {
         match &self.stage {
-            Stage::Tunnel(..) | Stage::Handshake(_) => Step::Close(Some(Change::Unreachable(why))),
+            Stage::Tunnel(..) | Stage::Handshake(_) => Step::Close(Some(Change::Unreachable(why.into()))),
             Stage::Idle(_) => Step::Close(None),
             Stage::Busy(exchange) => {
                 let end = exchange.broken(why, self.served > 0);

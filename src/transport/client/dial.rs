@@ -1,6 +1,10 @@
 //! Connecting: to the addresses of a name, one a quarter of a second after the other, until the first stands (RFC 8305).
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind},
+    time::Duration,
+};
 
 use super::super::driver::{Address, Conn, Driver, Moment, is_cancelled};
 
@@ -53,6 +57,8 @@ pub struct Dial {
     next_at: Moment,
     /// Why the tries that have ended did.
     failures: Vec<String>,
+    /// Whether all that have ended were refused on this machine.
+    is_refused_here: bool,
 }
 
 #[derive(Debug)]
@@ -69,8 +75,23 @@ pub enum Dialled {
     Pending,
     /// This connection stands; the others have left.
     Up(Conn),
-    /// No address answers; why not, address by address.
-    Failed(String),
+    /// No address answers.
+    Failed(NoConnection),
+}
+
+/// Why no connection came about.
+#[derive(Debug)]
+pub(super) struct NoConnection {
+    /// What went wrong, address by address, and what to do.
+    pub(super) why: String,
+    /// Whether all addresses are on this machine, and nothing listens at any of them.
+    pub(super) is_refused_here: bool,
+}
+
+impl From<String> for NoConnection {
+    fn from(why: String) -> Self {
+        Self { why, is_refused_here: false }
+    }
 }
 
 /// How long one address has the field to itself: the default of RFC 8305, section 8.
@@ -84,7 +105,7 @@ impl Dial {
     /// Begins to connect to `addresses`, in turn.
     pub fn begin(net: &mut Net<'_>, addresses: &[Address]) -> Self {
         let untried = addresses.iter().take(ADDRESSES_MAX).cloned().collect();
-        let mut dial = Self { untried, tries: vec![], next_at: net.now, failures: vec![] };
+        let mut dial = Self { untried, tries: vec![], next_at: net.now, failures: vec![], is_refused_here: true };
         dial.try_next(net);
         dial
     }
@@ -114,6 +135,9 @@ impl Dial {
             }
             Err(error) => {
                 net.driver.close(conn);
+                // A socket in the file system may be missing altogether.
+                let is_refused = matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
+                self.is_refused_here &= is_refused && attempt.address.is_local();
                 let why = match is_cancelled(&error) {
                     true => format!("no answer within {} s", CONNECT_MAX.as_secs()),
                     false => error.to_string(),
@@ -122,7 +146,8 @@ impl Dial {
                 self.try_next(net);
                 if self.tries.is_empty() {
                     let remedy = "see that it listens there, and that nothing in between forbids it";
-                    return Dialled::Failed(format!("{}: {remedy}", self.failures.join("; ")));
+                    let why = format!("{}: {remedy}", self.failures.join("; "));
+                    return Dialled::Failed(NoConnection { why, is_refused_here: self.is_refused_here });
                 }
                 Dialled::Pending
             }

@@ -14,7 +14,7 @@ use super::{
     },
     addresses::Addresses,
     connection::{Change, Greeting},
-    dial::{Leaving, Net},
+    dial::{Leaving, Net, NoConnection},
     exchange::ExchangeEnd,
     outcome::{Outcome, RequestEnd},
     request::Request,
@@ -64,6 +64,11 @@ pub struct Exporter {
     /// No further connection is tried before this, while one stands.
     grow_at: Moment,
     condition: Condition,
+    /// How often in a row nothing was found to listen on this machine.
+    refusals: u32,
+    /// How often of those since the shutdown began.
+    last_refusals: u32,
+    is_closing: bool,
     /// Requests that were sent again.
     repeats: u64,
     /// Requests that were submitted: the number of the last.
@@ -129,6 +134,9 @@ impl Exporter {
             submitted: 0,
             grow_at: Moment::START,
             condition: Condition::default(),
+            refusals: 0,
+            last_refusals: 0,
+            is_closing: false,
             repeats: 0,
         }
     }
@@ -233,6 +241,19 @@ impl Exporter {
         self.retry_gate.hurry();
     }
 
+    /// Makes the best of the time that is left: the engine shuts down.
+    pub fn begin_closing(&mut self) {
+        self.is_closing = true;
+        self.hurry();
+    }
+
+    /// Whether waiting cannot help any more: nothing listens on this machine, where that is known for sure, at two attempts
+    /// in a row, the last of them since the shutdown began.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.refusals >= 2 && self.last_refusals > 0
+    }
+
     /// Gives everything up: the spans of all requests that have not ended. Connections are closed.
     pub fn abandon(&mut self, driver: &mut Driver, now: Moment) -> usize {
         let spans = self.spans();
@@ -308,7 +329,7 @@ impl Exporter {
     /// Gives waiting requests to idle lines, and connects another line when all are busy.
     fn dispatch(&mut self, driver: &mut Driver, now: Moment) {
         if let Err(why) = self.addresses.take_answer(&self.route, now) {
-            self.fail_to_connect(why, now);
+            self.no_connection(why.into(), now);
         }
         if !self.waiting.is_empty() && now >= self.retry_gate.not_before() {
             self.count_waiting(now);
@@ -359,7 +380,7 @@ impl Exporter {
         };
         let session = match self.tls.as_mut().map(|source| source.tls().session()).transpose() {
             Ok(session) => session,
-            Err(why) => return self.fail_to_connect(why, now),
+            Err(why) => return self.no_connection(why.into(), now),
         };
         let greeting = Greeting { tunnel: self.route.tunnel(&UserAgent::default()), session };
         let mut net = Net { driver, leaving: &mut self.leaving, now };
@@ -367,12 +388,17 @@ impl Exporter {
     }
 
     /// Notes that there is no connection to be had, or no further one.
-    fn fail_to_connect(&mut self, why: String, now: Moment) {
+    fn no_connection(&mut self, failure: NoConnection, now: Moment) {
         if self.standing() > 0 {
             // What carried the requests up to now goes on doing so.
             self.grow_at = now.after(GROW_AGAIN);
         } else {
-            self.failed(Condition::Unreachable(why), None, now, now);
+            self.refusals = if failure.is_refused_here { self.refusals + 1 } else { 0 };
+            self.failed(Condition::Unreachable(failure.why), None, now, now);
+            if self.is_closing {
+                self.last_refusals += u32::from(failure.is_refused_here);
+                self.retry_gate.hurry();
+            }
         }
     }
 
@@ -391,10 +417,10 @@ impl Exporter {
 
     fn changed(&mut self, change: Change, now: Moment, outcomes: &mut Vec<Outcome>) {
         match change {
-            Change::Up => {}
-            Change::Unreachable(why) => {
+            Change::Up => self.refusals = 0,
+            Change::Unreachable(failure) => {
                 self.addresses.forget();
-                self.fail_to_connect(why, now);
+                self.no_connection(failure, now);
             }
             Change::Ended(mut request, end) => {
                 let began = mem::replace(&mut request.since, now);
