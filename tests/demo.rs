@@ -95,6 +95,9 @@ fn report_for_people_goes_to_the_standard_error() {
     assert!(output.stdout.is_empty(), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("the ledger closes"), "{text}");
+    // What the threads of the load cost is not what a span costs, and says so.
+    let load = text.lines().find(|line| line.contains("ns a span")).unwrap();
+    assert!(load.starts_with("load ") && load.contains("the cost of a span alone: `cargo bench`"), "{load}");
     assert!(!text.contains('\r'), "no progress where nobody looks: {text}");
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Row {
     pub(super) setting: &'static str,
     /// What is so without them; empty where the setting stays what it is.
     pub(super) instead: &'static str,
-    pub(super) read: fn(&mut Environment<'_>, &Row),
+    pub(super) read: fn(&mut Environment<'_>, &Self),
 }
 
 impl Row {

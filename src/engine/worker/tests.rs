@@ -248,6 +248,28 @@ fn first_success_is_no_recovery() {
     assert_eq!(rig.said(), []);
 }
 
+/// Each line has what was dropped since the last one.
+#[test]
+fn drops_are_told_by_their_number_and_each_once() {
+    let mut rig = Rig::new();
+    let mut told = vec![];
+    for _ in 0..3 {
+        let dropped = rig.engine.ledger().lost.total();
+        while rig.engine.ledger().lost.total() < dropped + 1000 {
+            rig.record(100);
+        }
+        rig.end_pauses();
+        rig.pass(Duration::from_secs(3));
+        let lines = mem::take(&mut *rig.said.lock().unwrap()).into_iter();
+        let lines: Vec<_> = lines.filter(|(topic, _)| *topic == Topic::Loss).map(|(_, text)| text).collect();
+        let [text] = <[_; 1]>::try_from(lines).unwrap();
+        let (number, rest) = text.split_once(' ').unwrap();
+        assert!(rest.starts_with("spans were dropped because the memory for them is full"), "{text}");
+        told.push(number.parse::<u64>().unwrap());
+        assert_eq!(told.iter().sum::<u64>(), rig.engine.ledger().lost.lane_full, "{told:?}");
+    }
+}
+
 /// At a constant rate a visit finds a batch, and an idle engine wakes up once a second.
 #[test]
 fn visits_find_a_batch_each_and_are_seldom_while_nothing_comes() {

@@ -157,11 +157,12 @@ impl Report<'_> {
         row("lost", &ledger.lost.total().to_string(), &lost.join(", "));
         let waiting = ledger.live + ledger.queued + ledger.in_flight;
         row("waiting", &waiting.to_string(), "");
-        row(
-            "recording",
-            "",
-            &format!("{} a span, processor time of the recording threads", known(self.ns_per_span(), "ns")),
+        let load = format!(
+            "{} a span, processor time of the demo's threads: with wake-ups, clock readings and cold caches; the cost of a \
+             span alone: `cargo bench`",
+            known(self.ns_per_span(), "ns")
         );
+        row("load", "", &load);
         let exporting = format!(
             "{} of a core, {} a million spans, processor time of the engine's thread",
             known(self.engine_core_percent(), "%"),
