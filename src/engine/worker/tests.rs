@@ -119,6 +119,20 @@ fn place() -> Address {
     Address::Tcp("127.0.0.1:4318".parse::<SocketAddr>().unwrap())
 }
 
+/// It is what a program that polls goes by: there may be more to do at once.
+#[test]
+fn turn_in_which_an_answer_comes_is_busy_and_one_without_is_idle() {
+    let mut rig = Rig::new();
+    rig.listen();
+    rig.record(1);
+    let mut last = None;
+    while rig.engine.ledger().exported == 0 {
+        last = Some(rig.worker.turn(&rig.desk, Wait::UntilDue));
+    }
+    assert_eq!(last, Some(Turn::Busy));
+    assert_eq!(rig.worker.turn(&rig.desk, Wait::AtMost(Duration::ZERO)), Turn::Idle);
+}
+
 #[test]
 fn failure_is_told_once_and_so_is_the_recovery() {
     let mut rig = Rig::new();
