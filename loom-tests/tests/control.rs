@@ -11,7 +11,7 @@ use loom::sync::{
 };
 use spanring::{
     Deadline,
-    internals::{Awaited, Asked, Handoff, driver},
+    internals::{Asked, Awaited, Handoff, driver},
 };
 use spanring_loom::{Run, model};
 

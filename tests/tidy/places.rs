@@ -85,7 +85,7 @@ const SHARED: &[(&str, &str, &str)] = &[
     ("src/engine/status.rs", "struct Status(Mutex<", "each process has a desk"),
     ("src/engine/manual.rs", "PerProcess<Mutex<", "each process has its own"),
     ("src/engine/manual.rs", "static IN_SINK", "a thread's own"),
-    ("src/sync/current.rs", "struct Current<T>(RwLock<", "in the handoff, which is at the desk"),
+    ("src/sync/current.rs", "places: [RwLock<", "in the handoff, which is at the desk"),
     ("src/sync/fork.rs", "static PROCESS", "set once, without waiting"),
     ("src/sync/fork.rs", "static ref PROCESS", "of a model"),
     ("src/sync/thread.rs", "static KEY", "set once, without waiting"),

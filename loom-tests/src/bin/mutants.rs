@@ -254,8 +254,8 @@ const MUTANTS: &[Mutant] = &[
     mutant("control", "last of several deadlines counts", HANDOFF, ONLY,
         ["let earliest = state.shutdown.map_or(deadline, |earlier| earlier.min(deadline));", "let earliest = deadline;"]),
     mutant("control", "first waker stays", CURRENT, ONLY,
-        ["self.0.write().unwrap_or_else(PoisonError::into_inner).replace(value)",
-         "{ let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner); if place.is_some() { Some(value) } else { place.replace(value) } }"]),
+        ["self.newest.store(u32::try_from(new).unwrap_or(0), Relaxed);",
+         "if old == 0 { self.newest.store(u32::try_from(new).unwrap_or(0), Relaxed); }"]),
 ];
 
 fn main() -> ExitCode {
