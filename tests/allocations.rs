@@ -1,7 +1,7 @@
 //! No span costs an allocation after warm-up, whatever state the engine is in: the allocator of this binary counts for
 //! each thread.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
 #[path = "../benches/workload/mod.rs"]
 #[allow(dead_code, reason = "the benches use the rest")]
@@ -48,7 +48,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.realloc(at, layout, size) }
     }
 
-    /// Counted too: who frees on the request path had allocated there, or makes another thread do it.
+    /// Counted too: what is freed on the request path was allocated there, or by another thread for it.
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         called();
         // SAFETY: the caller's contract, word for word.

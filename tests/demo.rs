@@ -1,7 +1,7 @@
 //! The demo as people and programs run it: its JSON keeps its contract, its figures agree, and its errors say what to
 //! do.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
 use std::{
     net::{Ipv4Addr, TcpListener},

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FinishedSpan {
-    /// Who recorded it.
+    /// The scope that recorded it.
     pub scope: Scope,
     /// The id of its trace.
     pub trace_id: TraceId,

@@ -248,7 +248,7 @@ fn wait_that_begins_a_send_ends_in_time(mut world: World) {
     let conn = world.connect(Behaviour::Silent);
     let wanted = Duration::from_micros(200);
     let mut buffer = vec![5; 16 << 20];
-    // The machine may stand still now and then, but not each time.
+    // The machine may pause now and then, but not each time.
     let is_in_time = (0..1_000).any(|_| {
         let start = world.driver.now();
         let (back, sent) = world.wait_for_a_send(conn, mem::take(&mut buffer), wanted, |_| {});
@@ -259,7 +259,7 @@ fn wait_that_begins_a_send_ends_in_time(mut world: World) {
     world.driver.close(conn);
 }
 
-/// However little that is: who sends has to see that it goes on, and may hear an answer to the beginning.
+/// However little that is: the sender has to see progress, and may receive an answer to the beginning.
 fn what_a_peer_takes_of_a_send_is_told(mut world: World) {
     let conn = world.connect(Behaviour::Silent);
     let len = 16 << 20;
@@ -388,7 +388,7 @@ fn is_lost(error: &Error) -> bool {
     error.kind() == ErrorKind::ConnectionAborted || is_cancelled(error)
 }
 
-/// The kernel gives a ring's completions to the thread that made it and to nobody else, so that on another one it
+/// The kernel gives a ring's completions to the thread that made it and to no other, so that on another one it
 /// fails.
 #[test]
 fn ring_that_fails_is_replaced_and_every_buffer_comes_back() {

@@ -100,7 +100,7 @@ fn without_descriptors_open_and_connect_fail_and_recover() {
         let conn = world.driver.connect(&address);
         let error = connected(world.next(conn)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
-        // Nobody sends on such a connection; who does is told.
+        // A send on such a connection fails with the reason.
         world.driver.send(conn, vec![1], 0..1);
         assert_eq!(world.sent(conn).1.unwrap_err().kind(), ErrorKind::NotConnected);
         world.driver.close(conn);
@@ -202,7 +202,7 @@ const BEGIN: &str = "spanring-begin";
 const END: &str = "spanring-end";
 
 fn mark(text: &str) {
-    // SAFETY: the bytes are valid for the length given; there is no such file, and nobody reads the error.
+    // SAFETY: the bytes are valid for the length given; there is no such file, and the error is ignored.
     unsafe { libc::write(-1, text.as_ptr().cast(), text.len()) };
 }
 

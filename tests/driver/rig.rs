@@ -1,4 +1,4 @@
-//! A driver, and the peers that its claims need: threads behind real sockets.
+//! A driver, and the peers that its claims need: threads with real sockets.
 
 use std::{
     collections::VecDeque,
@@ -30,9 +30,9 @@ pub enum Behaviour {
     Farewell,
     /// Resets when it hears something.
     Reset,
-    /// Nobody listens.
+    /// Without a listener.
     Refuse,
-    /// Nobody answers: the listener's queue is full, so that the system drops whoever knocks.
+    /// Without an answer: the listener's queue is full, so that the system drops new connections.
     Blackhole,
 }
 
@@ -117,7 +117,7 @@ impl World {
         })
     }
 
-    /// An echo behind a socket in the file system, where there are such.
+    /// An echo on a socket in the file system, where the system has those.
     pub fn unix_address(&mut self) -> Option<Address> {
         match &self.sim {
             Some(sim) => {

@@ -1,6 +1,6 @@
 //! What must be true of a process that ends, each as a case of its own.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
 use std::{
     env,
@@ -205,7 +205,7 @@ fn panic_on_a_thread_is_delivered() {
     assert_eq!(collector.tally().spans, SPANS as u64);
     actor.tell();
     assert_eq!(actor.end().code(), Some(0));
-    // The span that was open ended with the panic, behind the flush.
+    // The span that was open ended with the panic, after the flush.
     assert_eq!(collector.tally().spans, 2 * SPANS as u64 + 1);
 }
 
@@ -328,7 +328,7 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
-        // A case that failed leaves no process behind; one that has ended is no matter.
+        // A case that failed leaves no process running; killing one that has ended does nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 /// What is promised beyond the deadline.
 pub const GRACE: Duration = Duration::from_millis(50);
-/// What the machine may add: it was seen to stand still for 2.7 s.
+/// What the machine may add: a pause of 2.7 s was seen.
 pub const NOISE: Duration = Duration::from_secs(20);
 
 pub fn rounds() -> usize {
@@ -59,7 +59,7 @@ fn listener() -> Arc<TcpListener> {
 pub fn silent() -> Hole {
     let listener = listener();
     let hole = Hole::of("silent", &listener);
-    // They end with their clients, or with the process: nobody waits for them.
+    // They end with their clients, or with the process, and are not joined.
     let hear_out = |mut stream| thread::spawn(move || io::copy(&mut stream, &mut io::sink()));
     thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(hear_out(stream))));
     hole

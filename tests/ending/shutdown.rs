@@ -7,7 +7,7 @@
 //!
 //! `SPANRING_SHUTDOWN_ROUNDS=1000 SPANRING_SHUTDOWN_MILLIS=2000 cargo test --release --test ending -- shutdown_`
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
 use std::{
     cell::RefCell,

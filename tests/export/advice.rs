@@ -43,7 +43,7 @@ fn refusal(config: Config) -> ConfigError {
 
 const HTTP: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://192.0.2.1:4318");
 
-/// Who gives certificates does not expect that his spans go out in the clear.
+/// A program that gives certificates does not expect its spans to go out in the clear.
 #[test]
 fn certificates_without_tls_are_an_error_of_the_program() {
     type Give = fn(&mut Export);
@@ -112,7 +112,7 @@ fn strict_proxy() -> String {
     url
 }
 
-/// Flushes, which makes the export try anew, until the health is as it should be.
+/// Flushes, which makes the export try again, until the health is as it should be.
 fn until(engine: &Engine, is_it: impl Fn(Health) -> bool) {
     let found = (0..200).any(|_| {
         let _ = engine.flush(Duration::from_millis(100));

@@ -61,7 +61,7 @@ fn compressed_requests_arrive_whole() {
     assert_eq!(collector.tally().spans, 2000);
 }
 
-/// PRC-14: a batch that is not full leaves by its age, without anybody asking.
+/// PRC-14: a batch that is not full leaves by its age, without a flush.
 #[test]
 fn batch_leaves_when_its_first_span_is_old_enough() {
     let collector = Collector::start(Mode::Count).unwrap();

@@ -24,9 +24,9 @@ use crate::{
     route::{DRIVERS, PATIENCE, SPANS, Service},
 };
 
-/// Attempts of each kind: more than anybody has open for another reason.
+/// Attempts of each kind: more than are open for any other reason.
 const ATTEMPTS: u64 = 8;
-/// After so long nobody answers any more, on loopback.
+/// On loopback, no answer comes after this time.
 const UNANSWERED: Duration = Duration::from_millis(500);
 
 #[test]

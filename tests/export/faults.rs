@@ -2,7 +2,7 @@
 //!
 //! Each row has an engine and a collector of its own. The first test lets the collector heal, as the row says, and
 //! wants a second batch to arrive whole; the second one leaves it as it is, and wants the engine to end all the same.
-//! The rules that a row puts to the test stand in the table: HTTP-01, HTTP-03, HTTP-05..13, HTTP-15, HTTP-18, EXI-02,
+//! The table names the rules that each row tests: HTTP-01, HTTP-03, HTTP-05..13, HTTP-15, HTTP-18, EXI-02,
 //! EXI-04.
 
 #![cfg(unix)]

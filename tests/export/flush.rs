@@ -88,7 +88,7 @@ fn flush_during_a_shutdown_ends_and_loses_nothing() {
 
 #[test]
 fn flush_in_a_diagnostic_sink_does_not_wait() {
-    // Nobody listens there: the first failure is told to the sink, which flushes.
+    // There is no listener: the first failure is told to the sink, which flushes.
     let collector = Collector::start(Mode::Count).unwrap();
     let url = collector.url();
     drop(collector);
@@ -132,7 +132,7 @@ fn host_that_polls_needs_no_thread_of_ours() {
     });
     assert_eq!((engine.ledger().exported, collector.tally().spans), (5000, 5000));
     tracer.span("last").start().end();
-    // And without anybody who polls: the shutdown does the work itself.
+    // And with no thread that polls: the shutdown does the work itself.
     let receipt = engine.shutdown(PATIENCE);
     assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
     assert_eq!(collector.tally().spans, 5001);

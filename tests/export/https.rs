@@ -53,7 +53,7 @@ fn server_of_the_given_authority_takes_everything() {
     }
 }
 
-/// The file is read anew when it changes, so that nobody has to start the program again.
+/// The file is read again when it changes: the program need not be restarted.
 #[test]
 fn server_of_another_authority_is_named_and_spans_wait_for_the_right_file() {
     let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), VERSIONS[1], None));
@@ -176,7 +176,7 @@ fn fork_and_wait(child: impl FnOnce() -> bool) {
     assert_eq!(status, 0, "the child failed");
 }
 
-// ---- Who speaks something else, or nothing.
+// ---- Peers that speak something else, or nothing.
 
 #[test]
 fn server_that_never_answers_the_handshake_is_given_up_in_time() {
@@ -287,7 +287,7 @@ fn through(proxy: &Proxy, credentials: &str, folder: &Folder) -> Export {
     Export { proxy: ProxyChoice::Url(proxy.url(credentials)), ..trusting(folder, COLLECTOR) }
 }
 
-/// A collector behind TLS.
+/// A collector that speaks TLS.
 fn collector(config: &Arc<ServerConfig>, mode: Mode) -> Collector {
     let start = || {
         let port = Port::claim((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -296,7 +296,7 @@ fn collector(config: &Arc<ServerConfig>, mode: Mode) -> Collector {
     on_free_port(start).unwrap()
 }
 
-/// Somebody without TLS, who does this with each connection.
+/// A peer without TLS, which does this with each connection.
 fn plain(steps: &'static [Step]) -> Stand {
     let row = Row { fault: Fault::AtAccept(steps), ..*Row::named("closed_port") };
     row.start(Plan::forever(), Mode::Count).unwrap()
@@ -306,7 +306,7 @@ fn https(collector: &Collector) -> String {
     format!("https://localhost:{}", collector.address().unwrap().port())
 }
 
-/// A port behind which TLS is spoken.
+/// A port that speaks TLS.
 struct TlsPort {
     port: Port,
     config: Arc<ServerConfig>,

@@ -1,6 +1,6 @@
 //! The export end to end, over real sockets: to a stand-in collector that is healthy or has faults, and to a real one.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
 mod advice;
 mod delivery;

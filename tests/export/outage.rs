@@ -65,7 +65,7 @@ fn outage_that_the_memory_is_sized_for_loses_nothing() {
     collector.stop();
     record(&engine, outage());
     collector.restart().unwrap();
-    // Nobody asks: a flush would cut the back-off short.
+    // No flush here: it would cut the back-off short.
     let before = collector.tally().spans;
     let is_back = collector.wait_for(Instant::now() + STEP_MAX, |tally| tally.spans > before);
     assert!(is_back, "the recovery takes more than a step of the back-off");

@@ -26,7 +26,7 @@ fn ticks() -> u64 {
     let of_worker = stats.filter_map(|stat| fs::read_to_string(stat).ok()).filter(|stat| stat.contains("(spanring)"));
     let times: Vec<u64> = of_worker
         .map(|stat| {
-            // The fields behind the name, of which the 12th and the 13th are the times in user and in kernel mode.
+            // The fields after the name: the 12th and the 13th are the times in user and in kernel mode.
             let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
             fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
         })

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn replaced_workers_leave_no_descriptor_behind() {
     own_process::run("replacement::replaced_workers_leave_no_descriptor_behind", || {
         for driver in [DriverChoice::Uring, DriverChoice::Poll] {
-            // There is nothing to send, so nobody has to be there.
+            // There is nothing to send, so no collector is needed.
             let export = Export { driver, diagnostics: Some(DiagnosticSink::new(|_| ())), ..Export::default() };
             let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
             let descriptors_behind_a_failure = || {

@@ -1,6 +1,6 @@
 //! The ways to a collector besides a plain address, end to end and on every driver: a unix socket, a proxy, a name.
 //!
-//! On each way somebody is missing at first, or will not let us pass: what was recorded waits, and nothing is lost
+//! On each way a peer is missing at first, or refuses: what was recorded waits, and nothing is lost
 //! before the end, which counts it.
 
 #![cfg(unix)]
@@ -29,7 +29,7 @@ use crate::route::{
 
 // ---- A unix socket.
 
-/// A path for a socket that nobody has used.
+/// A path for a socket that was never used.
 fn socket() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Relaxed);
@@ -222,7 +222,7 @@ fn name_that_does_not_exist_is_said_with_a_remedy_and_spans_wait() {
 fn name_with_two_addresses_is_reached_by_the_one_that_listens() {
     let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
     on_each_driver(|driver| {
-        // The same port of both, so that nobody else listens at the other.
+        // The same port of both, so that no other process listens at the other.
         let claim = || match Port::claim((v6, 0).into()) {
             Ok(six) => Ok([Some(Port::claim((v4, six.address().unwrap().port()).into())?), Some(six)]),
             // A machine without IPv6, where the first address fails in its own way.

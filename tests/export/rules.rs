@@ -1,6 +1,6 @@
 //! The rules for sending (HTTP-*) and for exporters (EXI-*) that take the whole engine and a collector to see.
 //!
-//! The others stand where they are decided: what a reply means in `transport/client/verdict.rs` (HTTP-06, HTTP-12,
+//! The others are tested where they are decided: what a reply means in `transport/client/verdict.rs` (HTTP-06, HTTP-12,
 //! HTTP-18), times in `transport/client/exporter/tests.rs` (HTTP-07, HTTP-08, HTTP-14, HTTP-15), heads in
 //! `transport/http/head.rs` (HTTP-01, HTTP-16), and what goes wrong in the rows of `testing::collector`, which
 //! `faults.rs` runs (HTTP-05 to HTTP-13, HTTP-18).
@@ -19,7 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prost::Message;
 use socket2::{Domain, Socket, Type};
 use spanring::{
     Compression, Config, DiagnosticSink, DriverChoice, Engine, Export, Health, Resource, WorkerChoice,
@@ -131,7 +130,7 @@ fn http_04_no_request_is_above_the_limit_and_what_cannot_fit_is_counted() {
     assert!(words.say("too large for a request of"));
 }
 
-/// A span that did not fit behind another waits for the next batch, and may turn out to fit in none; the same visit may
+/// A span that did not fit after another waits for the next batch, and may turn out to fit in none; the same visit may
 /// find more of the kind.
 #[test]
 fn http_04_spans_that_waited_for_a_batch_and_fit_in_none_are_counted() {
@@ -531,7 +530,7 @@ fn http_17_exi_02_shutdown_returns_by_its_deadline_and_counts_what_is_left() {
     }
 }
 
-/// Nothing listens on this machine, which is known at once and for sure: to wait for the deadline would help nobody.
+/// Nothing listens on this machine, which is known at once and for sure: waiting for the deadline would not help.
 #[test]
 fn shutdown_does_not_wait_for_a_collector_that_is_not_there() {
     let closed = Row::named("closed_port").start(Plan::forever(), Mode::Ids).unwrap();
@@ -563,7 +562,7 @@ fn http_17_exi_02_span_that_waits_for_the_next_request_is_counted_at_the_end() {
     let config = Config { export: Some(export), worker: WorkerChoice::Polled, ..Config::default() };
     let engine = Engine::start(config).unwrap();
     let tracer = engine.tracer("test");
-    // One in a request, one in the request behind it, one that did not fit into that, and more in the lanes.
+    // One in a request, one in the next request, one that did not fit into that, and more in the lanes.
     for _ in 0..5 {
         let mut span = tracer.span("work").start();
         span.set("fill", "x".repeat(60 << 10).as_str());
@@ -650,7 +649,7 @@ fn exi_05_after_shutdown_nothing_is_taken_and_nothing_waits() {
     assert!(matches!(engine.health(), Health::Down(_)));
 }
 
-/// HTTP-18: a redirect is refused, and where it leads nobody goes.
+/// HTTP-18: a redirect is refused, and not followed.
 #[test]
 fn http_18_redirect_is_not_followed() {
     let (stand, engine, words) = faulty("status_307", Export::default());

@@ -174,7 +174,7 @@ fn fork_while_another_thread_makes_tracers_leaves_the_child_able_to_make_its_own
     fork_under_load(Beside::Tracers);
 }
 
-/// What goes on in the parent beside the recording.
+/// What the parent does while it records.
 #[derive(Clone, Copy, PartialEq)]
 enum Beside {
     Nothing,
@@ -446,7 +446,7 @@ fn in_child(work: impl FnOnce(&mut File)) -> Vec<u8> {
     let mut ends = [0; 2];
     // SAFETY: the place is valid for two descriptors.
     assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
-    // SAFETY: the descriptor is open, and nobody else's.
+    // SAFETY: the descriptor is open, and owned by this file alone.
     let mut source = unsafe { File::from_raw_fd(ends[0]) };
     // SAFETY: as above.
     let mut target = unsafe { File::from_raw_fd(ends[1]) };

@@ -1,6 +1,6 @@
 //! What belongs to the whole process: forks, signal handlers, counters of misuse. Each test runs alone.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
 mod export_fork;
 mod first_span;

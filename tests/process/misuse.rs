@@ -22,7 +22,7 @@ const NOTHING: [(&str, Value<'static>); 0] = [];
 /// More than the 4,096 bytes that a name or a text may have.
 const TOO_LONG: usize = 4097;
 
-/// The counters, and that nobody else is at them.
+/// The counters, held by one test at a time.
 struct Counts {
     before: [u64; Misuse::ALL.len()],
     _alone: MutexGuard<'static, ()>,
@@ -447,13 +447,16 @@ impl IdSource for Panicking {
     }
 }
 
+/// A start with its name.
+type Start<'a> = (&'a str, &'a dyn Fn(&Tracer));
+
 #[test]
 fn start_that_panics_leaves_no_span_live() {
     let _counts = Counts::begin();
     let long = "x".repeat(TOO_LONG);
     let stated = SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 1, TraceState::new("a=1").unwrap());
     let nowhere = [Link { target: &SpanContext::default(), attributes: &[] }];
-    let starts: [(&str, &dyn Fn(&Tracer)); 6] = [
+    let starts: [Start<'_>; 6] = [
         ("", &|tracer| drop(tracer.span("").start())),
         ("", &|tracer| drop(tracer.span("").parent(&stated).start())),
         ("", &|tracer| drop(tracer.span(&long).start())),

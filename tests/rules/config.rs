@@ -304,7 +304,7 @@ fn cfg_06_variables_without_effect_are_warnings() {
     good(&[("OTEL_LOG_LEVEL", "INFO"), ("OTEL_PROPAGATORS", "none")]);
 }
 
-/// Who reads that a variable is ignored wants to know what happens.
+/// A warning that a variable is ignored says what happens instead.
 #[test]
 fn cfg_06_lines_end_with_what_is_used_instead() {
     let long = "x".repeat(20_000);
@@ -420,7 +420,7 @@ fn cfg_23_scheme_host_port_and_path_are_honoured() {
     }
 }
 
-/// The specification has the path appended, so it is; nobody can have meant it.
+/// The specification has the path appended, so it is, although it cannot have been meant.
 #[test]
 fn cfg_22_base_that_has_the_path_of_traces_is_a_warning_at_start() {
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";

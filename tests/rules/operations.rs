@@ -24,7 +24,7 @@ fn remote(trace_flags: u8, trace_state: &str) -> SpanContext {
     SpanContext::remote(TraceId([7; 16]), SpanId([8; 8]), trace_flags, state)
 }
 
-/// An engine whose clock stands at 1,000 s.
+/// An engine whose clock shows 1,000 s.
 fn clocked() -> (Engine, FakeClock) {
     let fake = FakeClock::at(at(1000));
     let config = Config { memory_budget: 4 << 20, clock: Some(Clock::fake(&fake)), ..Config::default() };

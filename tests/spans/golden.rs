@@ -1,6 +1,6 @@
 //! The bytes of five spans, written down one by one: whoever changes the encoding sees here what changed on the wire.
 //!
-//! Two checks beside the bytes: prost reads them and writes the same message again, and it needs exactly as many bytes,
+//! Besides the bytes there are two checks: prost reads them and writes the same message again, and it needs exactly as many bytes,
 //! so every length and number is written in its shortest form.
 
 use std::{

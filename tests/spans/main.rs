@@ -1,6 +1,6 @@
 //! Spans from start to drain: their bytes, the ledger of all that became of them, and the memory that they take.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
 mod golden;
 mod ledger;

@@ -56,7 +56,7 @@ fn idle_engine_wakes_up_no_more_than_twice_a_second() {
         let Some(log) = traced(NAME, &collector, driver) else { continue };
         say(&format!("{driver}: {} calls in {} s: {}", log.calls.len(), REST.as_secs(), log.kinds()));
         let waits = log.calls.iter().filter(|call| WAITS.contains(&call.as_str())).count();
-        // The first and the last second may each be cut off behind a wake.
+        // The first and the last second may each be cut off after a wake.
         let wakes_max = 2 * usize::try_from(REST.as_secs()).unwrap() + 1;
         assert!(waits <= wakes_max, "{driver}: {waits} waits, {wakes_max} at most: {}", log.kinds());
     }
@@ -204,7 +204,7 @@ fn load() -> ! {
     })
 }
 
-/// Nothing happens, on a connection that stands.
+/// Nothing happens on an open connection.
 fn rest() -> ! {
     let engine = engine(4);
     record(&engine, 100);

@@ -1,6 +1,6 @@
 //! System calls, as the kernel counts them: none for a span, about one for a request.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
 mod engine;
 mod record;

@@ -26,8 +26,8 @@ use crate::workload;
 const ROLE: &str = "SPANRING_TEST_SYSCALLS";
 /// Says to the child where the collector is, which is not traced and not filtered.
 const ENDPOINT: &str = "SPANRING_TEST_ENDPOINT";
-/// States of the engine behind the recording thread: nobody takes spans out; a thread of the program does; a collector
-/// takes requests and answers none; one takes all that there is.
+/// States of the engine while a thread records: no spans are taken out; a thread of the program takes them; a collector
+/// takes requests and answers none; a collector takes everything.
 const ROLES: [&str; 4] = ["stalled", "drained", "unanswered", "exported"];
 /// The system has no filter for us.
 const NOT_PERMITTED: i32 = 77;
@@ -148,7 +148,7 @@ fn say(text: &str) {
 
 const BEGIN: &str = "spanring-begin";
 const END: &str = "spanring-end";
-/// The one line that a recording thread writes itself here. That nobody drains is told while it warms up.
+/// The one line that a recording thread writes itself here. That no one drains is told while it warms up.
 const NOTICE: &str = "write(2, \"spanring: a span was started or ";
 
 fn filtered(role: &str) -> ! {
@@ -279,7 +279,7 @@ fn misuse(tracer: &Tracer) {
 
 /// The one system call that the filter allows.
 fn write(file: i32, text: &str) {
-    // SAFETY: the bytes are valid for the length given; where the file does not exist, nobody reads the error.
+    // SAFETY: the bytes are valid for the length given; where the file does not exist, the error is ignored.
     unsafe { libc::write(file, text.as_ptr().cast(), text.len()) };
 }
 

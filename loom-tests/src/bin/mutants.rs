@@ -332,7 +332,7 @@ impl Copy {
 
 /// The text with the mutant's mistake in it.
 fn replace(text: &str, mutant: &Mutant) -> Result<String, String> {
-    // Both without white space, and for each letter where it stands in the text.
+    // Both without white space, and for each letter at its place in the text.
     let letters: Vec<(usize, char)> = text.char_indices().filter(|(_, letter)| !letter.is_whitespace()).collect();
     let from: Vec<char> = mutant.from.chars().filter(|letter| !letter.is_whitespace()).collect();
     let is_match = |window: &[(usize, char)]| window.iter().map(|(_, letter)| letter).eq(&from);
@@ -346,7 +346,7 @@ fn replace(text: &str, mutant: &Mutant) -> Result<String, String> {
     Ok([&text[..start], mutant.to, &text[last + letter.len_utf8()..]].concat())
 }
 
-/// Copies files that differ, and removes those that are gone. Build outputs and hidden files stay behind.
+/// Copies files that differ, and removes those that are gone. Build outputs and hidden files are left alone.
 fn copy(source: &Path, target: &Path) -> io::Result<()> {
     fs::create_dir_all(target)?;
     let mut names = vec![];

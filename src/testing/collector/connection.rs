@@ -53,7 +53,7 @@ pub fn serve_one(connection: &mut Connection) -> io::Result<Ending> {
     }
 }
 
-/// A request that arrived whole, and for which nobody answers yet.
+/// A request that arrived whole and is not answered yet.
 #[derive(Debug)]
 pub struct Request {
     /// How many spans it has.

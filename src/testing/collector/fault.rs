@@ -20,7 +20,7 @@ pub struct Row {
 /// When a script begins.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// Nobody listens until the test restarts the collector.
+    /// Refuses connections until the test restarts the collector.
     ClosedPort,
     /// As soon as the connection is there.
     AtAccept(&'static [Step]),
@@ -31,7 +31,7 @@ pub enum Fault {
 /// One thing that a collector does. Where a script ends the connection goes on.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// Reads a whole request. Nobody answers for it yet.
+    /// Reads a whole request, without answering yet.
     Read,
     /// Reads so many bytes of the request, and then no more.
     ReadBytes(usize),
@@ -80,7 +80,7 @@ pub struct Shows {
 /// How it goes on after what the reply begins with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// There is nobody to connect to.
+    /// The connection is refused.
     Refused,
     /// The connection serves another request.
     Kept,
@@ -94,7 +94,7 @@ pub enum End {
     Slow,
     /// Nothing comes, and a large request is not taken off the client's hands.
     Stuck,
-    /// More comes than anybody wants.
+    /// Bytes come without end.
     Endless,
 }
 

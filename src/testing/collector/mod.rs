@@ -173,7 +173,7 @@ struct Memory {
 /// How long an acceptor that has no file descriptor left waits for one.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
-/// Runs `start`, which takes a free port, again where somebody else was given the same one before it listened there.
+/// Runs `start`, which takes a free port, and runs it again if another process got that port first.
 pub fn on_free_port<R>(start: impl Fn() -> io::Result<R>) -> io::Result<R> {
     const TRIES: usize = 16;
     for _ in 1..TRIES {
@@ -257,7 +257,7 @@ impl Collector {
         self.place.url()
     }
 
-    /// Host and port, if it stands on TCP.
+    /// Host and port, if it listens on TCP.
     pub fn address(&self) -> Option<SocketAddr> {
         self.place.address()
     }

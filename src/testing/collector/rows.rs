@@ -58,7 +58,7 @@ macro_rules! rows {
 
 /// Name, rules, fault, what a plain client sees, and what an exporter has to make of it.
 pub const ROWS: &[Row] = rows! {
-    // ---- Nobody there, or somebody who says nothing.
+    // ---- No listener, or one that says nothing.
     closed_port ["HTTP-09"] ClosedPort, b"" Refused => Expect { heals_after: None, ..RETRIED };
     reset_before_reading ["HTTP-09"] AtAccept(&[Step::Reset]), b"" Reset => RETRIED;
     half_close_before_reading ["HTTP-09"] AtAccept(&[EndReplies, Read, Close]), b"" Closed => RETRIED;
@@ -113,7 +113,7 @@ pub const ROWS: &[Row] = rows! {
         b"HTTP/1.0 200 OK\r\n" Closed => TAKEN;
     body_is_not_protobuf ["HTTP-11"] AtRequest(&[Read, Take, Say(|| lengthy("9", b"<html>\xFF\0\x80"))]),
         b"HTTP/1.1 200 OK\r\n" Kept => TAKEN;
-    // Nobody asked for gzip, so nobody has to unpack it; the status stands.
+    // gzip was not asked for, so it need not be unpacked; the status counts.
     gzip_bomb_unasked ["HTTP-03" "HTTP-05"] AtRequest(&[Read, Take, Say(bomb)]), b"HTTP/1.1 200 OK\r\n" Kept => TAKEN;
     status_204 ["HTTP-18"] AtRequest(&[Read, Take, Answer("204 No Content", "")]), b"HTTP/1.1 204 " Kept => TAKEN;
     continue_unasked ["HTTP-18"] AtRequest(&[Read, Take, Answer("100 Continue", ""), Answer("200 OK", "")]),
@@ -122,7 +122,7 @@ pub const ROWS: &[Row] = rows! {
         AtRequest(&[Read, Take, Answer("103 Early Hints", "Link: </a>\r\n"), Answer("200 OK", "")]),
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n" Kept => TAKEN;
 
-    // ---- Bytes behind the reply, which must not pass for the next one.
+    // ---- Bytes after the reply, which must not pass for the next one.
     content_length_too_short ["HTTP-18"] AtRequest(&[Read, Take, Say(|| lengthy("0", WARNING))]),
         b"HTTP/1.1 200 OK\r\n" Kept => TAKEN;
     forged_reply_behind_the_reply ["HTTP-18"]

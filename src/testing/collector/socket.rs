@@ -1,4 +1,4 @@
-//! What a collector stands on: TCP here; a system's other sockets join by the same traits.
+//! The sockets that a collector listens on: TCP here; others implement the same traits.
 
 use std::{
     io::{self, Read, Write},
@@ -35,7 +35,7 @@ pub trait Socket: Read + Write + Send {
     fn tcp(&self) -> Option<&TcpStream>;
 }
 
-/// A TCP port that stays ours while nobody listens on it.
+/// A TCP port that stays reserved while it has no listener.
 ///
 /// A port between two listeners could be taken: by another process, or by a client that is given it as its own port and
 /// so connects to itself. A connection of the port with ourselves keeps the system from handing it out.
@@ -59,7 +59,7 @@ impl Port {
         let address = listener.local_addr()?;
         let near = TcpStream::connect_timeout(&reachable(address), CONNECT_MAX)?;
         loop {
-            // A stranger who comes this early is sent away, and comes again.
+            // Another client that connects this early is closed, and may try again.
             let (far, peer) = listener.accept()?;
             if peer == near.local_addr()? {
                 return Ok(Self { address, _claim: (near, far) });
@@ -79,11 +79,11 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 impl Place for Port {
     fn listen(&self) -> io::Result<Box<dyn Listener>> {
-        // `std` sets SO_REUSEADDR where it means that connections of an earlier listener do not stand in the way.
+        // `std` sets SO_REUSEADDR where it means that connections of an earlier listener are not in the way.
         let mut bound = TcpListener::bind(self.address);
         for _ in 0..IN_USE_TRIES {
             match bound {
-                // Somebody was given the port who did not ask for this one, and mostly has it for a moment only.
+                // Another process was given the port as a free one, and mostly keeps it for a moment only.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::park_timeout(IN_USE_PAUSE),
                 done => return Ok(Box::new(done?)),
             }
@@ -109,7 +109,7 @@ impl Place for Port {
 impl Listener for TcpListener {
     fn accept(&self) -> io::Result<Box<dyn Socket>> {
         let (socket, _) = Self::accept(self)?;
-        // A reply is one write, and nobody should wait for its acknowledgement.
+        // A reply is one write, and should not wait for an acknowledgement.
         socket.set_nodelay(true)?;
         Ok(Box::new(socket))
     }

@@ -24,7 +24,7 @@ impl Path {
 
 impl Drop for Path {
     fn drop(&mut self) {
-        // A path that stays behind is no matter: the next one is another.
+        // A path that is left over does no harm: the next one is different.
         let _ = self.remove();
     }
 }

@@ -1,4 +1,4 @@
-//! Spans as they were sent beside spans as they were understood: every difference by the name of its field.
+//! Compares spans as they were sent with spans as they were understood, and names each field that differs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -97,7 +97,7 @@ pub fn assert_same(expected: &[ResourceSpans], collector: &Collector) {
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
 }
 
-/// What is missing, what came twice, what nobody sent, and what changed on the way.
+/// What is missing, what came twice, what was never sent, and what changed on the way.
 pub fn discrepancies(expected: &[PlacedSpan], actual: &[PlacedSpan]) -> Vec<String> {
     let mut findings = Vec::new();
     let mut rest: BTreeMap<_, Vec<&PlacedSpan>> = BTreeMap::new();

@@ -83,7 +83,7 @@ impl Collector {
         assert!(status.success(), "{status}:\n{}", self.log());
     }
 
-    /// Ends it as a crash does, with SIGKILL. A line that this tears is forgotten: nobody was told that it was taken.
+    /// Ends it as a crash does, with SIGKILL. A line that this tears is removed: it was never acknowledged.
     ///
     /// # Panics
     ///
@@ -197,7 +197,7 @@ impl Drop for Collector {
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// An empty folder that is nobody else's.
+    /// An empty folder of its own.
     ///
     /// # Panics
     ///
@@ -264,7 +264,7 @@ pub const LINES: &str = "traces.jsonl";
 pub const LOG: &str = "collector.log";
 const HOLD: &str = "hold";
 
-/// YAML is a superset of JSON, and JSON needs no line breaks. gRPC stays off as long as nobody names it here. No
+/// YAML is a superset of JSON, and JSON needs no line breaks. gRPC stays off as long as it is not named here. No
 /// metrics of its own: they would bind port 8888.
 fn configuration(address: SocketAddr, files: &Path) -> String {
     let configuration = serde_json::json!({

@@ -23,7 +23,7 @@ pub enum Manner {
     Refuses(&'static str),
     /// Reads, and says nothing.
     Hangs,
-    /// Makes a tunnel in which nobody answers.
+    /// Makes a tunnel in which no answer comes.
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only `https.rs` asks for it"))]
     LeadsNowhere,
 }
@@ -122,7 +122,7 @@ fn serve(mut client: Box<dyn Socket>, collector: SocketAddr, manner: Manner, hea
     Ok(())
 }
 
-/// Byte by byte, so that nothing behind it is taken.
+/// Byte by byte, so that nothing after it is taken.
 fn read_head(client: &mut Box<dyn Socket>) -> io::Result<String> {
     let mut head = vec![];
     while !head.ends_with(b"\r\n\r\n") {
