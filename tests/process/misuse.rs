@@ -448,7 +448,7 @@ impl IdSource for Panicking {
 }
 
 /// A start with its name.
-type Start<'a> = (&'a str, &'a dyn Fn(&Tracer));
+type Start<'a> = (&'static str, &'a dyn Fn(&Tracer));
 
 #[test]
 fn start_that_panics_leaves_no_span_live() {
