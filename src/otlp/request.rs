@@ -374,6 +374,28 @@ mod tests {
         prop::collection::vec(prop::collection::vec(size, 0..12), 0..5)
     }
 
+    /// The bound is met exactly where every length takes four bytes.
+    #[test]
+    fn envelopes_take_no_more_than_their_bound_with_and_without_a_schema() {
+        let attributes = [(Key::new("service.name"), Value::Str("shop"))];
+        let span = |len: usize| {
+            let mut span = vec![];
+            begin_field(SPANS, len, &mut span);
+            span.resize(span.len() + len, 0);
+            span
+        };
+        for (schema, len) in [("", 3 << 20), ("https://a.schema/of/some/length", 3 << 20), ("https://a.schema", 1)] {
+            let resource = Resource::new(&attributes, schema);
+            let scope = ScopeHead::new("shop", "1", &[], schema);
+            let spans = span(len);
+            let runs = [Run { scope: &scope, spans: &spans }];
+            let bound = resource.envelope_len_max() + scope.envelope_len_max() + spans.len();
+            let request = request_len(&resource, runs.iter().copied());
+            assert!(request <= bound, "{request} > {bound}");
+            assert!(request == bound || len == 1, "{request} < {bound}");
+        }
+    }
+
     proptest! {
         /// PB-01, PB-11: what another implementation reads is what was given, in order.
         #[test]

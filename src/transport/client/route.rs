@@ -131,6 +131,21 @@ mod tests {
         assert!(v6.starts_with(b"CONNECT [::2]:9 HTTP/1.1\r\nhost: [::2]:9\r\n"));
     }
 
+    /// What is an address never goes to the resolver, and a proxy's name does, whatever the endpoint is.
+    #[test]
+    fn addresses_of_the_peer_need_no_looking_up() {
+        let literal = |endpoint, proxy| route(endpoint, proxy).literal();
+        let tcp = |address: &str| Some(vec![Address::Tcp(address.parse().unwrap())]);
+        assert_eq!(literal("http://192.0.2.1:4318", None), tcp("192.0.2.1:4318"));
+        assert_eq!(literal("https://[2001:db8::1]", None), tcp("[2001:db8::1]:443"));
+        assert_eq!(literal("http://collector:4318", Some("http://192.0.2.9:3128")), tcp("192.0.2.9:3128"));
+        assert_eq!(literal("https://collector", Some("http://[2001:db8::9]:3128")), tcp("[2001:db8::9]:3128"));
+        assert_eq!(literal("http://192.0.2.1:4318", Some("http://proxy:3128")), None);
+        assert_eq!(literal("http://collector:4318", None), None);
+        let socket = literal("unix:///run/otel.sock", None);
+        assert_eq!(socket, Some(vec![Address::Unix("/run/otel.sock".into())]));
+    }
+
     #[test]
     fn without_a_proxy_the_head_has_the_path_alone() {
         let text = head(&route("http://h:4318/v1/traces?x=1", None));
