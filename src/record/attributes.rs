@@ -68,19 +68,19 @@ impl Attributes {
     ) -> Result<Landed, Full> {
         let short = ShortLimits { count: place.count_max, ..ShortLimits::of(limits) };
         let is_added = match value {
-            Value::Str(text) => self.add_short(bytes, len, place.tag, short, key, text),
-            Value::Int(number) => self.add_short(bytes, len, place.tag, short, key, number),
-            Value::Bool(truth) => self.add_short(bytes, len, place.tag, short, key, truth),
-            Value::Double(number) => self.add_short(bytes, len, place.tag, short, key, number),
+            Value::Str(text) => self.add_fast(bytes, len, place.tag, short, key, text),
+            Value::Int(number) => self.add_fast(bytes, len, place.tag, short, key, number),
+            Value::Bool(truth) => self.add_fast(bytes, len, place.tag, short, key, truth),
+            Value::Double(number) => self.add_fast(bytes, len, place.tag, short, key, number),
             _ => false,
         };
-        if is_added { Ok(Landed::Added) } else { self.set_any(bytes, len, place, limits, key, value) }
+        if is_added { Ok(Landed::Added) } else { self.set_slowly(bytes, len, place, limits, key, value) }
     }
 
     /// Appends an attribute that is certainly new and short, in one go; false leaves every other case to
     /// [`Attributes::set`], with nothing changed.
     #[inline(always)]
-    pub(super) fn add_short(
+    pub(super) fn add_fast(
         &mut self,
         bytes: &mut [u8],
         len: &mut usize,
@@ -123,7 +123,7 @@ impl Attributes {
     }
 
     /// The general half of [`Attributes::set`]: any value, a key that may be there already, a collection at its limit.
-    fn set_any(
+    fn set_slowly(
         &mut self,
         bytes: &mut [u8],
         len: &mut usize,

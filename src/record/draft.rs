@@ -11,6 +11,7 @@ use super::{
         RESERVE, ROOT, STATUS, STATUS_ERROR, TAIL, TRACE_STATE, mark,
     },
     limits::{ShortLimits, SpanLimits},
+    list::AttributeList,
     value::{Key, Value},
     wire::{COPY_MAX, Full, Out, byte, copy_short, field_at},
 };
@@ -156,11 +157,11 @@ impl Draft {
 
     /// Sets an attribute that is certainly new and short; false leaves every other case to [`Draft::attribute`].
     #[inline(always)]
-    pub fn short_attribute(&mut self, image: &mut [u8], limits: ShortLimits, key: Key<'_>, value: impl Short) -> bool {
+    pub fn attribute_fast(&mut self, image: &mut [u8], limits: ShortLimits, key: Key<'_>, value: impl Short) -> bool {
         let Some((room, _)) = image.split_last_chunk_mut::<RESERVE>() else {
             return false;
         };
-        self.attributes.add_short(room, &mut self.len, ATTRIBUTES, limits, key, value)
+        self.attributes.add_fast(room, &mut self.len, ATTRIBUTES, limits, key, value)
     }
 
     /// Counts an attribute that no block is large enough for.
@@ -174,18 +175,14 @@ impl Draft {
     /// # Errors
     ///
     /// When `image` cannot hold it.
-    pub fn event<'k, K, V>(
+    pub fn event<'k>(
         &mut self,
         image: &mut [u8],
         limits: &SpanLimits,
         at: Stamp,
         name: &str,
-        attributes: impl Iterator<Item = (K, V)>,
-    ) -> Result<bool, Full>
-    where
-        K: Into<Key<'k>>,
-        V: Into<Value<'k>>,
-    {
+        attributes: impl AttributeList<'k>,
+    ) -> Result<bool, Full> {
         if self.events >= limits.event_count {
             self.drop_event();
             return Ok(false);
@@ -216,17 +213,13 @@ impl Draft {
     /// # Errors
     ///
     /// When `image` cannot hold it.
-    pub fn link<'k, K, V>(
+    pub fn link<'k>(
         &mut self,
         image: &mut [u8],
         limits: &SpanLimits,
         target: LinkTarget<'_>,
-        attributes: impl Iterator<Item = (K, V)>,
-    ) -> Result<bool, Full>
-    where
-        K: Into<Key<'k>>,
-        V: Into<Value<'k>>,
-    {
+        attributes: impl AttributeList<'k>,
+    ) -> Result<bool, Full> {
         if self.links >= limits.link_count {
             self.drop_link();
             return Ok(false);
@@ -373,22 +366,18 @@ fn single(image: &[u8], tag: u8) -> Option<Range<usize>> {
 }
 
 /// Writes a collection inside an event or a link; how many attributes it had to turn away.
-fn nested_attributes<'k, K, V>(
+fn nested_attributes<'k>(
     out: &mut Out<'_>,
     tag: u8,
     count_max: u32,
     limits: &SpanLimits,
-    attributes: impl Iterator<Item = (K, V)>,
-) -> Result<u32, Full>
-where
-    K: Into<Key<'k>>,
-    V: Into<Value<'k>>,
-{
+    attributes: impl AttributeList<'k>,
+) -> Result<u32, Full> {
     let mut collection = Attributes::default();
     let place = Place { tag, start: out.len(), count_max };
-    for (key, value) in attributes {
+    for (key, value) in attributes.pairs() {
         let (bytes, len) = out.parts();
-        let landed = collection.set(bytes, len, place, limits, key.into(), value.into())?;
+        let landed = collection.set(bytes, len, place, limits, key, value)?;
         if landed == Landed::EmptyKey {
             collection.dropped = collection.dropped.saturating_add(1);
         }

@@ -10,7 +10,7 @@ use crate::{
     clock::unix_nanos,
     context::SpanContext,
     lane::{Change, Class, Combined},
-    record::{Draft, Key, Kind, Reading, Stamp, Status, Value},
+    record::{AttributeList, Draft, Key, Kind, Reading, Stamp, Status, Value},
 };
 
 /// A handle of a shared span; clones are handles of the same span, which ends by [`SharedSpan::end`] or with the last handle.
@@ -61,22 +61,12 @@ impl SharedSpan {
     }
 
     /// As [`Span::event`].
-    pub fn event<'a, K, V, I>(&self, name: &str, attributes: I)
-    where
-        K: Into<Key<'a>>,
-        V: Into<Value<'a>>,
-        I: IntoIterator<Item = (K, V), IntoIter: Clone>,
-    {
+    pub fn event<'a>(&self, name: &str, attributes: impl AttributeList<'a>) {
         self.change(|note| note.event(name, attributes));
     }
 
     /// As [`Span::link`].
-    pub fn link<'a, K, V, I>(&self, target: &SpanContext, attributes: I)
-    where
-        K: Into<Key<'a>>,
-        V: Into<Value<'a>>,
-        I: IntoIterator<Item = (K, V), IntoIter: Clone>,
-    {
+    pub fn link<'a>(&self, target: &SpanContext, attributes: impl AttributeList<'a>) {
         self.change(|note| note.link(target, attributes));
     }
 

@@ -12,8 +12,8 @@ use crate::{
     context::SpanContext,
     lane::{Offer, Share, SpillRefusal, Tally},
     record::{
-        Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, Short, SpanLimits, Stamp, Status,
-        TEXT_LEN_MAX, Value,
+        AttributeList, Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, Short, SpanLimits, Stamp,
+        Status, TEXT_LEN_MAX, Value,
     },
 };
 
@@ -89,39 +89,34 @@ impl Span {
         let (name, hash) = key.parts();
         // The kind is known where this is compiled, so one of these calls is all that is left.
         match value {
-            Value::Str(text) => self.set_short(name, hash, text),
-            Value::Int(number) => self.set_short(name, hash, number),
-            Value::Bool(truth) => self.set_short(name, hash, truth),
-            Value::Double(number) => self.set_short(name, hash, number),
-            other => self.set_any(name, hash, other),
+            Value::Str(text) => self.set_fast(name, hash, text),
+            Value::Int(number) => self.set_fast(name, hash, number),
+            Value::Bool(truth) => self.set_fast(name, hash, truth),
+            Value::Double(number) => self.set_fast(name, hash, number),
+            other => self.set_slowly(name, hash, other),
         }
     }
 
     /// The common case first: the span records, the key is new, the value is short, and the block has room.
     #[inline(never)]
-    fn set_short<'a, V: Short + Into<Value<'a>>>(&mut self, name: &str, hash: u32, value: V) {
+    fn set_fast<'a, V: Short + Into<Value<'a>>>(&mut self, name: &str, hash: u32, value: V) {
         if let Some(block) = &mut self.block {
             let (draft, image, owner) = block.open();
-            if draft.short_attribute(image, owner.short_limits, Key::from_parts(name, hash), value) {
+            if draft.attribute_fast(image, owner.short_limits, Key::from_parts(name, hash), value) {
                 return;
             }
         }
-        self.set_long(name, hash, value);
+        self.set_slowly(name, hash, value);
     }
 
-    /// Hands on in registers what came in registers, so that the common case above saves none of them.
+    /// Every other case. The value comes in registers, as it came to the fast way, which therefore saves none of them.
     #[cold]
     #[inline(never)]
-    fn set_long<'a, V: Short + Into<Value<'a>>>(&mut self, name: &str, hash: u32, value: V) {
-        if self.generation != 0 {
-            self.set_any(name, hash, value.into());
+    fn set_slowly<'a>(&mut self, name: &str, hash: u32, value: impl Into<Value<'a>>) {
+        if self.generation == 0 {
+            return;
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn set_any(&mut self, name: &str, hash: u32, value: Value<'_>) {
-        let key = Key::from_parts(name, hash);
+        let (key, value) = (Key::from_parts(name, hash), value.into());
         match self.write(|draft, image, limits| draft.attribute(image, limits, key, value)) {
             Some(Ok(Landed::EmptyKey)) => Misuse::EmptyKey.happened(),
             Some(Err(Full { .. })) => self.count_dropped(Draft::drop_attribute),
@@ -151,39 +146,25 @@ impl Span {
     /// ```
     #[inline]
     #[track_caller]
-    pub fn event<'a, K, V, I>(&mut self, name: &str, attributes: I)
-    where
-        K: Into<Key<'a>>,
-        V: Into<Value<'a>>,
-        I: IntoIterator<Item = (K, V), IntoIter: Clone>,
-    {
+    pub fn event<'a>(&mut self, name: &str, attributes: impl AttributeList<'a>) {
         let Some(block) = &self.block else {
             return self.ignore();
         };
         let now = block.owner().clock.now();
-        self.add_event(name, now, attributes.into_iter());
+        self.add_event(name, now, attributes.pairs());
     }
 
     /// Adds an event that happened at `time`, which may lie outside of the span.
     #[track_caller]
-    pub fn event_at<'a, K, V, I>(&mut self, name: &str, time: SystemTime, attributes: I)
-    where
-        K: Into<Key<'a>>,
-        V: Into<Value<'a>>,
-        I: IntoIterator<Item = (K, V), IntoIter: Clone>,
-    {
+    pub fn event_at<'a>(&mut self, name: &str, time: SystemTime, attributes: impl AttributeList<'a>) {
         if self.block.is_none() {
             return self.ignore();
         }
-        self.add_event(name, Stamp::wall(unix_nanos(time)), attributes.into_iter());
+        self.add_event(name, Stamp::wall(unix_nanos(time)), attributes.pairs());
     }
 
     #[track_caller]
-    fn add_event<'a, K, V>(&mut self, name: &str, at: Stamp, attributes: impl Iterator<Item = (K, V)> + Clone)
-    where
-        K: Into<Key<'a>>,
-        V: Into<Value<'a>>,
-    {
+    fn add_event<'a>(&mut self, name: &str, at: Stamp, attributes: impl AttributeList<'a> + Clone) {
         let name = uncut(named(name));
         let added = self.write(|draft, image, limits| draft.event(image, limits, at, name, attributes.clone()));
         if let Some(Err(Full { .. })) = added {
@@ -193,16 +174,11 @@ impl Span {
 
     /// Adds a link to another span. One that leads nowhere and says nothing is ignored.
     #[track_caller]
-    pub fn link<'a, K, V, I>(&mut self, target: &SpanContext, attributes: I)
-    where
-        K: Into<Key<'a>>,
-        V: Into<Value<'a>>,
-        I: IntoIterator<Item = (K, V), IntoIter: Clone>,
-    {
+    pub fn link<'a>(&mut self, target: &SpanContext, attributes: impl AttributeList<'a>) {
         if self.block.is_none() {
             return self.ignore();
         }
-        let attributes = attributes.into_iter();
+        let attributes = attributes.pairs();
         let says_something =
             target.is_valid() || !target.trace_state().is_empty() || attributes.clone().next().is_some();
         if !says_something {

@@ -1,0 +1,33 @@
+//! Lists of attributes, as the calls for events and links take them.
+
+use super::value::{Key, Value};
+
+/// Attributes of an event or a link: an array, a `Vec` or an iterator of pairs, each of what makes a [`Key`] and what makes a
+/// [`Value`]. A list may be read twice, so its iterator has to be `Clone`.
+///
+/// ```
+/// # use spanring::{Config, Engine, NO_ATTRIBUTES, Value};
+/// # let engine = Engine::start(Config::default())?;
+/// # let mut span = engine.tracer("doc").span("work").start();
+/// span.event("retry", NO_ATTRIBUTES);
+/// span.event("cache.miss", [("cache.key", "cart-17")]);
+/// span.event("rejected", vec![("attempt", Value::from(3)), ("reason", "full".into())]);
+/// span.event("found", ["a", "b"].iter().map(|key| (key, 1)));
+/// # Ok::<(), spanring::StartError>(())
+/// ```
+pub trait AttributeList<'a> {
+    /// The pairs.
+    fn pairs(self) -> impl Iterator<Item = (Key<'a>, Value<'a>)> + Clone;
+}
+
+impl<'a, K, V, I> AttributeList<'a> for I
+where
+    K: Into<Key<'a>>,
+    V: Into<Value<'a>>,
+    I: IntoIterator<Item = (K, V), IntoIter: Clone>,
+{
+    #[inline]
+    fn pairs(self) -> impl Iterator<Item = (Key<'a>, Value<'a>)> + Clone {
+        self.into_iter().map(|(key, value)| (key.into(), value.into()))
+    }
+}
