@@ -1,6 +1,9 @@
 //! The reading side of the lanes: one reader at a time takes finished spans out.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+};
 
 use super::{Lanes, Marks, Tally, Visit};
 use crate::sync::{
@@ -107,11 +110,22 @@ impl<Owner, Scratch: Copy + Default> Reader<Owner, Scratch> {
             }
         }
         let size = |number| lanes.listed_bytes(number);
+        let mut panicked = None;
         let (spilled, answer) = lanes.spill.take_all(lanes.pool.links(), size, |number| {
             let mut answer = Visit::Next;
-            lanes.free_listed(number, |record| answer = visit(&lanes.taken.spilled, record));
+            let visited = catch_unwind(AssertUnwindSafe(|| {
+                lanes.free_listed(number, |record| answer = visit(&lanes.taken.spilled, record));
+            }));
+            if let Err(panic) = visited {
+                panicked = Some(panic);
+                // In a child process the other blocks are the parent's, and must not come back onto the stack.
+                answer = if lanes.fork.raw() == self.generation { Visit::Enough } else { Visit::Gone };
+            }
             answer
         });
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
+        }
         (count + spilled, answer == Visit::Next)
     }
 

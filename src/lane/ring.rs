@@ -454,7 +454,10 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.at > self.released {
+        // ORDERING: Relaxed. Only the reader writes the head: who finds another one there than its own last is a visitor
+        // that forked and panicked in the child, whose own life has begun meanwhile (`Ring::abandon`).
+        let is_ours = self.ring.reader.head.load(Relaxed) == self.released;
+        if is_ours && self.at > self.released {
             self.release();
         }
     }

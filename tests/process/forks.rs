@@ -27,7 +27,7 @@ use std::{
 
 use spanring::{
     Config, Engine, Ledger, Span, Tracer,
-    internals::{Class, Lanes, Offer, Shape},
+    internals::{Class, Lanes, Offer, Shape, enter},
     testing::{self, FinishedSpan},
 };
 
@@ -119,6 +119,47 @@ fn engine_of_the_parent_may_be_closed_and_dropped_in_the_child() {
     });
     let (engine, open) = parent.unwrap();
     deliver_parents_spans(&engine, open);
+}
+
+/// A drain's sink forks, and panics in the child, where another span came meanwhile: what the parent had taken out half
+/// way is no concern of the child's.
+#[test]
+fn panic_of_a_sink_in_a_child_that_it_forked_leaves_the_child_its_own_spans() {
+    const TAKEN: usize = 3;
+    let _alone = alone();
+    for is_spilled in [false, true] {
+        in_child(|_| {
+            let engine = Engine::start(Config { lanes: Some(1), ..Config::default() }).unwrap();
+            let tracer = engine.tracer("test");
+            let lease = is_spilled.then(|| enter(&engine, 0).unwrap());
+            (0..QUEUED).for_each(|_| tracer.span("queued").start().end());
+            drop(lease);
+            let (mut seen, mut child) = (0, -1);
+            let drained = catch_unwind(AssertUnwindSafe(|| {
+                engine.drain(|_, _| {
+                    seen += 1;
+                    if seen == TAKEN {
+                        // SAFETY: this process has one thread that does anything, and its child goes on as it does.
+                        child = unsafe { libc::fork() };
+                        if child == 0 {
+                            tracer.span("child").start().end();
+                            panic!("as it may");
+                        }
+                    }
+                })
+            }));
+            if child == 0 {
+                assert!(drained.is_err());
+                assert_eq!(names(&testing::finished(&engine)), ["child"]);
+                return check_child(&engine, QUEUED - TAKEN, 1);
+            }
+            assert_eq!(drained.ok(), Some(QUEUED));
+            let mut status = 0;
+            // SAFETY: the child is ours, and the place is valid.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0, "in the child's child");
+        });
+    }
 }
 
 #[test]
