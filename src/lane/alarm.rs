@@ -113,3 +113,59 @@ impl fmt::Debug for Alarm {
         f.write_str("Alarm")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::lane::{Lanes, Offer, Shape, Visit};
+
+    const RING_BYTES: usize = 4096;
+
+    /// Ends a span as the recorder does: at once where the last look at the ring left room, else by the way that looks.
+    fn end(lanes: &Lanes<()>, len: usize) -> Offer {
+        let lease = lanes.ring(0).enter(lanes.generation());
+        match lease.ok().and_then(|lease| lease.claim_at_once(len)) {
+            Some(claim) => {
+                claim.publish(|_| ());
+                Offer::Queued { tries: 1 }
+            }
+            None => lanes.offer(0, len, |_| ()),
+        }
+    }
+
+    proptest! {
+        /// A reader that takes out a part now and then, and sleeps whenever it may, is woken by the record that fills the
+        /// ring past the mark, whatever it has read before.
+        #[test]
+        fn alarm_rings_with_the_record_that_passes_the_mark(steps in vec((0..16u8, 0..200usize), 1..400)) {
+            let shape = Shape { lanes: 1, ring_bytes: RING_BYTES, arena_bytes: 64 << 10, spill_bytes: 0, seats: 1 };
+            let lanes = Lanes::<()>::new(shape, ()).unwrap();
+            let rang = Arc::new(AtomicBool::new(false));
+            let bell = Arc::clone(&rang);
+            // ORDERING: Relaxed, here and below. The test has one thread.
+            lanes.alarm().hang(Box::new(move |_| bell.store(true, Relaxed)));
+            let mut reader = lanes.reader().unwrap();
+            let mut sleeps = lanes.alarm().sleep(|| lanes.is_filled());
+            for (kind, size) in steps {
+                if kind > 0 {
+                    end(&lanes, size);
+                    let waiting = lanes.fill().ring_waiting;
+                    prop_assert!(!sleeps || !lanes.is_filled() || rang.load(Relaxed), "{waiting} of {RING_BYTES}");
+                    continue;
+                }
+                lanes.alarm().wake_up();
+                rang.store(false, Relaxed);
+                let mut left = size / 20;
+                reader.read_some(None, |_| {
+                    left = left.saturating_sub(1);
+                    if left == 0 { Visit::Enough } else { Visit::Next }
+                });
+                sleeps = lanes.alarm().sleep(|| lanes.is_filled());
+            }
+        }
+    }
+}

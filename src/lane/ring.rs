@@ -326,12 +326,10 @@ impl Ring {
         }
         // The end of this round of the memory.
         let round_end = (start | (capacity - 1)) + 1;
-        // Where a writer has to look whether the reader sleeps: at the mark. Past it no look is needed before the end
-        // of the free bytes: a reader that slept meanwhile had read up to the mark at least, and finds no more than
-        // half filled.
+        // A writer has to look whether the reader sleeps with the record that passes the mark, and with each one after it:
+        // the reader may have made a little room since, and have gone to sleep on a ring that was half full again.
         let mark = head + self.mark();
-        let next_look = if mark >= start + need { mark } else { free_to };
-        self.lease.limit.set(round_end.min(next_look));
+        self.lease.limit.set(round_end.min(mark.max(start + need)));
         Some(start)
     }
 
