@@ -98,9 +98,10 @@ pub enum Offer {
         /// Rings that were tried.
         tries: usize,
     },
-    /// The rings are full.
+    /// All rings that were tried are full.
     Full,
-    /// Other threads are in the rings, or the record is too long for one.
+    /// Another thread is in one of the rings that were tried, or the record is too long for a ring: it may have its
+    /// block instead.
     Busy,
     /// The engine has shut down.
     Closed,
@@ -193,7 +194,7 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
                 break;
             }
         }
-        Err(if full > 0 { Offer::Full } else { Offer::Busy })
+        Err(if held > 0 { Offer::Busy } else { Offer::Full })
     }
 
     /// The ring that `hint` leads to.
@@ -341,6 +342,27 @@ mod tests {
     fn lanes() -> Arc<Lanes<()>> {
         let shape = Shape { lanes: 1, ring_bytes: 1 << 12, arena_bytes: 1 << 16, spill_bytes: 1 << 14, seats: 1 };
         Lanes::new(shape, ()).expect("the memory can be had")
+    }
+
+    /// The rings of a span that is refused have one thing in common: all are full, and there is nothing but to drop it. One
+    /// that only met other threads is worth a block.
+    #[test]
+    fn span_is_dropped_as_full_only_where_no_ring_was_held() {
+        let shape = Shape { lanes: 8, ring_bytes: 1 << 12, arena_bytes: 1 << 16, spill_bytes: 0, seats: 1 };
+        let lanes = Lanes::<()>::new(shape, ()).expect("the memory can be had");
+        let fill = |hint| while lanes.offer_within(1, hint, 56, |_| ()) != Offer::Full {};
+        let hold = |hint| lanes.ring(hint).enter(lanes.generation()).expect("nobody is in it");
+        fill(0);
+        let holds = [1, 2, 3].map(hold);
+        assert_eq!(lanes.offer(0, 56, |_| ()), Offer::Busy);
+        drop(holds);
+        assert_eq!(lanes.offer(0, 56, |_| ()), Offer::Queued { tries: 2 });
+        (1..7).for_each(fill);
+        let held = hold(7);
+        assert_eq!(lanes.offer(0, 56, |_| ()), Offer::Busy);
+        drop(held);
+        fill(7);
+        assert_eq!(lanes.offer(0, 56, |_| ()), Offer::Full);
     }
 
     /// Lists know blocks by number: the block of another engine would be read where this one has something else.
