@@ -21,13 +21,13 @@ pub fn at_exit(waiting: u64) {
 /// One line, which is said once.
 #[derive(Debug, Default)]
 pub struct Notice {
-    /// Set by the first who says it.
+    /// Set by the first thread that says it.
     is_said: AtomicBool,
 }
 
 impl Notice {
-    /// Says it, unless it was said. It takes one system call, and neither allocates, locks nor waits for a thread of ours:
-    /// threads that record come here, also in signal handlers.
+    /// Says it, unless it was said. It takes one system call, and neither allocates, locks nor waits for a thread of
+    /// ours: threads that record come here, also in signal handlers.
     #[cold]
     pub fn say(&self, line: &'static str) {
         // ORDERING: Relaxed. The flag alone is shared; of several threads one says it.

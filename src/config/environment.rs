@@ -1,5 +1,5 @@
-//! Reads the variables of the environment. What cannot be read is a warning (an endpoint is an error at start), and so is what is
-//! known and not supported: nobody should wonder why a variable has no effect.
+//! Reads the variables of the environment. What cannot be read is a warning (an endpoint is an error at start), and so
+//! is what is known and not supported: nobody should wonder why a variable has no effect.
 
 use std::{ffi::OsString, mem, ops::RangeInclusive, time::Duration};
 
@@ -17,7 +17,7 @@ pub(super) struct Row {
     pub(super) names: &'static [&'static str],
     /// The setting that they give, as [`Config::explain`] calls it; empty if there is none.
     pub(super) setting: &'static str,
-    /// What is so without them; empty where the setting stays what it is.
+    /// What happens where they are ignored; empty if the setting stays what it is.
     pub(super) instead: &'static str,
     pub(super) read: fn(&mut Environment<'_>, &Self),
 }
@@ -42,7 +42,7 @@ pub(super) struct Environment<'a> {
     /// The variable that turns everything off.
     disabled: Option<&'static str>,
     read: &'a Read<'a>,
-    /// What is ignored and why, and what is so instead.
+    /// What is ignored and why, and what happens instead.
     ignored: Vec<(String, Instead)>,
 }
 
@@ -91,7 +91,7 @@ impl<'a> Environment<'a> {
         let _ = self.first(row, |text| word(text, &[(value, ())]));
     }
 
-    /// Says what happens in place of what is not supported, unless the variable asks for that.
+    /// Says that the variable is not supported, unless it asks for what happens anyway.
     pub(super) fn refuse(&mut self, row: &Row, met: &str, why: &str) {
         for name in row.names {
             if self.text(name, row.instead()).is_some_and(|text| !text.eq_ignore_ascii_case(met)) {
@@ -168,8 +168,8 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// Two clocks for one thing, the end of all attempts: the one that rings first counts. An unset one never rings first, because
-    /// the default of the batch's (30 s) is longer than that of the exporter (10 s).
+    /// Two clocks for one thing, the end of all attempts: the one that rings first counts. An unset one never rings
+    /// first, because the default of the batch's (30 s) is longer than that of the exporter (10 s).
     pub(super) fn shorter_timeout(&mut self, row: &Row) {
         let bound = |timeout: Duration| if timeout.is_zero() { Duration::MAX } else { timeout };
         if let Some((timeout, name)) = self.first(row, millis)
@@ -180,8 +180,8 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// CFG-21: the one for traces as it is. CFG-22: a base. One that cannot work is kept as well, so that the start fails: in its
-    /// place the spans, and the headers with what is secret, would go where nobody has sent them.
+    /// CFG-21: the one for traces as it is. CFG-22: a base. One that cannot work is kept as well, so that the start
+    /// fails: in its place the default would take the spans, and the secrets in their headers, somewhere else.
     pub(super) fn endpoint(&mut self, row: &Row, urls: [fn(&str) -> String; 2]) {
         let given = row.names.iter().zip(urls).find_map(|(&name, url)| {
             let text = (self.read)(name)?.unwrap_or_else(|garbled| garbled.to_string_lossy().into_owned());
@@ -194,8 +194,8 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// Says which of these names are almost one of `rows`. Others with such a prefix may be anybody's: a service that is called
-    /// spanring has `SPANRING_SERVICE_HOST` and more from Kubernetes, and OpenTelemetry has other signals.
+    /// Says which of these names are almost one of `rows`. Others with such a prefix may be anybody's: a service that
+    /// is called spanring has `SPANRING_SERVICE_HOST` and more from Kubernetes, and OpenTelemetry has other signals.
     pub(super) fn mistyped(&mut self, names: impl Iterator<Item = String>, rows: &[Row]) {
         let known = || rows.iter().flat_map(|row| row.names.iter().map(move |&name| (name, row)));
         let is_ours = |name: &String| ["OTEL_", "SPANRING_"].iter().any(|prefix| name.starts_with(prefix));
@@ -243,7 +243,8 @@ impl<'a> Environment<'a> {
 
 /// Letters in which a name may differ from one of ours and be taken for it: two that change places are two.
 const TYPOS_MAX: usize = 2;
-/// Of OpenTelemetry, and close to ours: `OTEL_BLRP_SCHEDULE_DELAY` is for log records what `OTEL_BSP_SCHEDULE_DELAY` is for spans.
+/// Of OpenTelemetry, and close to ours: `OTEL_BLRP_SCHEDULE_DELAY` is for log records what `OTEL_BSP_SCHEDULE_DELAY` is
+/// for spans.
 const OTHERS: [&str; 1] = ["OTEL_BLRP_"];
 /// Most bytes of a value. The resource is a part of every request, and headers have this limit of their own.
 const TEXT_BYTES_MAX: usize = 16 << 10;
@@ -272,7 +273,7 @@ where
     number.ok_or_else(|| format!("{} is no whole number from {} to {}", shown(text), range.start(), range.end()))
 }
 
-/// As [`number`], where somebody may write a unit behind it: the number alone has this one.
+/// As [`number`], for a value after which a unit might be written: the number alone has this one.
 fn number_of<N>(unit: &str, text: &str, range: RangeInclusive<N>) -> Result<N, String>
 where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,

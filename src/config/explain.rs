@@ -44,8 +44,9 @@ impl Config {
         lines.collect()
     }
 
-    /// What was wrong with the environment, a line for each variable that is ignored. The engine says it at start, together
-    /// with what shows only then and is not here: a proxy that cannot be used, certificates that the endpoint has no use for.
+    /// What was wrong with the environment, a line for each variable that is ignored. The engine says it at start,
+    /// together with what shows only then and is not here: a proxy that cannot be used, certificates that the endpoint
+    /// has no use for.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         self.origins.warnings()
@@ -71,7 +72,7 @@ impl Config {
             .next()
     }
 
-    /// Notes the values that were read, once all are in place, and what stands in for those that are ignored.
+    /// Notes the values that were read, once all are there, and what happens instead of those that are ignored.
     pub(crate) fn remember(&mut self, ignored: Vec<(String, Instead)>) {
         let settings = settings(self);
         for note in &mut self.origins.notes {

@@ -15,10 +15,12 @@ use crate::{
     },
 };
 
-/// Where spans go, and how. Write `Export { timeout, ..Export::to("http://collector:4318") }`, so that fields may be added.
+/// Where spans go, and how. Write `Export { timeout, ..Export::to("http://collector:4318") }`, so that fields may be
+/// added.
 #[derive(Clone)]
 pub struct Export {
-    /// The URL that requests are posted to, as it is: `http://host:port/v1/traces`, `https://…`, or `unix:///run/otel.sock`.
+    /// The URL that requests are posted to, as it is: `http://host:port/v1/traces`, `https://…`, or
+    /// `unix:///run/otel.sock`.
     pub endpoint: String,
     /// Headers of every request: names and values. Values are never shown.
     pub headers: Vec<(String, String)>,
@@ -31,35 +33,36 @@ pub struct Export {
     pub connections_max: usize,
     /// Spans of one request. 512.
     pub batch_spans_max: usize,
-    /// Bytes of one request before compression, at least 96 KiB. 1 MiB, and less where the `memory_budget` wants it: all requests
-    /// on their way take an eighth of it. What a collector calls too large is split, and the limit learnt.
+    /// Bytes of one request before compression, at least 96 KiB. 1 MiB, and less where the `memory_budget` wants it:
+    /// all requests on their way take an eighth of it. What a collector calls too large is split, and the limit learnt.
     pub request_bytes_max: usize,
     /// How long a span may wait for others to share a request with. 5 s.
     pub schedule_delay: Duration,
     /// How long dropping the engine waits for what has ended to be delivered. 5 s.
     pub shutdown_timeout: Duration,
-    /// Who moves the bytes.
+    /// The I/O driver.
     pub driver: DriverChoice,
     /// The proxy for endpoints that are not on this machine: the environment's, none, or this one.
     pub proxy: ProxyChoice,
-    /// File with the certificates (PEM) that a server's is checked against, in place of the system's. This and the next two
-    /// want an `https` endpoint. With another they are an error, or a warning where they come from the environment.
+    /// File with the certificates (PEM) that a server's is checked against, instead of the system's. This and the next
+    /// two want an `https` endpoint. With another they are an error, or a warning where they come from the environment.
     pub certificate: Option<PathBuf>,
-    /// File with the certificate (PEM) that shows who we are; with `client_key`, or not at all.
+    /// File with the certificate (PEM) that identifies us; with `client_key`, or not at all.
     pub client_certificate: Option<PathBuf>,
     /// File with the key (PEM) of `client_certificate`.
     pub client_key: Option<PathBuf>,
-    /// Who hears of losses, failures and recoveries, one line each; `None` is the standard error. The worker waits for it.
-    /// Warnings at start are told on the thread that starts the engine, before [`Engine::start`](crate::Engine::start) returns: a
-    /// sink that waits for a lock which is held around that call waits for ever.
+    /// What is told of losses, failures and recoveries, one line each; `None` is the standard error. The worker waits
+    /// for it. Warnings at start are told on the thread that starts the engine, before
+    /// [`Engine::start`](crate::Engine::start) returns: a sink must not wait for a lock that is held around that call.
     pub diagnostics: Option<DiagnosticSink>,
 }
 
 /// Which proxy requests go through.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ProxyChoice {
-    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say, in lower or upper case. Loopback and unix sockets need
-    /// none. A variable that names no HTTP proxy is a warning, and no proxy is used: it may be meant for other programs.
+    /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say, in lower or upper case. Loopback and unix
+    /// sockets need none. A variable that names no HTTP proxy is a warning, and no proxy is used: it may be meant for
+    /// other programs.
     #[default]
     Environment,
     /// None.
@@ -69,7 +72,8 @@ pub enum ProxyChoice {
 }
 
 impl Export {
-    /// To a collector with this base URL: `/v1/traces` is appended. `Export::default()` goes to this machine, port 4318.
+    /// To a collector with this base URL: `/v1/traces` is appended. `Export::default()` goes to this machine, port
+    /// 4318.
     ///
     /// A base that cannot work is an error of [`Engine::start`](crate::Engine::start).
     #[must_use]
@@ -79,8 +83,8 @@ impl Export {
 }
 
 impl Export {
-    /// Bytes that a request may have, so that all requests on their way take no more than an eighth of the budget, or just
-    /// what the largest span needs.
+    /// Bytes that a request may have, so that all requests on their way take no more than an eighth of the budget, or
+    /// just what the largest span needs.
     pub(crate) fn request_bytes(&self, budget: usize) -> usize {
         self.request_bytes_max.min((budget / 8 / self.requests_max()).max(REQUEST_BYTES_MIN))
     }

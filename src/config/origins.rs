@@ -20,7 +20,7 @@ pub(super) struct Note {
     pub(super) value: String,
 }
 
-/// What is so in place of what a variable asks for that is ignored.
+/// What happens instead where a variable is ignored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Instead {
     /// This setting stays what it is without the variable.
@@ -34,7 +34,7 @@ impl Origins {
         Self { is_of_environment: true, ..Self::default() }
     }
 
-    /// Notes which variable a setting comes from, in place of an earlier one.
+    /// Notes which variable a setting comes from, replacing an earlier one.
     pub(crate) fn note(&mut self, setting: &str, variable: &'static str) {
         let setting = name_of(setting);
         self.notes.retain(|note| note.setting != setting);

@@ -1,12 +1,12 @@
-//! Who the spans come from: the attributes that a process says once for all of them.
+//! The resource: attributes of the process that records, sent once for all of its spans.
 
 use crate::{
     otlp,
     record::{Key, Value},
 };
 
-/// The process that records, as OpenTelemetry names it. `Resource::default()` says `service.name` as `unknown_service:` and the
-/// name of the program, and which SDK this is.
+/// The process that records, as OpenTelemetry names it. `Resource::default()` says `service.name` as `unknown_service:`
+/// and the name of the program, and which SDK this is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
     attributes: Vec<(String, ResourceValue)>,
@@ -64,8 +64,8 @@ impl Resource {
         Self::default().with("service.name", name)
     }
 
-    /// Adds an attribute; a key that is there takes the new value. An attribute with an empty key, or of more than 64 KiB,
-    /// is not sent.
+    /// Adds an attribute; a key that is there takes the new value. An attribute with an empty key, or of more than 64
+    /// KiB, is not sent.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<ResourceValue>) -> Self {
         let value = value.into();
@@ -76,7 +76,7 @@ impl Resource {
         self
     }
 
-    /// Says which schema the attributes follow.
+    /// Sets which schema the attributes follow.
     #[must_use]
     pub fn schema_url(mut self, url: &str) -> Self {
         url.clone_into(&mut self.schema_url);

@@ -14,13 +14,13 @@ use crate::{
 /// `Config { memory_budget: 64 << 20, ..Config::default() }`, so that fields may be added.
 #[derive(Debug)]
 pub struct Config {
-    /// Bytes that recording may use, in all and for ever: up to half of it for rings, resident from the start, the rest for
-    /// open spans, resident as they are used. 32 MiB; at least 1 MiB, with an export 2 MiB, at most 16 GiB. Threads may keep an
-    /// eighth of the memory for open spans to themselves, also when they are idle.
-    /// [`size`](crate::size) computes it.
+    /// Bytes that recording may use, in all and for ever: up to half of it for rings, resident from the start, the rest
+    /// for open spans, resident as they are used. 32 MiB; at least 1 MiB, with an export 2 MiB, at most 16 GiB. Threads
+    /// may keep an eighth of the memory for open spans to themselves, also when they are idle. [`size`](crate::size)
+    /// computes it.
     pub memory_budget: usize,
-    /// Rings that finished spans go through: a power of two from 1 to 128. `None` takes one for each core, at least four:
-    /// fewer make threads meet, more make each smaller.
+    /// Rings that finished spans go through: a power of two from 1 to 128. `None` takes one for each core, at least
+    /// four: fewer make threads meet, more make each smaller.
     pub lanes: Option<usize>,
     /// How much one span may hold.
     pub limits: SpanLimits,
@@ -30,25 +30,27 @@ pub struct Config {
     pub ids: Option<Box<dyn IdSource>>,
     /// Where the time comes from; `None` is the machine.
     pub clock: Option<Clock>,
-    /// Who the spans come from.
+    /// The process that the spans come from: `Resource::service("shop")`.
     pub resource: Resource,
-    /// Where spans go. `None` sends them nowhere: the program takes them out by [`Engine::drain`](crate::Engine::drain).
+    /// Where spans go. `None` sends them nowhere: the program takes them out by
+    /// [`Engine::drain`](crate::Engine::drain).
     pub export: Option<Export>,
-    /// Who runs the export.
+    /// Which thread runs the export.
     pub worker: WorkerChoice,
     /// Where the other fields come from, as far as [`Config::from_env`] has read them; for [`Config::explain`].
     pub origins: Origins,
 }
 
-/// Who runs the export.
+/// Which thread runs the export.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum WorkerChoice {
     /// A thread of the engine's own.
     #[default]
     OwnThread,
-    /// The program, by calling [`Engine::poll_once`](crate::Engine::poll_once) again and again: for hosts with one thread for
-    /// each core, which want none of ours. (Only the collector's name is looked up on a thread beside, which then ends.)
+    /// The program, by calling [`Engine::poll_once`](crate::Engine::poll_once) again and again: for hosts with one
+    /// thread for each core, which want none of ours. (Only the collector's name is looked up on a thread of its own,
+    /// which then ends.)
     ///
     /// ```no_run
     /// use std::{thread, time::Duration};
@@ -69,16 +71,17 @@ pub enum WorkerChoice {
     /// # Ok::<(), spanring::StartError>(())
     /// ```
     ///
-    /// * Any thread may poll, one at a time; diagnostics come on the thread that does. Each poll moves what can be moved now, so
-    ///   a request takes several: poll every 10 ms or so, or answers are read late and retries are made late.
-    /// * The time of a poll is looked at between its steps: one that has begun, as a batch or a round of the driver, is not
-    ///   interrupted, so that a poll may take some hundred microseconds more.
-    /// * When nobody polls nothing is sent: spans wait in the lanes, and what finds no more room is dropped and counted as
-    ///   `lane_full`. Nobody who records waits for a poll.
-    /// * [`flush`](crate::Engine::flush), [`shutdown`](crate::Engine::shutdown) and dropping the engine do the work themselves,
-    ///   on the thread that calls them, until their deadline.
-    /// * The driver is readiness (`poll`) unless [`Export::driver`] asks for io_uring, which wants to stay on one thread: then
-    ///   poll from the same one always.
+    /// * Any thread may poll, one at a time; diagnostics come on the thread that does. Each poll moves what can be
+    ///   moved now, so a request takes several: poll every 10 ms or so, or answers are read late and retries are made
+    ///   late.
+    /// * The time of a poll is looked at between its steps: one that has begun, as a batch or a round of the driver, is
+    ///   not interrupted, so that a poll may take some hundred microseconds more.
+    /// * When nobody polls nothing is sent: spans wait in the lanes, and what finds no more room is dropped and counted
+    ///   as `lane_full`. Nobody who records waits for a poll.
+    /// * [`flush`](crate::Engine::flush), [`shutdown`](crate::Engine::shutdown) and dropping the engine do the work
+    ///   themselves, on the thread that calls them, until their deadline.
+    /// * The driver is readiness (`poll`) unless [`Export::driver`] asks for io_uring, which wants to stay on one
+    ///   thread: then poll from the same one always.
     Polled,
 }
 
@@ -154,14 +157,16 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Least bytes of a ring: two of the longest records that come from a first block, and their padding, fit many times over.
+/// Least bytes of a ring: two of the longest records that come from a first block, and their padding, fit many times
+/// over.
 const RING_BYTES_MIN: usize = 16 << 10;
 /// Most bytes of a ring: its frames have lengths of 32 bits.
 const RING_BYTES_MAX: usize = 1 << 30;
 pub(crate) const BUDGET_MIN: usize = 1 << 20;
 /// Blocks are numbered in units of 128 bytes by 28 bits.
 const BUDGET_MAX: usize = if usize::BITS < 64 { 1 << 30 } else { 1 << 34 };
-/// Threads that count for themselves. A seat takes 128 bytes; threads beyond share one, at the cost of locked additions.
+/// Threads that count for themselves. A seat takes 128 bytes; threads beyond share one, at the cost of locked
+/// additions.
 const SEATS_MAX: usize = 1024;
 /// A block holds 64 KiB, and nothing that is counted takes less than four bytes.
 pub(crate) const COUNT_MAX: u32 = 16_384;
@@ -200,7 +205,8 @@ impl Config {
     fn budget_min(&self, lanes: usize) -> (usize, String) {
         // Half of the budget is for rings.
         let rings = (RING_BYTES_MIN * lanes * 2, format!(" for {lanes} lanes (or take fewer lanes)"));
-        // Of the other half seats take an eighth and open spans another one at least, so that a third of the whole is left.
+        // Of the other half seats take an eighth and open spans another one at least, so that a third of the whole is
+        // left.
         let requests = self.export.as_ref().map_or(0, |export| export.requests_bytes(0) * 3);
         let requests =
             (requests, " for the requests that are on their way (or lower export.connections_max)".to_owned());
@@ -230,8 +236,8 @@ impl Config {
     }
 }
 
-/// One ring for each thread that can run at once, and four on small machines: a thread that is stopped in a ring takes that
-/// ring out of use, and the others need somewhere to go.
+/// One ring for each thread that can run at once, and four on small machines: a thread that is stopped in a ring takes
+/// that ring out of use, and the others need somewhere to go.
 fn default_lanes() -> usize {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     threads.next_power_of_two().clamp(4, LANES_MAX)

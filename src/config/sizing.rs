@@ -13,8 +13,8 @@ pub struct Load {
     pub record_bytes: u32,
     /// The longest time between two visits of the drain.
     pub schedule_delay: Duration,
-    /// How long the collector may be away without loss, and how long it is then until it is tried again: attempts are up to 5 s
-    /// apart, or what the collector asks for, at most 30 s. Add that.
+    /// How long the collector may be away without loss, and how long it is then until it is tried again: attempts are
+    /// up to 5 s apart, or what the collector asks for, at most 30 s. Add that.
     pub outage: Duration,
     /// Spans of the peak that are open at the same time.
     pub live_spans: u32,
@@ -32,14 +32,15 @@ pub struct Sizing {
     pub spans: u64,
     /// Bytes that the rings must have together.
     pub ring_bytes: u64,
-    /// The `memory_budget` to set. Above 16 GiB no engine starts: sample, or give the outage to a collector beside the service.
+    /// The `memory_budget` to set. Above 16 GiB no engine starts: sample, or let a collector on the same host bear the
+    /// outage.
     pub memory_budget: usize,
 }
 
 /// Spare room above the mean: arrivals come in bursts, and the drain may be late.
 const HEADROOM: f64 = 1.5;
-/// What a record takes in a ring beside its bytes on the wire: frame, head, a root's empty parent, and rounding. Measured: 13
-/// to 20 bytes for a child, 23 to 31 for a root.
+/// What a record takes in a ring in addition to its bytes on the wire: frame, head, a root's empty parent, and
+/// rounding. Measured: 13 to 20 bytes for a child, 23 to 31 for a root.
 const FRAME_BYTES: u32 = 32;
 /// Enough for an engine of any number of lanes.
 const BUDGET_MIN: u64 = 4 << 20;
@@ -50,8 +51,8 @@ const BLOCK_BYTES: u64 = 640;
 ///
 /// One thread reaches eight rings: where more lanes than that serve a load that few threads make, set `lanes` to eight.
 ///
-/// Bytes are spans times record bytes. The budget is twice the rings (which get half of it, in powers of two, so up to half
-/// of that again may stay unused) or twice the open spans, whichever is more.
+/// Bytes are spans times record bytes. The budget is twice the rings (which get half of it, in powers of two, so up to
+/// half of that again may stay unused) or twice the open spans, whichever is more.
 #[must_use]
 pub fn size(load: &Load) -> Sizing {
     let rate = (load.peak_rps * load.spans_per_request).max(0.0);

@@ -13,8 +13,8 @@ use crate::{
     transport::{driver::DriverChoice, http::gzip::Compression},
 };
 
-/// A row: the variables, of which the first that can be read counts; the setting; what is so where they are ignored, unless
-/// the setting stays what it is; how they are read; and what the documentation says.
+/// A row: the variables, of which the first that can be read counts; the setting; what happens where they are ignored,
+/// unless the setting stays what it is; how they are read; and what the documentation says.
 macro_rules! variables {
     ($(
         [$first:literal $(, $more:literal)*] $(sets $setting:literal)? $(else $instead:literal)?,
@@ -144,10 +144,11 @@ impl Config {
     /// The configuration that the environment of this process asks for. Unlike [`Config::default`] it exports, to this
     /// machine, unless told otherwise.
     ///
-    /// Nothing here fails: a value that cannot work is ignored, and is one of the [`warnings`](Self::warnings), which says what
-    /// is used instead. Only an endpoint that cannot work is kept, and [`Engine::start`](crate::Engine::start) refuses it: spans
-    /// and headers shall not go elsewhere because of a mistyped URL. An empty variable is an unset one. What the program sets in
-    /// the struct wins over the environment, and [`explain`](Self::explain) says where each value comes from:
+    /// Nothing here fails: a value that cannot work is ignored, and is one of the [`warnings`](Self::warnings), which
+    /// says what is used instead. Only an endpoint that cannot work is kept, and
+    /// [`Engine::start`](crate::Engine::start) refuses it: a mistyped URL must not send spans and headers elsewhere. An
+    /// empty variable is an unset one. What the program sets in the struct wins over the environment, and
+    /// [`explain`](Self::explain) says where each value comes from:
     ///
     /// ```
     /// let config = spanring::Config { memory_budget: 64 << 20, ..spanring::Config::from_env() };
@@ -164,17 +165,17 @@ impl Config {
     /// | `ALL_PROXY`, `all_proxy` | | the same for both, where the scheme's own is not set |
     /// | `NO_PROXY`, `no_proxy` | | hosts, domains and networks that are reached without; this machine always is |
     ///
-    /// What is not supported is a warning that says what happens instead. The lower-case form of a proxy's variable wins, and
-    /// `HTTP_PROXY` is not read in a CGI program, where it is a header of the caller's. An `OTEL_…` or `SPANRING_…` that is
-    /// almost one of these, but for a letter or two, is a warning.
+    /// What is not supported is a warning that says what happens instead. The lower-case form of a proxy's variable
+    /// wins, and `HTTP_PROXY` is not read in a CGI program, where it is a header of the caller's. An `OTEL_…` or
+    /// `SPANRING_…` that is almost one of these, but for a letter or two, is a warning.
     #[must_use]
     pub fn from_env() -> Self {
         let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         Self::from_texts(&|name| env::var_os(name).map(OsString::into_string), names)
     }
 
-    /// As [`Config::from_env`], with variables from elsewhere: `read` is given a name. Other names than it is given are not known
-    /// here, so that none is found to be mistyped.
+    /// As [`Config::from_env`], with variables from elsewhere: `read` is given a name. Other names than it is given are
+    /// not known here, so that none is found to be mistyped.
     #[must_use]
     pub fn from_vars(read: impl Fn(&str) -> Option<String>) -> Self {
         Self::from_texts(&|name| read(name).map(Ok), iter::empty())

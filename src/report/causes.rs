@@ -18,8 +18,8 @@ macro_rules! causes {
     ($( $(#[$doc:meta])+ $name:ident, $cause:ident, $place:expr, $error_type:literal; )+) => {
         /// Spans that were lost, by cause. The list is closed: there is no other way to lose one.
         ///
-        /// Lost means not known to be delivered: a request that is given up on its way, as by `shutdown(Duration::ZERO)`,
-        /// may still arrive.
+        /// Lost means not known to be delivered: a request that is given up on its way, as by
+        /// `shutdown(Duration::ZERO)`, may still arrive.
         #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
         #[non_exhaustive]
         pub struct Lost {
@@ -72,7 +72,7 @@ causes! {
     /// They started or ended after the engine was closed: by [`Engine::shutdown`](crate::Engine::shutdown),
     /// [`Engine::close`](crate::Engine::close), or because it was dropped. Close it later.
     closed, Closed, Place::Lanes { starts: &[Tally::StartedClosed], ends: &[Tally::EndedClosed] }, "already_shutdown";
-    /// They were open or waiting in the parent when this process was forked. The parent delivers its own.
+    /// They were open or waiting in the parent when this process was forked. The parent delivers them itself.
     forked, Forked, Place::Lanes { starts: &[], ends: &[Tally::Forked] }, "";
     /// No request can carry them: one span above `request_bytes_max`, or above what the collector takes. Record less.
     oversize, Oversize, Place::Export, "oversize";

@@ -22,7 +22,8 @@ pub(crate) struct Counts {
     pub(crate) connections: Counter,
     /// Drops at the lanes that were told.
     pub(crate) drops_told: Counter,
-    /// When the oldest span that is in no finished request came out of the lanes, on the monotonic clock; zero without one.
+    /// When the oldest span that is in no finished request came out of the lanes, on the monotonic clock; zero without
+    /// one.
     pub(crate) oldest: Counter,
 }
 

@@ -13,7 +13,7 @@ pub enum Health {
     Starting,
     /// The collector took what it was sent last.
     Healthy,
-    /// The collector answers, but not as it should, or the worker had to be started anew, so that spans may be lost; or the
+    /// The collector answers, but not as it should, or the worker was restarted, so that spans may be lost; or the
     /// newest files with certificates cannot be used, so that spans will be once the old ones expire. Says why.
     Degraded(String),
     /// Nothing can be delivered now: the collector cannot be reached, or the engine has shut down. Says why.
@@ -44,7 +44,7 @@ pub enum Topic {
     Warning,
     /// Which driver moves the bytes, and why.
     Driver,
-    /// The worker failed and was started anew.
+    /// The worker failed and was restarted.
     Worker,
     /// The environment asks for what cannot be.
     Configuration,
@@ -60,9 +60,12 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Where diagnostics go. It is called by the engine's worker, which waits for it, or by the thread that polls, and for warnings
-/// at start by the thread that is in [`Engine::start`](crate::Engine::start): a sink must not wait for what is held around that
-/// call, or it never ends.
+/// Where diagnostics go. The engine's worker calls it and waits for it; so does a thread that polls, and for warnings
+/// at start the thread that calls [`Engine::start`](crate::Engine::start). A sink must not wait for a lock that is held
+/// around that call.
+///
+/// A few lines go to the standard error instead, each once, because no thread of ours is left that may call a sink:
+/// that nobody drains, that spans come after the engine is gone, and that the process exits with spans waiting.
 #[derive(Clone)]
 pub struct DiagnosticSink(Arc<dyn Fn(&Diagnostic) + Send + Sync>);
 
@@ -94,7 +97,7 @@ struct Said {
     held_back: u64,
 }
 
-/// A collector that comes and goes shall not fill a disk.
+/// Long enough that a collector that comes and goes does not fill a disk.
 const PAUSE: Duration = Duration::from_secs(10);
 
 impl Reporter {
@@ -112,7 +115,7 @@ impl Reporter {
         }
     }
 
-    /// Whether something of this topic would be said now: for what shall be said as soon as it may.
+    /// Whether a line of this topic would be said now; for a line that is to be said as soon as the limit allows.
     pub(crate) fn may_say(&self, topic: Topic) -> bool {
         let at = self.topics[topic as usize].at;
         at == 0 || u128::from(ticks::monotonic_nanos() - at) >= PAUSE.as_nanos()

@@ -9,8 +9,8 @@ use super::{causes::Lost, ledger::Ledger};
 #[must_use = "a receipt says what was lost"]
 #[non_exhaustive]
 pub struct Receipt {
-    /// Whether every span that had ended before the call is accounted for: delivered, or counted as lost. Always true if none
-    /// is `waiting`; after a flush also if only spans that ended later are. It says nothing of losses:
+    /// Whether every span that had ended before the call is accounted for: delivered, or counted as lost. Always true
+    /// if none is `waiting`; after a flush also if only spans that ended later are. It says nothing of losses:
     /// [`is_lossless`](Self::is_lossless) does.
     ///
     /// False if the deadline came first, and for an engine that exports nothing while spans wait for its program.
@@ -41,7 +41,8 @@ impl Receipt {
         }
     }
 
-    /// Whether every span that had ended before the call was delivered, and no span was lost since the engine was started.
+    /// Whether every span that had ended before the call was delivered, and no span was lost since the engine was
+    /// started.
     #[must_use]
     pub fn is_lossless(&self) -> bool {
         self.is_complete && self.ledger.lost.total() == 0

@@ -19,11 +19,11 @@ pub struct Stats {
     pub memory: Memory,
     /// How the export does.
     pub health: Health,
-    /// Who moves the bytes: `uring` or `poll`; empty where nothing is exported.
+    /// The I/O driver: `uring` or `poll`; empty where nothing is exported.
     pub driver: &'static str,
     /// Why this driver.
     pub driver_reason: String,
-    /// Connections that stand.
+    /// Open connections.
     pub connections: u64,
     /// Requests that have ended.
     pub requests: u64,
@@ -31,8 +31,8 @@ pub struct Stats {
     pub repeats: u64,
     /// Bytes of the bodies of the requests that have ended, before compression.
     pub body_bytes: u64,
-    /// Requests and their time, from the first attempt to the end of the last: those that were taken, taken in part, refused,
-    /// and given up.
+    /// Requests and their time, from the first attempt to the end of the last: those that were taken, taken in part,
+    /// refused, and given up.
     pub exports: [ExportTime; Ended::ALL.len()],
     /// How long the oldest span that has left the lanes has waited for the end of its request.
     pub oldest: Duration,
@@ -172,7 +172,7 @@ impl Stats {
         );
         let is_healthy = matches!(self.health, Health::Starting | Health::Healthy);
         text.sample("spanring_healthy", "", u64::from(is_healthy));
-        text.metric("spanring_driver", "gauge", "Who moves the bytes.");
+        text.metric("spanring_driver", "gauge", "The I/O driver.");
         text.sample(
             "spanring_driver",
             &format!(r#"driver="{}",reason="{}""#, self.driver, escape(&self.driver_reason)),

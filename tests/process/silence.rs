@@ -1,5 +1,5 @@
-//! What a program that loses spans is told though no worker is left to tell it, once, on the standard error. Each case runs in a
-//! process of its own, whose standard error is read.
+//! What a program that loses spans is told though no worker is left to tell it, once, on the standard error. Each case
+//! runs in a process of its own, whose standard error is read.
 
 use std::{
     env,
@@ -12,8 +12,8 @@ use spanring::{Config, DiagnosticSink, Engine, Export, Tracer};
 
 const CASE: &str = "SPANRING_TEST_SILENCE";
 
-/// What the test of this name, started again for itself, writes to the standard error; `None` in that process, which has run
-/// `case`.
+/// What the test of this name, started again for itself, writes to the standard error; `None` in that process, which
+/// has run `case`.
 fn told(test: &str, variables: &[(&str, &str)], case: impl FnOnce()) -> Option<String> {
     if env::var_os(CASE).is_some() {
         case();

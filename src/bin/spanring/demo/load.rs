@@ -39,8 +39,8 @@ enum Pace {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
     pub spans: u64,
-    /// Processor time of the requests, without the waits between: more than that of the spans. At a low rate a few of them
-    /// follow each other, in cold caches, and the reading of this time weighs in.
+    /// Processor time of the requests, without the waits between: more than that of the spans. At a low rate a few of
+    /// them follow each other, in cold caches, and the reading of this time weighs in.
     pub cpu: Duration,
 }
 
