@@ -60,8 +60,10 @@ pub fn globs(source: &Source) -> Vec<String> {
 
 pub fn unreachable(sources: &[Source]) -> Vec<String> {
     let declares = |parent: &str, name: &str| {
-        let item = format!("mod {name};");
-        let is_item = |line: &Line| line.code.trim_start() == item || line.code.ends_with(&format!(" {item}"));
+        let (item, path) = (format!("mod {name};"), format!("path = \"{name}.rs\""));
+        let is_item = |line: &Line| {
+            line.code.trim_start() == item || line.code.ends_with(&format!(" {item}")) || line.raw.contains(&path)
+        };
         sources.iter().any(|source| source.path == parent && source.lines.iter().any(is_item))
     };
     let is_reached = |source: &&Source| {

@@ -22,43 +22,21 @@ mod unix;
 use unix as platform;
 
 // The ring's bindings are made for these processors; Cargo.toml has the same list.
-#[cfg(not(all(
-    feature = "uring",
-    target_os = "linux",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64",
-        target_arch = "loongarch64",
-        target_arch = "powerpc64"
-    )
-)))]
-mod absent;
-#[cfg(all(
-    feature = "uring",
-    target_os = "linux",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64",
-        target_arch = "loongarch64",
-        target_arch = "powerpc64"
-    )
-))]
-#[expect(unsafe_code, reason = "memory that the kernel reads and writes while we do something else")]
+#[cfg_attr(
+    not(all(
+        feature = "uring",
+        target_os = "linux",
+        any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64",
+            target_arch = "loongarch64",
+            target_arch = "powerpc64"
+        )
+    )),
+    path = "absent.rs"
+)]
 mod uring;
-#[cfg(not(all(
-    feature = "uring",
-    target_os = "linux",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64",
-        target_arch = "loongarch64",
-        target_arch = "powerpc64"
-    )
-)))]
-use absent as uring;
 
 #[cfg(windows)]
 mod windows;
@@ -334,3 +312,19 @@ fn limit_unacknowledged(socket: &Socket, time: Duration) {
 /// These systems have no such limit; the deadlines of the exchange do it, later.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn limit_unacknowledged(_: &Socket, _: Duration) {}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn processors_of_the_ring_are_those_of_the_manifest() {
+        let listed = |text: &str| -> Vec<String> {
+            let names = text.split("target_arch = \"").skip(1).filter_map(|rest| rest.split('"').next());
+            names.map(str::to_owned).collect()
+        };
+        let manifest = include_str!("../../../Cargo.toml");
+        let ring = manifest.lines().find(|line| line.starts_with("[target") && line.contains("target_arch"));
+        let code = include_str!("mod.rs").split("mod uring;").next().unwrap_or_default();
+        assert_eq!(listed(ring.unwrap_or_default()), listed(code));
+        assert!(listed(code).contains(&"x86_64".to_owned()));
+    }
+}

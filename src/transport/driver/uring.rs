@@ -3,6 +3,8 @@
 //! The kernel reads and writes the buffers of an operation until it completes; closing the ring does not end that at
 //! once. So a buffer has one of two ends: its completion gives it back, or it is never freed.
 
+#![expect(unsafe_code, reason = "memory that the kernel reads and writes while we do something else")]
+
 mod kernel;
 mod trial;
 
