@@ -37,7 +37,7 @@ impl Default for Backoff {
 }
 
 /// The longest wait of our own choice: what the memory has to hold of an outage lasts so much longer.
-pub const PAUSE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Half a second, times 1.6 a step, is at the longest wait after five failures.
 const DELAY_FIRST_MAX: Duration = Duration::from_millis(500);
 

@@ -9,7 +9,7 @@ use std::{
 use super::super::driver::{Address, Conn, Driver, Moment, is_cancelled};
 
 /// What a connection needs to act: who moves the bytes, what is on its way out, and the time.
-pub struct Net<'a> {
+pub(super) struct Net<'a> {
     /// Who moves the bytes.
     pub driver: &'a mut Driver,
     /// Connections that are given up.
@@ -20,11 +20,11 @@ pub struct Net<'a> {
 
 /// Connections that are given up, until their last operation has completed and they can be closed.
 #[derive(Debug, Default)]
-pub struct Leaving(Vec<(Conn, usize)>);
+pub(super) struct Leaving(Vec<(Conn, usize)>);
 
 impl Leaving {
     /// Counts a completion of a connection that leaves; false if it is not one.
-    pub fn complete(&mut self, driver: &mut Driver, conn: Conn) -> bool {
+    pub(super) fn complete(&mut self, driver: &mut Driver, conn: Conn) -> bool {
         let Some(at) = self.0.iter().position(|(leaving, _)| *leaving == conn) else {
             return false;
         };
@@ -39,7 +39,7 @@ impl Leaving {
 
 impl Net<'_> {
     /// Gives a connection up that has so many operations in flight.
-    pub fn leave(&mut self, conn: Conn, operations: usize) {
+    pub(super) fn leave(&mut self, conn: Conn, operations: usize) {
         if operations == 0 {
             return self.driver.close(conn);
         }
@@ -50,7 +50,7 @@ impl Net<'_> {
 
 /// A race of connections to one peer.
 #[derive(Debug)]
-pub struct Dial {
+pub(super) struct Dial {
     untried: VecDeque<Address>,
     tries: Vec<Try>,
     /// When the next address has its turn, if no try has ended before.
@@ -70,7 +70,7 @@ struct Try {
 
 /// How a race stands.
 #[derive(Debug)]
-pub enum Dialled {
+pub(super) enum Dialled {
     /// Undecided.
     Pending,
     /// This connection stands; the others have left.
@@ -99,11 +99,11 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// How long one address may take. A SYN that is lost twice is sent again after one and after three seconds.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Addresses that are tried of one name: enough for every sane one, and a bound for the others.
-pub const ADDRESSES_MAX: usize = 16;
+pub(super) const ADDRESSES_MAX: usize = 16;
 
 impl Dial {
     /// Begins to connect to `addresses`, in turn.
-    pub fn begin(net: &mut Net<'_>, addresses: &[Address]) -> Self {
+    pub(super) fn begin(net: &mut Net<'_>, addresses: &[Address]) -> Self {
         let untried = addresses.iter().take(ADDRESSES_MAX).cloned().collect();
         let mut dial = Self { untried, tries: vec![], next_at: net.now, failures: vec![], is_refused_here: true };
         dial.try_next(net);
@@ -111,7 +111,7 @@ impl Dial {
     }
 
     /// Lets the next address have its turn, and ends tries that take too long.
-    pub fn tick(&mut self, net: &mut Net<'_>) {
+    pub(super) fn tick(&mut self, net: &mut Net<'_>) {
         if net.now >= self.next_at {
             self.try_next(net);
         }
@@ -123,7 +123,7 @@ impl Dial {
     }
 
     /// Takes the completion of a try.
-    pub fn connected(&mut self, net: &mut Net<'_>, conn: Conn, result: io::Result<()>) -> Dialled {
+    pub(super) fn connected(&mut self, net: &mut Net<'_>, conn: Conn, result: io::Result<()>) -> Dialled {
         let Some(at) = self.tries.iter().position(|attempt| attempt.conn == conn) else {
             return Dialled::Pending;
         };
@@ -155,17 +155,17 @@ impl Dial {
     }
 
     /// Whether this connection is one of the race.
-    pub fn has(&self, conn: Conn) -> bool {
+    pub(super) fn has(&self, conn: Conn) -> bool {
         self.tries.iter().any(|attempt| attempt.conn == conn)
     }
 
     /// Ends the race without a winner.
-    pub fn give_up(self, net: &mut Net<'_>) {
+    pub(super) fn give_up(self, net: &mut Net<'_>) {
         self.tries.into_iter().for_each(|attempt| net.leave(attempt.conn, 1));
     }
 
     /// When [`Dial::tick`] has something to do.
-    pub fn due(&self) -> Option<Moment> {
+    pub(super) fn due(&self) -> Option<Moment> {
         let next = (!self.untried.is_empty()).then_some(self.next_at);
         self.tries.iter().map(|attempt| attempt.until).chain(next).min()
     }

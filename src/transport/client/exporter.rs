@@ -25,11 +25,11 @@ use super::{
 };
 
 /// Most connections to one collector.
-pub const CONNECTIONS_MAX: usize = 16;
+pub(crate) const CONNECTIONS_MAX: usize = 16;
 
 /// How requests are sent.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Connections at a time.
     pub connections_max: usize,
     /// Time for all attempts of one request together, while the collector can be reached.
@@ -44,7 +44,7 @@ pub struct Settings {
 
 /// Sends requests to one collector. It is moved by completions and by time, and does no I/O itself.
 #[derive(Debug)]
-pub struct Exporter {
+pub(crate) struct Exporter {
     settings: Settings,
     route: Route,
     head: RequestHead,
@@ -77,7 +77,7 @@ pub struct Exporter {
 
 /// How the collector does, as far as the last attempt shows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// Nothing was tried yet.
     #[default]
     Unknown,
@@ -110,7 +110,7 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 impl Exporter {
     /// An exporter that knows where to go and has sent nothing. A host name is looked up with `resolver`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         settings: Settings,
         route: Route,
         head: RequestHead,
@@ -143,7 +143,7 @@ impl Exporter {
 
     /// Whether another request may be submitted: each connection has one, and each may have the next one ready.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         let busy = self.slots.iter().filter(|slot| slot.request().is_some()).count();
         // While the collector is in trouble the spans are better off in the lanes.
         let ready = usize::from(!self.retry_gate.has_failed());
@@ -152,12 +152,12 @@ impl Exporter {
 
     /// A buffer for the body of the next request.
     #[must_use]
-    pub fn buffer(&mut self) -> RequestBuffer {
+    pub(crate) fn buffer(&mut self) -> RequestBuffer {
         RequestBuffer::new(self.spare.pop().unwrap_or_default(), &self.head)
     }
 
     /// Takes a request over: a buffer of [`Exporter::buffer`] with a body of so many spans.
-    pub fn submit(&mut self, buffer: RequestBuffer, spans: usize, now: Moment) {
+    pub(crate) fn submit(&mut self, buffer: RequestBuffer, spans: usize, now: Moment) {
         self.submitted += 1;
         let request = self.request(self.submitted, buffer, spans, now);
         self.waiting.push_back(request);
@@ -165,7 +165,7 @@ impl Exporter {
 
     /// Takes over a part of the request of this number, which was too large. Who waits for the whole waits for its parts. They
     /// come before all others, so that no more of them exist at a time than halvings have been made.
-    pub fn submit_part(&mut self, number: u64, buffer: RequestBuffer, spans: usize, now: Moment) {
+    pub(crate) fn submit_part(&mut self, number: u64, buffer: RequestBuffer, spans: usize, now: Moment) {
         let request = self.request(number, buffer, spans, now);
         self.waiting.push_front(request);
     }
@@ -197,7 +197,7 @@ impl Exporter {
     }
 
     /// Does what the time demands: sends, connects, gives up.
-    pub fn turn(&mut self, driver: &mut Driver, now: Moment, outcomes: &mut Vec<Outcome>) {
+    pub(crate) fn turn(&mut self, driver: &mut Driver, now: Moment, outcomes: &mut Vec<Outcome>) {
         for at in 0..self.slots.len() {
             let mut net = Net { driver: &mut *driver, leaving: &mut self.leaving, now };
             if let Some(change) = self.slots[at].tick(&mut net) {
@@ -210,7 +210,13 @@ impl Exporter {
     }
 
     /// Takes what the driver says.
-    pub fn complete(&mut self, driver: &mut Driver, completion: Completion, now: Moment, outcomes: &mut Vec<Outcome>) {
+    pub(crate) fn complete(
+        &mut self,
+        driver: &mut Driver,
+        completion: Completion,
+        now: Moment,
+        outcomes: &mut Vec<Outcome>,
+    ) {
         let Completion { conn, event } = completion;
         if self.leaving.complete(driver, conn) {
             return;
@@ -226,7 +232,7 @@ impl Exporter {
 
     /// When [`Exporter::turn`] has something to do, if nothing happens before.
     #[must_use]
-    pub fn due(&self) -> Option<Moment> {
+    pub(crate) fn due(&self) -> Option<Moment> {
         let slots = self.slots.iter().filter_map(Slot::due);
         // What waits for a line to end, a connection to stand or the resolver to answer is woken by the driver.
         let waiting = self.next_move().map(|next| self.earliest(next));
@@ -237,12 +243,12 @@ impl Exporter {
     }
 
     /// Cuts the back-off short, for somebody who wants to know now; but not the wait that the collector has asked for.
-    pub fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.retry_gate.hurry();
     }
 
     /// Makes the best of the time that is left: the engine shuts down.
-    pub fn begin_closing(&mut self) {
+    pub(crate) fn begin_closing(&mut self) {
         self.is_closing = true;
         self.hurry();
     }
@@ -250,12 +256,12 @@ impl Exporter {
     /// Whether waiting cannot help any more: nothing listens on this machine, where that is known for sure, at two attempts
     /// in a row, the last of them since the shutdown began.
     #[must_use]
-    pub fn is_hopeless(&self) -> bool {
+    pub(crate) fn is_hopeless(&self) -> bool {
         self.refusals >= 2 && self.last_refusals > 0
     }
 
     /// Gives everything up: the spans of all requests that have not ended. Connections are closed.
-    pub fn abandon(&mut self, driver: &mut Driver, now: Moment) -> usize {
+    pub(crate) fn abandon(&mut self, driver: &mut Driver, now: Moment) -> usize {
         let spans = self.spans();
         for slot in &mut self.slots {
             slot.close(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now });
@@ -266,55 +272,55 @@ impl Exporter {
 
     /// Spans in requests that have not ended.
     #[must_use]
-    pub fn spans(&self) -> usize {
+    pub(crate) fn spans(&self) -> usize {
         self.requests().map(|request| request.spans).sum()
     }
 
     /// Requests that have not ended.
     #[must_use]
-    pub fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.requests().count()
     }
 
     /// The number of the last request that was submitted.
     #[must_use]
-    pub fn last_submitted(&self) -> u64 {
+    pub(crate) fn last_submitted(&self) -> u64 {
         self.submitted
     }
 
     /// The number of the oldest request that has not ended.
     #[must_use]
-    pub fn oldest_pending(&self) -> Option<u64> {
+    pub(crate) fn oldest_pending(&self) -> Option<u64> {
         self.requests().map(|request| request.number).min()
     }
 
     /// Since when the oldest request that has not ended is here.
     #[must_use]
-    pub fn oldest_since(&self) -> Option<Moment> {
+    pub(crate) fn oldest_since(&self) -> Option<Moment> {
         self.requests().map(|request| request.submitted).min()
     }
 
     /// Connections that stand.
     #[must_use]
-    pub fn standing(&self) -> usize {
+    pub(crate) fn standing(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_up()).count()
     }
 
     /// How the collector does.
     #[must_use]
-    pub fn condition(&self) -> &Condition {
+    pub(crate) fn condition(&self) -> &Condition {
         &self.condition
     }
 
     /// Why the newest files with certificates are not in use, if they were changed to something that will not do.
     #[must_use]
-    pub fn reload_failure(&self) -> Option<&str> {
+    pub(crate) fn reload_failure(&self) -> Option<&str> {
         self.tls.as_ref()?.failure()
     }
 
     /// Requests that were sent again. Each may have been taken twice, if the answer to the first was lost.
     #[must_use]
-    pub fn repeats(&self) -> u64 {
+    pub(crate) fn repeats(&self) -> u64 {
         self.repeats
     }
 

@@ -1,16 +1,16 @@
 //! The client of one collector: where it is, which connections lead there, and which request is sent when.
 
 mod addresses;
-pub mod backoff;
+pub(crate) mod backoff;
 mod connection;
 mod dial;
-pub mod endpoint;
+pub(crate) mod endpoint;
 mod exchange;
-pub mod exporter;
-pub mod outcome;
+pub(crate) mod exporter;
+pub(crate) mod outcome;
 pub mod proxy;
 mod request;
 mod retry_gate;
-pub mod route;
+pub(crate) mod route;
 mod slot;
-pub mod verdict;
+pub(crate) mod verdict;

@@ -6,7 +6,7 @@ use super::super::http::http1::Reply;
 
 /// The end of a request.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The number of the request.
     pub number: u64,
     /// Spans in the request.
@@ -21,7 +21,7 @@ pub struct Outcome {
 
 /// How a request ended.
 #[derive(Debug)]
-pub enum RequestEnd {
+pub(crate) enum RequestEnd {
     /// The collector took it; what it said.
     Taken(Reply),
     /// It is too large for the collector. The body comes back, as it was before compression.

@@ -9,7 +9,7 @@ use super::super::{
 
 /// A request. Its bytes do not change from one attempt to the next.
 #[derive(Debug)]
-pub struct Request {
+pub(super) struct Request {
     /// Which one it is: requests are numbered as they are submitted.
     pub(super) number: u64,
     /// Head and body.

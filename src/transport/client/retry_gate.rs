@@ -11,7 +11,7 @@ use super::{super::driver::Moment, backoff::Backoff};
 
 /// Whether attempts fail, and when the next one may begin.
 #[derive(Debug)]
-pub struct RetryGate {
+pub(super) struct RetryGate {
     pub(super) backoff: Backoff,
     /// When the last attempt failed; `None` while all is well.
     pub(super) since: Option<Moment>,
@@ -23,20 +23,20 @@ pub struct RetryGate {
 }
 
 /// Added at most to a wait that the collector names, so that all who were told the same do not come back in step.
-pub const JITTER_MAX: Duration = Duration::from_millis(500);
+pub(super) const JITTER_MAX: Duration = Duration::from_millis(500);
 /// Whoever is in a hurry tries again at once, but not sooner than this after a failure: a program may flush in a loop.
 const HURRY_AFTER: Duration = Duration::from_millis(100);
 
 impl RetryGate {
     /// Nothing has failed yet. Equal seeds make equal waits.
-    pub fn open(seed: u64) -> Self {
+    pub(super) fn open(seed: u64) -> Self {
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
         Self { backoff: Backoff::default(), since: None, not_before: Moment::START, asked_until: Moment::START, random }
     }
 
     /// Notes the failure of an attempt that began then: the next one comes later each time (HTTP-08), and never before the
     /// time `after` this that the collector names (HTTP-07).
-    pub fn failed(&mut self, after: Option<Duration>, began: Moment, now: Moment) {
+    pub(super) fn failed(&mut self, after: Option<Duration>, began: Moment, now: Moment) {
         let after = after.unwrap_or_default();
         self.asked_until = self.asked_until.max(now.after(after));
         // Attempts that were under way together fail together, and count as one failure.
@@ -48,7 +48,7 @@ impl RetryGate {
     }
 
     /// Notes that the collector answers.
-    pub fn succeeded(&mut self) {
+    pub(super) fn succeeded(&mut self) {
         self.backoff.reset();
         self.since = None;
         self.not_before = Moment::START;
@@ -56,19 +56,19 @@ impl RetryGate {
     }
 
     /// Cuts the back-off short, but not the wait that the collector has asked for.
-    pub fn hurry(&mut self) {
+    pub(super) fn hurry(&mut self) {
         if let Some(since) = self.since {
             self.not_before = self.not_before.min(since.after(HURRY_AFTER)).max(self.asked_until);
         }
     }
 
     /// Whether the last attempt failed.
-    pub fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.since.is_some()
     }
 
     /// When the next attempt may begin.
-    pub fn not_before(&self) -> Moment {
+    pub(super) fn not_before(&self) -> Moment {
         self.not_before
     }
 }

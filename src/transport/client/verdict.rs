@@ -50,7 +50,7 @@ pub fn classify(reply: &Reply) -> Verdict {
 
 /// What a user can do where a proxy answers with this status instead of making a tunnel.
 #[must_use]
-pub fn tunnel_remedy(status: u16) -> &'static str {
+pub(crate) fn tunnel_remedy(status: u16) -> &'static str {
     match status {
         407 => PROXY_CREDENTIALS,
         401 | 403 | 405 => "have it allow CONNECT to the host and port of the endpoint",

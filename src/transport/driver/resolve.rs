@@ -25,7 +25,7 @@ pub struct Resolver {
 }
 
 /// Starts a thread of this name.
-pub type Spawn = fn(&'static str, Box<dyn FnOnce() + Send>) -> io::Result<()>;
+pub(super) type Spawn = fn(&'static str, Box<dyn FnOnce() + Send>) -> io::Result<()>;
 
 type Lookup = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 

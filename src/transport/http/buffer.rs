@@ -6,7 +6,7 @@ use super::head::{Coding, RequestHead};
 
 /// A request's bytes. The body is appended first; the head, which says how long it is, is put in front of it.
 #[derive(Debug)]
-pub struct RequestBuffer {
+pub(crate) struct RequestBuffer {
     /// Empty while a driver has it.
     bytes: Vec<u8>,
     /// Where the head begins; where the body does, as long as there is no head.
@@ -18,7 +18,7 @@ pub struct RequestBuffer {
 impl RequestBuffer {
     /// An empty body with room for this head, in memory that is used again.
     #[must_use]
-    pub fn new(mut memory: Vec<u8>, head: &RequestHead) -> Self {
+    pub(crate) fn new(mut memory: Vec<u8>, head: &RequestHead) -> Self {
         let body = head.len_max();
         memory.clear();
         memory.resize(body, 0);
@@ -26,18 +26,18 @@ impl RequestBuffer {
     }
 
     /// Where to append the body. What is there already stays as it is.
-    pub fn body_mut(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn body_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
     /// The body.
     #[must_use]
-    pub fn body(&self) -> &[u8] {
+    pub(crate) fn body(&self) -> &[u8] {
         &self.bytes[self.body..]
     }
 
     /// Writes the head of the body as it is now.
-    pub fn write_head(&mut self, head: &RequestHead, coding: Coding) {
+    pub(crate) fn write_head(&mut self, head: &RequestHead, coding: Coding) {
         let mut text = Vec::with_capacity(self.body);
         head.write(self.body().len(), coding, &mut text);
         self.start = self.body - text.len();
@@ -46,30 +46,30 @@ impl RequestBuffer {
 
     /// Head and body.
     #[must_use]
-    pub fn whole(&self) -> &[u8] {
+    pub(crate) fn whole(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
     /// Where head and body are in the bytes that [`RequestBuffer::lend`] gives.
     #[must_use]
-    pub fn range(&self) -> Range<usize> {
+    pub(crate) fn range(&self) -> Range<usize> {
         self.start..self.bytes.len()
     }
 
     /// The bytes, for a driver, which gives them back to [`RequestBuffer::put_back`].
-    pub fn lend(&mut self) -> Vec<u8> {
+    pub(crate) fn lend(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
     /// Takes the bytes back.
-    pub fn put_back(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn put_back(&mut self, bytes: Vec<u8>) {
         debug_assert!(self.bytes.is_empty() && bytes.len() >= self.body);
         self.bytes = bytes;
     }
 
     /// The memory, for another request.
     #[must_use]
-    pub fn into_memory(self) -> Vec<u8> {
+    pub(crate) fn into_memory(self) -> Vec<u8> {
         self.bytes
     }
 }

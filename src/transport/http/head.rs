@@ -107,7 +107,7 @@ impl fmt::Debug for RequestHead {
 
 /// Asks a proxy for a tunnel to this host and port. RFC 9110, section 9.3.6: no body, and none in a 2xx reply.
 #[must_use]
-pub fn connect_head(host_and_port: &str, proxy_authorization: Option<&str>, agent: &UserAgent) -> Vec<u8> {
+pub(crate) fn connect_head(host_and_port: &str, proxy_authorization: Option<&str>, agent: &UserAgent) -> Vec<u8> {
     let mut head = format!("CONNECT {host_and_port} HTTP/1.1\r\nhost: {host_and_port}\r\n").into_bytes();
     field(&mut head, "user-agent", agent.0.as_bytes());
     if let Some(credentials) = proxy_authorization {

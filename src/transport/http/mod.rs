@@ -1,8 +1,8 @@
 //! HTTP/1.1 as an exporter needs it: the head and the body of a request, and the reply. It knows nothing of connections.
 
-pub mod buffer;
-pub mod gzip;
-pub mod head;
-pub mod headers;
-pub mod http1;
-pub mod retry_after;
+pub(crate) mod buffer;
+pub(crate) mod gzip;
+pub(crate) mod head;
+pub(crate) mod headers;
+pub(crate) mod http1;
+pub(crate) mod retry_after;
