@@ -9,7 +9,7 @@ use crate::{
 
 /// Spans of one scope on their way out: whole elements of `ScopeSpans.spans`, one behind the other.
 #[derive(Debug, Default)]
-pub struct Run {
+pub(crate) struct Run {
     /// The scope's number in the engine's table.
     pub scope: u16,
     /// The elements.
@@ -18,7 +18,7 @@ pub struct Run {
 
 /// What one request may carry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Spans.
     pub spans_max: usize,
     /// Bytes of the spans and of their scopes' envelopes, unless one span alone has more.
@@ -29,7 +29,7 @@ pub struct Bounds {
 
 /// The open batch: what was taken out of the lanes and is in no request yet. Its memory is used again for the next.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// Of all scopes that were ever met; those without spans are not in this batch.
     runs: Vec<Run>,
     /// Where the last span went: the next one is likely of the same scope.
@@ -44,7 +44,7 @@ pub struct Batch {
 
 /// What a visit of the lanes came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Visited {
+pub(crate) struct Visited {
     /// Spans that were taken out.
     pub spans: usize,
     /// Of these, spans that no request can carry: they are in no batch.
@@ -56,7 +56,7 @@ pub struct Visited {
 impl Batch {
     /// Takes spans out of the lanes until the batch is full or nothing is left, in nanosecond `now`. `envelope_len` says how
     /// many bytes the envelope of a scope takes.
-    pub fn fill<Owner, Scratch: Copy + Default>(
+    pub(crate) fn fill<Owner, Scratch: Copy + Default>(
         &mut self,
         reader: &mut Reader<Owner, Scratch>,
         until: Option<&Marks>,
@@ -100,12 +100,12 @@ impl Batch {
     }
 
     /// The runs that have spans.
-    pub fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
         self.runs.iter().filter(|run| !run.spans.is_empty())
     }
 
     /// Empties the batch; its spans are in a request now. What was carried over stays.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.runs.iter_mut().for_each(|run| run.spans.clear());
         // Each scope may once have had a whole batch: together they must not keep more than a few.
         if self.runs.iter().map(|run| run.spans.capacity()).sum::<usize>() > KEPT_BYTES_MAX {
@@ -117,19 +117,19 @@ impl Batch {
 
     /// Spans in the batch.
     #[must_use]
-    pub fn spans(&self) -> usize {
+    pub(crate) fn spans(&self) -> usize {
         self.spans
     }
 
     /// Spans in the batch, and the one that waits for the next.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.spans + usize::from(self.carried.is_some())
     }
 
     /// When the first span of the batch came; `None` for an empty batch.
     #[must_use]
-    pub fn since(&self) -> Option<u64> {
+    pub(crate) fn since(&self) -> Option<u64> {
         (self.spans > 0).then_some(self.since)
     }
 
@@ -184,7 +184,7 @@ const KEPT_BYTES_MAX: usize = 2 << 20;
 ///
 /// A visit that comes too late is no loss: a writer that finds its ring filled above a mark wakes the drain.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Spans that make a batch.
     batch: usize,
     interval_max: Duration,
@@ -199,13 +199,13 @@ const INTERVAL_MAX: Duration = Duration::from_secs(1);
 impl Pace {
     /// The pace for batches of so many spans, none of which may wait longer than `age_max`.
     #[must_use]
-    pub fn new(batch: usize, age_max: Duration) -> Self {
+    pub(crate) fn new(batch: usize, age_max: Duration) -> Self {
         let interval_max = age_max.clamp(INTERVAL_MIN, INTERVAL_MAX);
         Self { batch, interval_max, interval: INTERVAL_MIN }
     }
 
     /// The time until the next visit, after one that found `spans` in the time since the last.
-    pub fn after(&mut self, spans: usize, elapsed: Duration) -> Duration {
+    pub(crate) fn after(&mut self, spans: usize, elapsed: Duration) -> Duration {
         let wanted = match u32::try_from(spans) {
             Ok(0) => self.interval_max,
             Ok(spans) => {

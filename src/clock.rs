@@ -182,7 +182,7 @@ impl FakeClock {
 
 /// Turns stamps into Unix time, by sights taken once a second. Owned by the drain.
 #[derive(Debug)]
-pub struct Anchors {
+pub(crate) struct Anchors {
     clock: Clock,
     /// Oldest first, all from one run of the counter. Never empty.
     sights: VecDeque<Sight>,
@@ -218,7 +218,7 @@ const AHEAD_MAX: u64 = 60_000_000_000;
 impl Anchors {
     /// Takes the first sight.
     #[must_use]
-    pub fn new(clock: &Clock) -> Self {
+    pub(crate) fn new(clock: &Clock) -> Self {
         let sight = clock.sight();
         Self {
             clock: clock.clone(),
@@ -231,7 +231,7 @@ impl Anchors {
     }
 
     /// Takes a sight if the last is a second old, and asks the kernel about the counter now and then.
-    pub fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         let is_real = self.clock.source.fake.is_none();
         // In the first second the rate gets better with each sight.
         if is_real && self.sights.len() > 1 && ticks::monotonic_nanos().saturating_sub(self.looked) < LOOK_EVERY {
@@ -418,7 +418,7 @@ impl Timeline for Anchors {
 
 /// Unix nanoseconds of `time`; zero before 1970, the last nanosecond of 2262 after it.
 #[must_use]
-pub fn unix_nanos(time: SystemTime) -> u64 {
+pub(crate) fn unix_nanos(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, nanos)
 }
 

@@ -83,13 +83,13 @@ impl LinkTarget<'_> {
 /// The wire's `flags`: the trace flags, and where the other span lives (PB-04).
 #[inline]
 #[must_use]
-pub fn wire_flags(trace_flags: u8, is_remote: bool) -> u32 {
+pub(crate) fn wire_flags(trace_flags: u8, is_remote: bool) -> u32 {
     let remote = if is_remote { flags::IS_REMOTE } else { 0 };
     u32::from(trace_flags) | flags::HAS_IS_REMOTE | remote
 }
 
 /// Longest name of a span or an event, and longest text of a status; more is cut off at a character.
-pub const TEXT_LEN_MAX: usize = 4096;
+pub(crate) const TEXT_LEN_MAX: usize = 4096;
 
 impl Draft {
     /// A span without a name, whose record has `scope`. As it is, it serves as a note: changes that wait to be absorbed.

@@ -16,7 +16,7 @@ const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 /// Of equal keys the last wins, at the place of the last (PB-05). The limits of spans do not apply: the specification
 /// exempts resources, and these are written once a process. Only the depth of values has a bound, because they nest
 /// through the stack.
-pub fn write_attributes(tag: u8, attributes: &[(Key<'_>, Value<'_>)], out: &mut Vec<u8>) {
+pub(crate) fn write_attributes(tag: u8, attributes: &[(Key<'_>, Value<'_>)], out: &mut Vec<u8>) {
     let limits = SpanLimits::default();
     let indexed = attributes.iter().enumerate();
     let last: BTreeMap<&str, usize> = indexed.map(|(index, (key, _))| (key.name(), index)).collect();

@@ -15,7 +15,7 @@ pub(super) const LINE_LEN: usize = 64;
 pub(super) const FIXED_LEN: usize = HEAD_LEN + LINE_LEN;
 /// Bytes kept free for what is known at the end: three counts (a tag of one byte and five bytes each), and a status without
 /// a text.
-pub const RESERVE: usize = 24;
+pub(crate) const RESERVE: usize = 24;
 
 // The values of the line, each as its place in the record; in front of it the field's tag, and a length where it has one.
 

@@ -14,16 +14,19 @@ mod wire;
 
 use std::fmt;
 
-pub use attributes::{Landed, Short};
-pub use draft::{Draft, Ids, LinkTarget, TEXT_LEN_MAX, wire_flags};
-pub use fields::write_attributes;
+pub(crate) use attributes::{Landed, Short};
+pub use draft::{Draft, Ids, LinkTarget};
+pub(crate) use draft::{TEXT_LEN_MAX, wire_flags};
+pub(crate) use fields::write_attributes;
 pub use finish::Finish;
-pub use layout::RESERVE;
-pub use limits::{ShortLimits, SpanLimits};
+pub(crate) use layout::RESERVE;
+pub(crate) use limits::ShortLimits;
+pub use limits::SpanLimits;
 pub use list::AttributeList;
 pub use value::{Key, NO_ATTRIBUTES, Value};
 pub use view::{Record, Timeline};
-pub use wire::{Field, Full, begin_field, field_at, field_len, read_varint};
+pub use wire::Full;
+pub(crate) use wire::{Field, begin_field, field_at, field_len, read_varint};
 
 /// The sixteen bytes that all spans of one trace share. All zero is "none".
 #[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -229,15 +232,15 @@ impl Stamp {
 }
 
 /// Bits of a span's and a link's `flags`. trace/v1/trace.proto: `SpanFlags`.
-pub mod flags {
+pub(crate) mod flags {
     /// W3C: the trace is sampled.
-    pub const SAMPLED: u8 = 0x01;
+    pub(crate) const SAMPLED: u8 = 0x01;
     /// W3C level 2: the low seven bytes of the trace id are random.
-    pub const RANDOM: u8 = 0x02;
+    pub(crate) const RANDOM: u8 = 0x02;
     /// The next bit is meant: PB-04.
-    pub const HAS_IS_REMOTE: u32 = 0x100;
+    pub(crate) const HAS_IS_REMOTE: u32 = 0x100;
     /// The parent (of a link: the target) lives in another process.
-    pub const IS_REMOTE: u32 = 0x200;
+    pub(crate) const IS_REMOTE: u32 = 0x200;
 }
 
 #[cfg(test)]

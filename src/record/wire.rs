@@ -140,12 +140,12 @@ pub(super) fn write_varint(mut value: u64, bytes: &mut [u8]) {
 
 /// Bytes of a length-delimited field whose content has `len` bytes.
 #[must_use]
-pub fn field_len(len: usize) -> usize {
+pub(crate) fn field_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
 /// Appends the tag and the length of a field; its content of `len` bytes follows.
-pub fn begin_field(tag: u8, len: usize, out: &mut Vec<u8>) {
+pub(crate) fn begin_field(tag: u8, len: usize, out: &mut Vec<u8>) {
     out.push(tag);
     let start = out.len();
     out.resize(start + varint_len(len as u64), 0);
@@ -153,7 +153,7 @@ pub fn begin_field(tag: u8, len: usize, out: &mut Vec<u8>) {
 }
 
 /// Reads a varint; `None` when it is cut off or longer than ten bytes.
-pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7F) << (7 * index);
@@ -166,7 +166,7 @@ pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
 
 /// One length-delimited field of a run: its tag and where its content lies.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Field {
+pub(crate) struct Field {
     /// The tag: number and wire type in one byte.
     pub tag: u8,
     /// The whole field, tag and length included.
@@ -177,7 +177,7 @@ pub struct Field {
 
 /// The field that starts at `at`; `None` at the end, or where the bytes are not a length-delimited field.
 #[inline]
-pub fn field_at(bytes: &[u8], at: usize) -> Option<Field> {
+pub(crate) fn field_at(bytes: &[u8], at: usize) -> Option<Field> {
     let tag = *bytes.get(at)?;
     if tag & 7 != LEN {
         return None;

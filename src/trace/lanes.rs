@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// The lanes of an engine with its recorder: what tracers and spans hold on to.
-pub type SpanLanes = Lanes<Shared, Draft>;
+pub(crate) type SpanLanes = Lanes<Shared, Draft>;
 
 /// The memory of an open span.
-pub type SpanBlock = Block<Shared, Draft>;
+pub(super) type SpanBlock = Block<Shared, Draft>;
 
 // A record is copied out of its image rounded up to eight bytes.
 const _: () = assert!((Class::First.bytes() - SpanBlock::HEAD_LEN).is_multiple_of(8), "an image has whole words");
@@ -38,7 +38,7 @@ pub enum Sampling {
 
 /// What a span needs from its engine while it is open. Written at start, read by every thread.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     pub(super) clock: Clock,
     pub(super) limits: SpanLimits,
     pub(super) short_limits: ShortLimits,
@@ -76,7 +76,7 @@ const CLOSED: u32 = 3;
 impl Shared {
     /// A recorder that accepts spans.
     #[must_use]
-    pub fn new(clock: Clock, limits: SpanLimits, sampling: Sampling, ids: Option<Box<dyn IdSource>>) -> Self {
+    pub(crate) fn new(clock: Clock, limits: SpanLimits, sampling: Sampling, ids: Option<Box<dyn IdSource>>) -> Self {
         let starts = match (&ids, sampling) {
             (None, Sampling::AlwaysOn) => ALL_RECORD,
             (None, Sampling::ParentBased) => AS_PARENT,
@@ -98,18 +98,18 @@ impl Shared {
 
     /// The scopes that tracers were made for.
     #[must_use]
-    pub fn scopes(&self) -> &ScopeTable {
+    pub(crate) fn scopes(&self) -> &ScopeTable {
         &self.scopes
     }
 
     /// The clock.
     #[must_use]
-    pub fn clock(&self) -> &Clock {
+    pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
     /// Makes every later start give a span that does not record.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         // ORDERING: Relaxed. A start that misses it ends in a closed lane, and is counted there.
         self.starts.store(CLOSED, Relaxed);
     }
@@ -117,7 +117,7 @@ impl Shared {
     /// Whether [`Shared::close`] was called.
     #[inline]
     #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         // ORDERING: Relaxed. As in `close`.
         self.starts.load(Relaxed) == CLOSED
     }

@@ -10,7 +10,8 @@ mod thread_state;
 mod tracer;
 
 pub use ids::IdSource;
-pub use lanes::{Sampling, Shared, SpanLanes};
+pub use lanes::Sampling;
+pub(crate) use lanes::{Shared, SpanLanes};
 pub use misuse::{Misuse, panic_on_misuse};
 pub use scope::Scope;
 pub use shared::SharedSpan;

@@ -35,7 +35,7 @@ impl From<&str> for Scope {
 /// Scopes are only ever added, each behind the last, and nobody waits for anybody: a child process that was forked in the
 /// middle of an addition can read and add.
 #[derive(Debug, Default)]
-pub struct ScopeTable {
+pub(crate) struct ScopeTable {
     first: SetOnce<Node>,
 }
 
@@ -48,7 +48,7 @@ struct Node {
 impl ScopeTable {
     /// The number of `scope`. A program with more than 65,536 scopes has the later ones recorded as the first.
     #[must_use]
-    pub fn number(&self, scope: Scope) -> u16 {
+    pub(crate) fn number(&self, scope: Scope) -> u16 {
         let mut mine = Some(Node { scope, next: SetOnce::new() });
         let mut place = &self.first;
         for number in 0..=u16::MAX {
@@ -73,7 +73,7 @@ impl ScopeTable {
 
     /// The scope of this number.
     #[must_use]
-    pub fn get(&self, number: u16) -> Option<Scope> {
+    pub(crate) fn get(&self, number: u16) -> Option<Scope> {
         let mut place = &self.first;
         for _ in 0..number {
             place = &place.get()?.next;
