@@ -2,6 +2,7 @@
 //!
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
+#![cfg_attr(feature = "__internals", warn(unreachable_pub))]
 #![cfg_attr(
     not(feature = "__internals"),
     allow(dead_code, unused_imports, reason = "some items serve only the models, fuzz targets and benches")

@@ -24,7 +24,7 @@ pub struct Alarm {
 }
 
 /// What a writer calls: for a ring that fills up one system call, and nothing that waits.
-pub type Bell = Box<dyn Fn(Call) + Send + Sync>;
+pub(crate) type Bell = Box<dyn Fn(Call) + Send + Sync>;
 
 /// Why a writer calls.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

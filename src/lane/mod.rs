@@ -38,7 +38,7 @@ use crate::sync::{AtomicU32, Counter, cpu, fork::ForkWord, memory::Memory, threa
 use reader::Taken;
 
 /// Most rings that an engine has.
-pub const LANES_MAX: usize = 128;
+pub(crate) const LANES_MAX: usize = 128;
 
 /// How many held rings a span meets before it goes to the spill stack.
 const HELD_MAX: usize = 3;

@@ -91,7 +91,7 @@ const HELD: u32 = 1 << 30;
 const CLOSED: u32 = 1 << 31;
 
 /// Bytes in front of each record: its length in the ring, and what it is.
-pub const FRAME_LEN: usize = 8;
+pub(crate) const FRAME_LEN: usize = 8;
 /// Records begin at multiples of this.
 const ALIGN: usize = 8;
 const RECORD: u32 = 1;

@@ -10,7 +10,7 @@ use super::{AtomicU32, Ordering::Relaxed, RwLock};
 /// Nothing at first, then the value that was set last. The one before is dropped when the next is set, unless a thread still
 /// looks at it.
 #[derive(Debug)]
-pub struct Current<T> {
+pub(crate) struct Current<T> {
     places: [RwLock<Option<T>>; PLACES],
     /// The place of the newest value. Written by [`Current::set`], read by [`Current::look`].
     newest: AtomicU32,
@@ -22,7 +22,7 @@ const PLACES: usize = 4;
 impl<T> Current<T> {
     /// Sets the value. One thread sets at a time. It does not wait for threads that look at the values before, unless they
     /// look at four of them.
-    pub fn set(&self, value: T) {
+    pub(crate) fn set(&self, value: T) {
         // ORDERING: Relaxed. Only the thread that sets writes it, and each of them was made by the one before.
         let old = self.newest.load(Relaxed) as usize;
         let mut others = (1..PLACES).map(|next| (old + next) % PLACES);
@@ -43,7 +43,7 @@ impl<T> Current<T> {
 
     /// Shows the value to `look`, and never waits: while it is being set there may be none. It locks nobody out, so a signal
     /// handler may look at what the thread below it is looking at.
-    pub fn look(&self, look: impl FnOnce(&T)) {
+    pub(crate) fn look(&self, look: impl FnOnce(&T)) {
         // ORDERING: Relaxed. A thread that has seen anything that the setter did afterwards finds the newest value here.
         let newest = self.newest.load(Relaxed) as usize;
         let value = match self.places[newest].try_read() {

@@ -7,7 +7,7 @@ use std::io;
 /// # Errors
 ///
 /// When the system takes no more such calls, or has none.
-pub fn at_exit(call: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
+pub(crate) fn at_exit(call: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
     imp::at_exit(Box::new(call))
 }
 

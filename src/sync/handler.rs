@@ -1,7 +1,7 @@
 //! Whether a signal handler may be running: there a thread may not allocate, lock, or start another thread.
 
 #[cfg(all(unix, not(miri), not(loom)))]
-pub use imp::FAULTS;
+pub(crate) use imp::FAULTS;
 
 /// Whether a signal handler may be running on this thread: while one runs, its signal is blocked. Safe in a handler.
 ///
@@ -10,7 +10,7 @@ pub use imp::FAULTS;
 /// recognised is a handler that does not block its own signal (`SA_NODEFER`), and one of another signal that is reset before
 /// it runs (`SA_RESETHAND`).
 #[must_use]
-pub fn may_be_running() -> bool {
+pub(crate) fn may_be_running() -> bool {
     imp::may_be_running()
 }
 
@@ -21,7 +21,7 @@ mod imp {
     use libc::c_int;
 
     /// The signals of a fault of the thread itself.
-    pub const FAULTS: [c_int; 7] =
+    pub(crate) const FAULTS: [c_int; 7] =
         [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS];
 
     /// Signals have numbers from one to this. Numbers that a system lacks are in no set.

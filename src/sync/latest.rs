@@ -5,7 +5,7 @@ use super::once::SetOnce;
 /// A value that may be set anew now and then, and that is read without waiting. The older ones stay until the end: readers may
 /// still have them, and they are few.
 #[derive(Debug)]
-pub struct Latest<T> {
+pub(crate) struct Latest<T> {
     first: SetOnce<Version<T>>,
 }
 
@@ -18,12 +18,12 @@ struct Version<T> {
 impl<T> Latest<T> {
     /// A place where nothing was set.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { first: SetOnce::new() }
     }
 
     /// The value that was set last.
-    pub fn get(&self) -> Option<&T> {
+    pub(crate) fn get(&self) -> Option<&T> {
         let mut version = self.first.get()?;
         while let Some(next) = version.next.get() {
             version = next;
@@ -32,7 +32,7 @@ impl<T> Latest<T> {
     }
 
     /// Sets the value.
-    pub fn set(&self, value: T) {
+    pub(crate) fn set(&self, value: T) {
         let mut mine = Version { value, next: SetOnce::new() };
         let mut place = &self.first;
         loop {

@@ -6,7 +6,7 @@ use std::{io, ptr::NonNull};
 ///
 /// Private rather than shared: a child process gets a copy of its own and can never write into its parent's spans.
 #[derive(Debug)]
-pub struct Memory {
+pub(crate) struct Memory {
     start: NonNull<u8>,
     len: usize,
 }
@@ -23,21 +23,21 @@ impl Memory {
     /// # Errors
     ///
     /// When the system refuses: no address space, or a limit of the process.
-    pub fn map(len: usize) -> io::Result<Self> {
+    pub(crate) fn map(len: usize) -> io::Result<Self> {
         assert!(len > 0, "a mapping has at least one byte");
         Ok(Self { start: imp::map(len)?, len })
     }
 
     /// Length in bytes, never zero.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// The address of byte `offset`.
     #[inline]
     #[must_use]
-    pub fn at(&self, offset: usize) -> NonNull<u8> {
+    pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
         debug_assert!(offset < self.len);
         // SAFETY: callers stay inside the mapping (asserted above in tests), so the address is in bounds of one object.
         unsafe { self.start.add(offset) }
@@ -45,7 +45,7 @@ impl Memory {
 
     /// Backs every page now, so that no later access faults.
     #[cfg(not(loom))]
-    pub fn prefault(&self) {
+    pub(crate) fn prefault(&self) {
         imp::prefault(self.start, self.len);
     }
 }

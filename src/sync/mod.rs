@@ -1,35 +1,39 @@
 //! The only door to the machine: atomics, cells and locks (std, or loom under the model), which core, fork word, ticks,
 //! memory.
 
-pub mod cell;
+pub(crate) mod cell;
 pub mod cpu;
-pub mod current;
-pub mod deadline;
-pub mod exit;
-pub mod fork;
-pub mod handler;
+pub(crate) mod current;
+pub(crate) mod deadline;
+pub(crate) mod exit;
+pub(crate) mod fork;
+pub(crate) mod handler;
 // Only signal handlers need it.
 #[cfg(all(unix, not(loom)))]
 mod latest;
-pub mod memory;
-pub mod once;
-pub mod region;
-pub mod signal;
-pub mod spawn;
-pub mod stderr;
-pub mod thread;
+pub(crate) mod memory;
+pub(crate) mod once;
+pub(crate) mod region;
+pub(crate) mod signal;
+pub(crate) mod spawn;
+pub(crate) mod stderr;
+pub(crate) mod thread;
 pub mod ticks;
-pub mod trust;
+pub(crate) mod trust;
 
 #[cfg(loom)]
-pub use loom::sync::{
+pub use loom::sync::atomic::{AtomicU32, AtomicU64};
+#[cfg(loom)]
+pub(crate) use loom::sync::{
     Condvar, Mutex, MutexGuard, RwLock,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 #[cfg(not(loom))]
-pub use std::sync::{
+pub use std::sync::atomic::{AtomicU32, AtomicU64};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard, RwLock,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 /// Stores `value` where other threads exchange: a plain store.
@@ -37,7 +41,7 @@ pub use std::sync::{
 /// In a model it is a swap that looks at nothing. loom would else let an exchange come after a store that it has not
 /// seen, which no memory model allows: what an exchange reads is what comes right before it.
 #[inline(always)]
-pub fn store_among_exchanges(word: &AtomicU32, value: u32, order: Ordering) {
+pub(crate) fn store_among_exchanges(word: &AtomicU32, value: u32, order: Ordering) {
     #[cfg(not(loom))]
     word.store(value, order);
     #[cfg(loom)]
@@ -46,8 +50,8 @@ pub fn store_among_exchanges(word: &AtomicU32, value: u32, order: Ordering) {
 
 /// What loom has no counterpart of: atomics for statics, which say nothing of other memory, and the compiler's own
 /// fence.
-pub mod statics {
-    pub use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+pub(crate) mod statics {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
 }
 
 /// A number that many threads read.

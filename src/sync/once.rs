@@ -14,7 +14,7 @@ use std::{
 ///
 /// std's atomics, under the models too: a place is filled far from the request path, and no model reaches it.
 #[derive(Debug)]
-pub struct SetOnce<T> {
+pub(crate) struct SetOnce<T> {
     /// Null, or a leaked box. Written by the first who sets.
     value: AtomicPtr<T>,
     /// A value is moved in by one thread and out by another: so it has to be `Send` for this to be `Sync`.
@@ -24,12 +24,12 @@ pub struct SetOnce<T> {
 impl<T> SetOnce<T> {
     /// An empty place.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { value: AtomicPtr::new(ptr::null_mut()), owned: PhantomData }
     }
 
     /// The value, if there is one.
-    pub fn get(&self) -> Option<&T> {
+    pub(crate) fn get(&self) -> Option<&T> {
         // ORDERING: Acquire. Who sees the address sees what was written before it was set.
         let value = self.value.load(Acquire);
         // SAFETY: the address is null or that of a box that lives as long as the place, and is never written again.
@@ -41,7 +41,7 @@ impl<T> SetOnce<T> {
     /// # Errors
     ///
     /// When the place is filled.
-    pub fn set(&self, value: T) -> Result<(), T> {
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
         let mine = Box::into_raw(Box::new(value));
         // ORDERING: Release. Who sees the address sees the value. Acquire on failure is for `get`, which follows.
         match self.value.compare_exchange(ptr::null_mut(), mine, Release, Acquire) {
@@ -56,7 +56,7 @@ impl<T> SetOnce<T> {
 
 impl<T> SetOnce<T> {
     /// Empties the place.
-    pub fn take(&mut self) -> Option<T> {
+    pub(crate) fn take(&mut self) -> Option<T> {
         let value = std::mem::replace(self.value.get_mut(), ptr::null_mut());
         // SAFETY: the address is a leaked box or null, and the borrow proves that nobody looks at it.
         (!value.is_null()).then(|| *unsafe { Box::from_raw(value) })

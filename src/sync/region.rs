@@ -4,7 +4,7 @@ use std::io;
 
 /// A fixed run of bytes that a ring hands from its writer to its reader.
 #[derive(Debug)]
-pub struct Region {
+pub(crate) struct Region {
     bytes: imp::Bytes,
 }
 
@@ -14,13 +14,13 @@ impl Region {
     /// # Errors
     ///
     /// When the system has no memory to give.
-    pub fn new(len: usize) -> io::Result<Self> {
+    pub(crate) fn new(len: usize) -> io::Result<Self> {
         Ok(Self { bytes: imp::Bytes::new(len)? })
     }
 
     /// Length in bytes, never zero.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
@@ -31,7 +31,7 @@ impl Region {
     /// * `at` and `len` are multiples of 8, and the range lies inside the region.
     /// * Nobody else reads or writes the range until this call returns.
     #[inline(always)]
-    pub unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+    pub(crate) unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         debug_assert!(at + len <= self.len());
         debug_assert!(at.is_multiple_of(8) && len.is_multiple_of(8));
         // SAFETY: the caller's contract, word for word.
@@ -45,7 +45,7 @@ impl Region {
     /// * `at` and `len` are multiples of 8, and the range lies inside the region.
     /// * Nobody writes the range until this call returns.
     #[inline]
-    pub unsafe fn read<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
+    pub(crate) unsafe fn read<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
         debug_assert!(at + len <= self.len());
         debug_assert!(at.is_multiple_of(8) && len.is_multiple_of(8));
         // SAFETY: the caller's contract, word for word.
@@ -56,7 +56,7 @@ impl Region {
     /// cache. What lies behind the region is asked for in vain: at most `len` bytes a round, and cheaper than a look
     /// for its end.
     #[inline(always)]
-    pub fn prefetch(&self, at: usize, len: usize) {
+    pub(crate) fn prefetch(&self, at: usize, len: usize) {
         debug_assert!(at < self.len());
         self.bytes.prefetch(at, len);
     }

@@ -16,7 +16,7 @@ pub enum Signal {
 
 /// When the program's own handler of the signal runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Handler {
+pub(crate) enum Handler {
     /// When the work is done. A second signal before that ends the process at once.
     Afterwards,
     /// At once, and at every signal. Where there is none, the signal does what it does by default when the work is done.
@@ -29,7 +29,7 @@ pub enum Handler {
 /// # Errors
 ///
 /// When there is such a watch in this process already, the system refuses a thread or a pipe, or has no signals.
-pub fn at_first(signals: &[Signal], handler: Handler, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn at_first(signals: &[Signal], handler: Handler, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     imp::at_first(signals, handler, work)
 }
 

@@ -3,7 +3,7 @@
 
 use std::io;
 
-pub use imp::Thread;
+pub(crate) use imp::Thread;
 
 /// Starts a thread on which no signal handler of the program runs, but for the thread's own faults: those are for crash
 /// reporters. Its panics end it, and nothing else.
@@ -11,7 +11,7 @@ pub use imp::Thread;
 /// # Errors
 ///
 /// When the system refuses it.
-pub fn start(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+pub(crate) fn start(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
     imp::start(name, Box::new(work))
 }
 
@@ -27,7 +27,7 @@ mod imp {
 
     /// A thread that runs, or has run. It goes on when this is dropped.
     #[derive(Debug)]
-    pub struct Thread(libc::pthread_t);
+    pub(crate) struct Thread(libc::pthread_t);
 
     // SAFETY: a handle names a thread to the system, which lets any thread join or detach it. On musl it is a pointer.
     unsafe impl Send for Thread {}
@@ -69,7 +69,7 @@ mod imp {
 
     impl Thread {
         /// Waits until the thread has ended.
-        pub fn join(self) {
+        pub(crate) fn join(self) {
             // SAFETY: the thread was started here, and neither joined nor detached: both take the handle.
             unsafe { libc::pthread_join(self.0, ptr::null_mut()) };
             mem::forget(self);
@@ -131,7 +131,7 @@ mod imp {
 
     /// A thread that runs, or has run. It goes on when this is dropped.
     #[derive(Debug)]
-    pub struct Thread(thread::JoinHandle<()>);
+    pub(crate) struct Thread(thread::JoinHandle<()>);
 
     pub(super) fn start(name: &'static str, work: Box<dyn FnOnce() + Send>) -> io::Result<Thread> {
         thread::Builder::new().name(name.to_owned()).spawn(work).map(Thread)
@@ -139,7 +139,7 @@ mod imp {
 
     impl Thread {
         /// Waits until the thread has ended.
-        pub fn join(self) {
+        pub(crate) fn join(self) {
             // Its panic, if it had one, has been said already.
             let _ = self.0.join();
         }

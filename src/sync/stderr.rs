@@ -2,12 +2,12 @@
 //! to hold one for ever.
 
 /// Writes a line. What cannot be written is nobody's loss.
-pub fn write_line(line: &str) {
+pub(crate) fn write_line(line: &str) {
     write(format!("{line}\n").as_bytes());
 }
 
 /// Writes these bytes, without an allocation.
-pub fn write(bytes: &[u8]) {
+pub(crate) fn write(bytes: &[u8]) {
     imp::write(bytes);
 }
 

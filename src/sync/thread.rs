@@ -4,12 +4,12 @@
 ///
 /// It goes through a pthread key: registering a Rust thread-local destructor allocates, and aborts when that allocation
 /// comes back to us.
-pub fn at_exit(call: fn()) {
+pub(crate) fn at_exit(call: fn()) {
     imp::at_exit(call);
 }
 
 /// Makes ready what [`at_exit`] needs, so that it never waits for another thread that does.
-pub fn prepare() {
+pub(crate) fn prepare() {
     imp::prepare();
 }
 

@@ -53,7 +53,7 @@ pub enum Refusal {
 }
 
 /// As much as the strictest of the usual proxies, times eight.
-pub const HEAD_BYTES_MAX: usize = 64 << 10;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 
 impl Refusal {
     /// The whole reply. The connection ends after it, because what follows on it is not known.
@@ -72,7 +72,7 @@ impl Refusal {
 }
 
 /// Where the head ends, its empty line included.
-pub fn end(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn end(bytes: &[u8]) -> Option<usize> {
     let is_end = |window: &[u8]| window == b"\r\n\r\n";
     bytes.windows(4).position(is_end).map(|at| at + 4)
 }
