@@ -1,4 +1,5 @@
-//! Gathers ended spans into batches, closed by bytes, count and age, and says when to look for more. Time is an argument.
+//! Gathers ended spans into batches, closed by bytes, count and age, and says when to look for more. Time is an
+//! argument.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use crate::{
     record::{Record, Timeline},
 };
 
-/// Spans of one scope on their way out: whole elements of `ScopeSpans.spans`, one behind the other.
+/// Spans of one scope on their way out: whole elements of `ScopeSpans.spans`, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     /// The scope's number in the engine's table.
@@ -27,7 +28,7 @@ pub(crate) struct Bounds {
     pub bytes_max: usize,
 }
 
-/// The open batch: what was taken out of the lanes and is in no request yet. Its memory is used again for the next.
+/// The open batch: spans that were taken out of the lanes and are in no request yet. Its memory is reused for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// Of all scopes that were ever met; those without spans are not in this batch.
@@ -54,8 +55,8 @@ pub(crate) struct Visited {
 }
 
 impl Batch {
-    /// Takes spans out of the lanes until the batch is full or nothing is left, in nanosecond `now`. `envelope_len` says how
-    /// many bytes the envelope of a scope takes.
+    /// Takes spans out of the lanes until the batch is full or nothing is left, in nanosecond `now`. `envelope_len`
+    /// says how many bytes the envelope of a scope takes.
     pub(crate) fn fill<Owner, Scratch: Copy + Default>(
         &mut self,
         reader: &mut Reader<Owner, Scratch>,
@@ -182,7 +183,7 @@ const KEPT_BYTES_MAX: usize = 2 << 20;
 
 /// When to visit the lanes next: so seldom that a visit finds about a batch, and so often that nothing grows old.
 ///
-/// A visit that comes too late is no loss: a writer that finds its ring filled above a mark wakes the drain.
+/// A visit that comes too late loses nothing: a writer that finds its ring filled above a mark wakes the drain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     /// Spans that make a batch.
@@ -335,7 +336,8 @@ mod tests {
         assert_eq!(batch.held(), 0);
     }
 
-    /// A span that did not fit behind another is measured anew, with the envelope of its scope, and so is what comes behind it.
+    /// A span that did not fit after another is measured again, with the envelope of its scope, and so is the one after
+    /// it.
     #[test]
     fn span_that_was_carried_takes_its_envelope_with_it() {
         const ENVELOPE: usize = 50;
@@ -433,13 +435,14 @@ mod tests {
         }
     }
 
-    /// What counts is the time that passed, not the time that was meant to: a drain that comes late has seen a slower load.
+    /// What counts is the time that passed, not the time that was meant to: a drain that comes late has seen a slower
+    /// load.
     #[test]
     fn pace_counts_the_time_that_passed() {
         for (elapsed, next) in [(20, 20), (60, 60), (80, 80), (1_000, 80), (0, 1)] {
             assert_eq!(pace_at(millis(40)).after(BATCH, millis(elapsed)), millis(next), "{elapsed} ms");
         }
-        // A visit right behind another has found what came in a moment: that moment is taken for the least interval.
+        // A visit right after another has found what came in a moment: that moment counts as the least interval.
         assert_eq!(pace_at(millis(40)).after(BATCH / 2, Duration::from_micros(1)), millis(2));
         assert_eq!(pace_at(millis(40)).after(BATCH, Duration::MAX), millis(80));
     }
@@ -454,8 +457,8 @@ mod tests {
         }
     }
 
-    /// From the fastest pace and from the slowest, at any constant rate: after twelve visits each finds a batch, unless that
-    /// takes more than the longest interval, or less than the shortest.
+    /// From the fastest pace and from the slowest, at any constant rate: after twelve visits each finds a batch, unless
+    /// that takes more than the longest interval, or less than the shortest.
     #[test]
     fn pace_comes_to_a_batch_at_each_visit() {
         for rate in [1, 100, 512, 700, 3_000, 10_000, 50_000, 300_000, 490_000, 600_000, 3_000_000, 50_000_000_u64] {

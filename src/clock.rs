@@ -1,4 +1,4 @@
-//! Time: cheap raw readings on the request path, turned into Unix time by the drain, with the kernel as referee.
+//! Time: cheap raw readings on the request path, turned into Unix time when they are taken out.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use crate::{
     sync::{AtomicU32, AtomicU64, Counter, Ordering::Relaxed, ticks},
 };
 
-/// Where the engine reads the time. Shared by all its threads.
+/// The clock that an engine reads. Shared by all threads.
 #[derive(Clone, Debug)]
 pub struct Clock {
     source: Arc<Source>,
@@ -19,7 +19,8 @@ pub struct Clock {
 
 #[derive(Debug)]
 struct Source {
-    /// [`COUNTER`], [`MONOTONIC`] or [`FAKE`]. Written at start and by [`Clock::distrust`]; read at every start and end.
+    /// [`COUNTER`], [`MONOTONIC`] or [`FAKE`]. Written at start and by [`Clock::distrust`]; read at every start and
+    /// end.
     mode: AtomicU32,
     /// How often the wall clock was seen to step. Written by the drain's anchors, read by the ledger.
     steps: Counter,
@@ -31,20 +32,21 @@ const MONOTONIC: u32 = 1;
 const FAKE: u32 = 2;
 
 impl Clock {
-    /// The machine's clock: the core's counter while the kernel trusts it, else the kernel's monotonic clock.
+    /// The machine's clock: the core's cycle counter as long as the kernel trusts it, else the kernel's monotonic
+    /// clock.
     #[must_use]
     pub fn system() -> Self {
         let mode = if ticks::counter_is_trusted() { COUNTER } else { MONOTONIC };
         Self { source: Arc::new(Source { mode: AtomicU32::new(mode), steps: Counter::new(), fake: None }) }
     }
 
-    /// The kernel's monotonic clock, whatever the counter is worth.
+    /// The kernel's monotonic clock, even if the counter can be trusted.
     #[must_use]
     pub fn monotonic() -> Self {
         Self { source: Arc::new(Source { mode: AtomicU32::new(MONOTONIC), steps: Counter::new(), fake: None }) }
     }
 
-    /// A clock that stands still until it is told otherwise.
+    /// A clock that moves only when a test moves it.
     #[must_use]
     pub fn fake(clock: &FakeClock) -> Self {
         Self {
@@ -52,11 +54,12 @@ impl Clock {
         }
     }
 
-    /// The time now, as it is put into a record.
+    /// The time now, as a record keeps it.
     #[inline]
     #[must_use]
     pub fn now(&self) -> Stamp {
-        // ORDERING: Relaxed. Each stamp says which clock it is from, so a thread that learns late of a change does no harm.
+        // ORDERING: Relaxed. Each stamp says which clock it is from, so a thread that learns late of a change does no
+        // harm.
         if self.source.mode.load(Relaxed) == COUNTER { Stamp::counter(ticks::counter()) } else { self.now_slow() }
     }
 
@@ -81,7 +84,8 @@ impl Clock {
         self.source.mode.load(Relaxed) == COUNTER
     }
 
-    /// Whether stamps may be ticks of a counter that is trusted. A fake clock's counter is read by tests of this file alone.
+    /// Whether stamps may be ticks of a counter that is trusted. A fake clock's counter is read by tests of this file
+    /// alone.
     fn counts(&self) -> bool {
         // ORDERING: Relaxed. As in `now`.
         self.source.mode.load(Relaxed) != MONOTONIC
@@ -121,7 +125,7 @@ struct Sight {
     width: u64,
 }
 
-/// A clock for tests: time passes when [`FakeClock::advance`] says so, and the wall clock steps when told.
+/// A clock for tests: time passes by [`FakeClock::advance`], and the wall clock steps by [`FakeClock::step_wall`].
 #[derive(Clone, Debug)]
 pub struct FakeClock {
     cells: Arc<FakeCells>,
@@ -138,7 +142,7 @@ struct FakeCells {
 }
 
 impl FakeClock {
-    /// A clock whose wall shows `wall`.
+    /// A clock that shows `wall` as the time of day.
     #[must_use]
     pub fn at(wall: SystemTime) -> Self {
         let wall = unix_nanos(wall);
@@ -204,11 +208,12 @@ const SIGHT_EVERY: u64 = 1_000_000_000;
 const LOOK_EVERY: u64 = 20_000_000;
 /// How often the kernel is asked whether it still trusts the counter.
 const CHECK_EVERY: u64 = 10_000_000_000;
-/// A change of wall minus monotonic time above this is a step. Time servers slew both clocks alike; readings that are taken
-/// one after the other differ by well under a microsecond, unless the thread was interrupted, which `sight` avoids.
+/// A change of wall minus monotonic time above this is a step. Time servers slew both clocks alike; readings that are
+/// taken one after the other differ by well under a microsecond, unless the thread was interrupted, which `sight`
+/// avoids.
 const STEP_MIN: u128 = 100_000;
-/// A counter whose rate changes by more than this did not run through: a suspend that it counted and the monotonic clock did
-/// not, a reset, another machine. A time server may slew the monotonic clock from -500 to 500 ppm.
+/// A counter whose rate changes by more than this did not run through: a suspend that it counted and the monotonic
+/// clock did not, a reset, another machine. A time server may slew the monotonic clock from -500 to 500 ppm.
 const RATE_CHANGE_MAX_PPM: u64 = 1000;
 /// How well the rate from before such a break is trusted after it, until a new one is known as well.
 const GUESS_PPM: u64 = 100;
@@ -266,8 +271,9 @@ impl Anchors {
         }
     }
 
-    /// Starts again with one sight, because the counter did not run through since the last. Spans from before are dated back
-    /// from here: where the counter ran through a suspend, it knows their time of day better than the monotonic clock.
+    /// Starts again with one sight, because the counter did not run through since the last. Spans from before are dated
+    /// back from here: where the counter ran through a suspend, it knows their time of day better than the monotonic
+    /// clock.
     #[cold]
     fn restart(&mut self, last: Sight, sight: Sight) {
         self.before = (sight.counter < last.counter).then_some(last);
@@ -300,8 +306,8 @@ impl Anchors {
         }
     }
 
-    /// Monotonic time of ticks before the last sight, by the rate between the two sights around them. What is older than all
-    /// sights is dated back from the first, by the rate that follows it.
+    /// Monotonic time of ticks before the last sight, by the rate between the two sights around them. What is older
+    /// than all sights is dated back from the first, by the rate that follows it.
     #[cold]
     fn earlier(&self, ticks: u64) -> i64 {
         let after = self.sights.partition_point(|sight| sight.counter <= ticks);
@@ -326,7 +332,8 @@ impl Anchors {
 }
 
 impl Sight {
-    /// Monotonic time of these ticks at this rate; below zero where the counter ran while the monotonic clock stood still.
+    /// Monotonic time of these ticks at this rate; below zero where the counter ran while the monotonic clock stood
+    /// still.
     fn monotonic_at(&self, ticks: u64, rate: Rate) -> i64 {
         let here = signed(self.monotonic);
         match ticks.checked_sub(self.counter) {
@@ -498,7 +505,8 @@ mod tests {
         }
     }
 
-    /// Spans of half a second each, one before the counter jumps and one across: what the drain makes of them afterwards.
+    /// Spans of half a second each, one before the counter jumps and one across: what the drain makes of them
+    /// afterwards.
     fn dated_across(jump: i64, asleep: u64) -> [(u64, u64); 2] {
         let (fake, mut anchors) = settled();
         let start = fake.stamp();
@@ -558,8 +566,8 @@ mod tests {
         }
     }
 
-    /// Readings that are off by up to half their width never look like a break, over stretches from microseconds to seconds;
-    /// the first anchors, which have no rate to compare with, included.
+    /// Readings that are off by up to half their width never look like a break, over stretches from microseconds to
+    /// seconds; the first anchors, which have no rate to compare with, included.
     #[test]
     fn inexact_sights_are_no_break() {
         // xorshift: the same numbers at each run.

@@ -12,7 +12,8 @@ pub use crate::{
     transport::{driver, tls},
 };
 
-/// Takes the lease of the ring of `engine` that a thread comes to first when its hint is `hint`: to park a thread in it.
+/// Takes the lease of the ring of `engine` that a thread comes to first when its hint is `hint`: to park a thread in
+/// it.
 ///
 /// # Errors
 ///

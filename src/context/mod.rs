@@ -1,10 +1,10 @@
-//! What names a span to others: ids, flags and trace state.
+//! The identity of a span, which others may know: ids, flags, trace state, and links by them.
 
 use std::{fmt, sync::Arc};
 
 use crate::record::{Finish, Key, SpanId, Stamp, TraceId, Value, flags};
 
-/// The part of a span that others may know: immutable, and the same before and after the span's end.
+/// The identity of a span: its ids, trace flags and trace state. It never changes, not even when the span ends.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct SpanContext {
     /// The trace id in two halves, which stay in registers where sixteen bytes would pass through memory.
@@ -17,7 +17,7 @@ pub struct SpanContext {
 }
 
 impl SpanContext {
-    /// The context of a span of another process, as its headers told it.
+    /// The context of a span in another process, as received in headers.
     #[must_use]
     pub fn remote(trace_id: TraceId, span_id: SpanId, trace_flags: u8, trace_state: TraceState) -> Self {
         let (trace_high, trace_low) = trace_id.halves();
@@ -41,21 +41,21 @@ impl SpanContext {
         (self.trace_high, self.trace_low)
     }
 
-    /// The id that all spans of the trace share.
+    /// The id of the trace.
     #[inline]
     #[must_use]
     pub fn trace_id(&self) -> TraceId {
         TraceId::from_halves(self.trace_high, self.trace_low)
     }
 
-    /// The span's own id.
+    /// The id of the span.
     #[inline]
     #[must_use]
     pub fn span_id(&self) -> SpanId {
         SpanId::from_number(self.span_id)
     }
 
-    /// The trace flags of W3C: sampled, random.
+    /// The W3C trace flags: sampled, random.
     #[inline]
     #[must_use]
     pub fn trace_flags(&self) -> u8 {
@@ -76,14 +76,14 @@ impl SpanContext {
         self.trace_high | self.trace_low != 0 && self.span_id != 0
     }
 
-    /// Whether the span lives in another process.
+    /// Whether the span is in another process.
     #[inline]
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.is_remote
     }
 
-    /// What the vendors along the way said.
+    /// The W3C trace state, empty in most traces.
     #[inline]
     #[must_use]
     pub fn trace_state(&self) -> &TraceState {
@@ -103,21 +103,21 @@ impl fmt::Debug for SpanContext {
     }
 }
 
-/// Another span that a span points to, with attributes of the relation.
+/// A link from a span to another, with attributes that describe the relation.
 #[derive(Clone, Copy, Debug)]
 pub struct Link<'a> {
-    /// The other span.
+    /// The span that is linked to.
     pub target: &'a SpanContext,
     /// Attributes of the link.
     pub attributes: &'a [(Key<'a>, Value<'a>)],
 }
 
-/// A W3C `tracestate`: checked when it is made, shared by all spans of the trace, empty in most. One word wide, because
-/// every span carries it.
+/// A W3C `tracestate`: checked when it is made, and shared by all spans of a trace. One word wide, because every span
+/// carries one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TraceState(Option<Arc<String>>);
 
-/// The text is no `tracestate` of W3C Trace Context Level 2: up to 32 different `key=value` members.
+/// The text is not a `tracestate` as in W3C Trace Context Level 2: up to 32 `key=value` members with different keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidTraceState;
 
@@ -130,11 +130,11 @@ impl fmt::Display for InvalidTraceState {
 impl std::error::Error for InvalidTraceState {}
 
 impl TraceState {
-    /// The trace state of this header text. Empty members and white space around members are left out.
+    /// Reads a trace state from header text. Empty members, and white space around members, are left out.
     ///
     /// # Errors
     ///
-    /// When a member is malformed, a key comes twice, or there are more than 32.
+    /// When a member is malformed, a key occurs twice, or there are more than 32 members.
     pub fn new(header: &str) -> Result<Self, InvalidTraceState> {
         const MEMBERS_MAX: usize = 32; // W3C Trace Context: at most 32 list-members
         let members: Vec<&str> = header
@@ -153,7 +153,7 @@ impl TraceState {
         Ok(Self((!members.is_empty()).then(|| Arc::new(members.join(",")))))
     }
 
-    /// The members as they are sent; empty when there are none.
+    /// The members in header form; empty if there are none.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_deref().map_or("", String::as_str)

@@ -1,4 +1,5 @@
-//! One collection of attributes, written as wire bytes at once: last value wins, count and length limits apply at the call.
+//! One collection of attributes, written as wire bytes at each call: the last value of a key wins, and limits apply at
+//! once.
 
 use super::{
     limits::{ShortLimits, SpanLimits},
@@ -6,7 +7,7 @@ use super::{
     wire::{COPY_MAX, Full, Out, SHORT, byte, copy_short, field_at, low_seven, varint_len, write_varint},
 };
 
-/// What became of an attribute.
+/// The outcome of setting an attribute.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Landed {
     /// It is a new key.
@@ -15,15 +16,15 @@ pub enum Landed {
     Replaced,
     /// The collection has as many keys as it may: the attribute was dropped and counted.
     Dropped,
-    /// The key is empty: there is nothing to file the value under.
+    /// The key is empty, so the attribute was ignored.
     EmptyKey,
 }
 
-/// What is known of a collection besides its bytes.
+/// The state of a collection, apart from its bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Attributes {
-    /// One bit a key, by hash: a clear bit proves that a key is new. 256 bits in words of the width they are stored with,
-    /// because a wide compare right after narrow stores would stall on every attribute.
+    /// One bit a key, by hash: a clear bit proves that a key is new. 256 bits in words of the width they are stored
+    /// with, because a wide compare right after narrow stores would stall on every attribute.
     filter: [u64; 4],
     /// Distinct keys.
     pub(super) count: u32,

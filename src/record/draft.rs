@@ -16,7 +16,7 @@ use super::{
     wire::{COPY_MAX, Full, Out, byte, copy_short, field_at},
 };
 
-/// What an open span knows besides the bytes in its block. All methods leave it unchanged when they report [`Full`].
+/// The state of an open span, apart from the bytes in its block. A method that reports [`Full`] has changed nothing.
 ///
 /// The block holds a record's image. Its head and its fixed line stay empty until the end: they are written from here
 /// straight into the ring, because bytes written one by one and read back at once by a wide copy stall the copy.
@@ -27,8 +27,8 @@ pub struct Draft {
     pub(super) attributes: Attributes,
     pub(super) start: Stamp,
     pub(super) parent: SpanId,
-    /// The record's head but for its length: scope, flags so far, and [`TAIL`]. In the form of the record, as the next field
-    /// is: written once, stored once.
+    /// The record's head but for its length: scope, flags so far, and [`TAIL`]. In the form of the record, as the next
+    /// field is: written once, stored once.
     pub(super) head: u64,
     /// Kind and flags on the wire, with their tags.
     pub(super) kind_and_flags: u64,
@@ -42,13 +42,13 @@ pub struct Draft {
 /// The two ids of a span.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ids {
-    /// Of its trace.
+    /// The id of its trace.
     pub trace: TraceId,
-    /// Its own.
+    /// Its own id.
     pub span: SpanId,
 }
 
-/// What was said of a span's outcome so far.
+/// The status of a span so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Said {
     #[default]
@@ -92,7 +92,8 @@ pub(crate) fn wire_flags(trace_flags: u8, is_remote: bool) -> u32 {
 pub(crate) const TEXT_LEN_MAX: usize = 4096;
 
 impl Draft {
-    /// A span without a name, whose record has `scope`. As it is, it serves as a note: changes that wait to be absorbed.
+    /// A span without a name, whose record has `scope`. As it is, it serves as a note: changes that wait to be
+    /// absorbed.
     #[must_use]
     pub fn new(scope: u16, kind: Kind, start: Stamp) -> Self {
         let mut draft = Self::default();
@@ -100,8 +101,9 @@ impl Draft {
         draft
     }
 
-    /// Makes a used draft as good as [`Draft::new`], field by field: a draft that is put together elsewhere and moved here
-    /// would be read back wide right after it was written narrow. A root has no `parent`; `flags` are those of the wire.
+    /// Makes a used draft as good as [`Draft::new`], field by field: a draft that is put together elsewhere and moved
+    /// here would be read back wide right after it was written narrow. A root has no `parent`; `flags` are those of the
+    /// wire.
     #[inline]
     pub fn begin_anew(&mut self, scope: u16, kind: Kind, start: Stamp, parent: SpanId, flags: u32) {
         self.len = FIXED_LEN;
@@ -193,7 +195,8 @@ impl Draft {
             out.put(&at.to_wire())?;
             out.bytes_field(0x12, cut(name).as_bytes())?; // trace.proto: Event.name = 2
             let count_max = limits.attribute_per_event_count;
-            let dropped = nested_attributes(out, 0x1A, count_max, limits, attributes)?; // trace.proto: Event.attributes = 3
+            // trace.proto: Event.attributes = 3
+            let dropped = nested_attributes(out, 0x1A, count_max, limits, attributes)?;
             out.count_field(0x20, dropped) // trace.proto: Event.dropped_attributes_count = 4
         })?;
         self.len = out.len();
@@ -236,7 +239,8 @@ impl Draft {
                 out.bytes_field(0x1A, target.trace_state.as_bytes())?; // trace.proto: Link.trace_state = 3
             }
             let count_max = limits.attribute_per_link_count;
-            let dropped = nested_attributes(out, 0x22, count_max, limits, attributes)?; // trace.proto: Link.attributes = 4
+            // trace.proto: Link.attributes = 4
+            let dropped = nested_attributes(out, 0x22, count_max, limits, attributes)?;
             out.count_field(0x28, dropped)?; // trace.proto: Link.dropped_attributes_count = 5
             out.byte(0x35)?; // trace.proto: Link.flags = 6
             out.put(&target.wire_flags().to_le_bytes())
@@ -272,7 +276,8 @@ impl Draft {
                 self.said(Said::ErrorText);
             }
             _ => {
-                // SPN-09: only an error has a text, and an empty one is none. The end writes the code, from the reserve.
+                // SPN-09: only an error has a text, and an empty one is none. The end writes the code, from the
+                // reserve.
                 self.replace(image, STATUS, |_| Ok(()))?;
                 self.said(if status == Status::Ok { Said::Ok } else { Said::Error });
             }
@@ -345,8 +350,8 @@ impl Draft {
     }
 }
 
-/// The bytes that a growing record may use: all but the reserve for its end. A [`Full`] that comes from here therefore asks
-/// for [`RESERVE`] bytes less than the block must have.
+/// The bytes that a growing record may use: all but the reserve for its end. A [`Full`] that comes from here therefore
+/// asks for [`RESERVE`] bytes less than the block must have.
 #[inline]
 pub(super) fn room(image: &mut [u8]) -> &mut [u8] {
     let end = image.len().saturating_sub(RESERVE);

@@ -104,8 +104,9 @@ impl Draft {
     }
 }
 
-/// Copies `source` over the equally long `target`, but for the fixed bytes: for the lengths of most records in a few moves,
-/// without a loop, which the compiler would make a call. Where little lies behind the fixed bytes, some of them are copied too.
+/// Copies `source` over the equally long `target`, but for the fixed bytes: for the lengths of most records in a few
+/// moves, without a loop, which the compiler would make a call. Where little follows the fixed bytes, some of those are
+/// copied too.
 #[inline(always)]
 fn copy_behind_fixed(target: &mut [u8], source: &[u8]) {
     debug_assert_eq!(target.len(), source.len());

@@ -5,7 +5,8 @@
 //! line:  22 08 parent[8]  0A 10 trace[16]  12 08 span[8]  30 kind  85 01 flags[4]  39 start[8]  41 end[8]
 //! ```
 //!
-//! The order of fields is free in protobuf. The parent comes first because a root has none: whoever frames a root skips it.
+//! The order of fields is free in protobuf. The parent comes first because a root has none: a root is framed without
+//! it.
 
 /// Bytes of a record's head: scope, flags, length.
 pub(super) const HEAD_LEN: usize = 8;
@@ -13,11 +14,12 @@ pub(super) const HEAD_LEN: usize = 8;
 pub(super) const LINE_LEN: usize = 64;
 /// Bytes of a record before its name.
 pub(super) const FIXED_LEN: usize = HEAD_LEN + LINE_LEN;
-/// Bytes kept free for what is known at the end: three counts (a tag of one byte and five bytes each), and a status without
-/// a text.
+/// Bytes kept free for what is known at the end: three counts (a tag of one byte and five bytes each), and a status
+/// without a text.
 pub(crate) const RESERVE: usize = 24;
 
-// The values of the line, each as its place in the record; in front of it the field's tag, and a length where it has one.
+// The values of the line, each as its place in the record; in front of it the field's tag, and a length where it has
+// one.
 
 /// trace/v1/trace.proto: `Span.parent_span_id` = 4
 pub(super) const PARENT: usize = HEAD_LEN + PARENT_TAG.len();

@@ -4,15 +4,15 @@ use super::wire::{COPY_MAX, byte};
 
 /// Limits of one span, with the specification's defaults. Names as in its `SpanLimits`.
 ///
-/// Counts bound what a reader of the trace has to look at; bytes are bounded by the span's block (64 KiB) in any case.
+/// These limits keep a trace readable. The memory of a span has a bound of its own: 64 KiB.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SpanLimits {
     /// Attributes of a span; further keys are dropped and counted, known keys still overwrite. `LIM-01`
     pub attribute_count: u32,
     /// Longest string value in characters, longest byte value in bytes; `None` is no limit. `LIM-02`
     pub attribute_value_length: Option<u32>,
-    /// Deepest nesting of arrays and maps; what is deeper becomes an empty value. 1 to 128. `LIM-03` Each level takes two
-    /// nested messages, and some receivers refuse a request with more than 100 of them: stay below 45 where values nest.
+    /// Deepest nesting of arrays and maps, 1 to 128; a deeper value becomes an empty one. `LIM-03` Each level is two
+    /// nested messages, and some receivers refuse a request with more than 100: stay below 45 if your values nest.
     pub attribute_value_depth: u32,
     /// Events of a span. `LIM-04`
     pub event_count: u32,
@@ -38,8 +38,8 @@ impl SpanLimits {
 pub struct ShortLimits {
     /// Attributes of a span.
     pub(super) count: u32,
-    /// Longest string in bytes that is certainly within the limit, and short enough to be copied in a few moves. One byte
-    /// wide, so that the compiler knows that sums with it do not overflow.
+    /// Longest string in bytes that is certainly within the limit, and short enough to be copied in a few moves. One
+    /// byte wide, so that the compiler knows that sums with it do not overflow.
     pub(super) text_len: u8,
 }
 

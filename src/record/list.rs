@@ -2,8 +2,8 @@
 
 use super::value::{Key, Value};
 
-/// Attributes of an event or a link: an array, a `Vec` or an iterator of pairs, each of what makes a [`Key`] and what makes a
-/// [`Value`]. A list may be read twice, so its iterator has to be `Clone`.
+/// Attributes of an event or a link: an array, a `Vec` or an iterator of pairs, each of what makes a [`Key`] and what
+/// makes a [`Value`]. A list may be read twice, so its iterator has to be `Clone`.
 ///
 /// ```
 /// # use spanring::{Config, Engine, NO_ATTRIBUTES, Value};

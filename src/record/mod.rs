@@ -118,40 +118,41 @@ impl fmt::Debug for SpanId {
     }
 }
 
-/// What a span describes, seen from the program. trace/v1/trace.proto: `SpanKind`.
+/// The role of the program in the operation that a span describes. trace/v1/trace.proto: `SpanKind`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[repr(u8)]
 pub enum Kind {
-    /// Work inside the program.
+    /// Work within the program.
     #[default]
     Internal = 1,
-    /// The handling of a remote request.
+    /// Handling a request from a remote client.
     Server = 2,
-    /// A request to a remote service.
+    /// Calling a remote service.
     Client = 3,
-    /// The hand-over of a message to a broker.
+    /// Sending a message to a broker.
     Producer = 4,
-    /// The handling of a message from a broker.
+    /// Processing a message from a broker.
     Consumer = 5,
 }
 
 /// How the work of a span ended. trace/v1/trace.proto: `Status.StatusCode`. Ok beats Error beats Unset.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Status<'a> {
-    /// Nothing was said.
+    /// No status was set.
     #[default]
     Unset,
-    /// It failed; an empty text is no text.
+    /// The operation failed. The text says why; it may be empty.
     Error(&'a str),
-    /// The application says that it went well; nothing changes this any more.
+    /// The application says that the operation succeeded. No later call changes this.
     Ok,
 }
 
 /// A point in time that says which clock it was read from.
 ///
-/// Bit 63 marks a raw reading, which the drain turns into Unix time; bit 62 tells the two raw clocks apart. Without bit 63
-/// the value is Unix nanoseconds, good until the year 2262. So each time in a record explains itself, and one record may mix
-/// times given by the program, times of the counter, and times taken after the engine left an untrusted counter.
+/// Bit 63 marks a raw reading, which the drain turns into Unix time; bit 62 tells the two raw clocks apart. Without bit
+/// 63 the value is Unix nanoseconds, good until the year 2262. So each time in a record explains itself, and one record
+/// may mix times given by the program, times of the counter, and times taken after the engine left an untrusted
+/// counter.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Stamp(u64);
 

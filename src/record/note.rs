@@ -17,8 +17,8 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// When `image` cannot hold them. Changes that were taken over before stay, and are taken over again by another try,
-    /// so a note holds one change.
+    /// When `image` cannot hold them. Changes that were taken over before stay, and are taken over again by another
+    /// try, so a note holds one change.
     pub fn absorb(&mut self, image: &mut [u8], limits: &SpanLimits, note: &[u8]) -> Result<(), Full> {
         let mut at = FIXED_LEN;
         while let Some(field) = field_at(note, at) {
@@ -59,8 +59,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Counts the change of a note that no block is large enough for, and keeps the code of a status, which the end has room
-    /// for. True when a name or a text was given up, for which a span has no count.
+    /// Counts the change of a note that no block is large enough for, and keeps the code of a status, which the end has
+    /// room for. True when a name or a text was given up, for which a span has no count.
     pub fn drop_note(&mut self, image: &mut [u8], note: &[u8]) -> bool {
         let mut is_cut = false;
         let mut at = FIXED_LEN;

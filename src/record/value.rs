@@ -7,10 +7,10 @@ use super::{
     wire::{Full, Out},
 };
 
-/// The key of an attribute, with a hash that finds it again.
+/// The key of an attribute, with a hash that makes it quick to find again.
 ///
-/// In a `const` the hash is made at compile time: `const METHOD: Key = Key::new("http.method");`. A `&str` is hashed at the
-/// call, in a few instructions.
+/// In a `const` the hash is computed at compile time: `const METHOD: Key = Key::new("http.method");`. A `&str` is
+/// hashed in a few instructions at each call.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
     name: &'a str,
@@ -44,7 +44,7 @@ impl<'a> Key<'a> {
         Self { name, hash }
     }
 
-    /// Which bit of which word of a draft's filter stands for this key.
+    /// The word and the bit of a draft's filter that belong to this key.
     #[inline]
     pub(super) fn filter(self) -> (usize, u64) {
         ((self.hash >> 30) as usize, 1 << ((self.hash >> 24) & 63))
@@ -80,8 +80,8 @@ impl<'a> From<&Self> for Key<'a> {
     }
 }
 
-/// Mixes the length and both ends of the name. Keys that differ only in between share a filter bit, which costs a look at
-/// the attributes that are there, never a wrong answer.
+/// Mixes the length and both ends of the name. Keys that differ only in between share a filter bit, which costs a look
+/// at the attributes that are there, never a wrong answer.
 #[inline]
 const fn hash(name: &[u8]) -> u32 {
     let len = name.len();
@@ -104,7 +104,7 @@ const fn four(name: &[u8], at: usize) -> u64 {
 
 /// The value of an attribute, borrowed for the length of the call.
 ///
-/// Empty strings, zeros and empty arrays are values like others. A number above `i64::MAX` is written as its decimal digits,
+/// Empty strings, zeros and empty arrays are ordinary values. A number above `i64::MAX` is written as text, in decimal,
 /// because OTLP integers are signed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -133,7 +133,7 @@ pub enum Value<'a> {
     Strs(&'a [&'a str]),
     /// An array of anything.
     Array(&'a [Self]),
-    /// A map; of equal keys the last wins. One of more than 1,024 entries is dropped, and counted, like all that does not fit.
+    /// A map; the last of equal keys wins. A map of more than 1,024 entries is dropped and counted.
     Map(&'a [(&'a str, Self)]),
 }
 
@@ -149,7 +149,8 @@ macro_rules! value_from {
 }
 
 value_from!(bool => Bool as bool, i8 => Int as i64, i16 => Int as i64, i32 => Int as i64, i64 => Int as i64,
-    u8 => Int as i64, u16 => Int as i64, u32 => Int as i64, u64 => Uint as u64, f32 => Double as f64, f64 => Double as f64);
+    u8 => Int as i64, u16 => Int as i64, u32 => Int as i64, u64 => Uint as u64, f32 => Double as f64,
+    f64 => Double as f64);
 
 macro_rules! value_from_reference {
     ($($from:ty),+ $(,)?) => {
@@ -230,8 +231,8 @@ value_from_array!(u8 => Bytes, bool => Bools, i64 => Ints, f64 => Doubles, &'a s
 impl Value<'_> {
     /// Writes the content of an `AnyValue` at nesting `depth` (the attribute's own value has depth 1).
     ///
-    /// common/v1/common.proto, `AnyValue`: string 1, bool 2, int 3, double 4, array 5, kvlist 6, bytes 7. The members are a
-    /// oneof, so zeros and empty texts are written too (PB-07); an empty value is the message without a member.
+    /// common/v1/common.proto, `AnyValue`: string 1, bool 2, int 3, double 4, array 5, kvlist 6, bytes 7. The members
+    /// are a oneof, so zeros and empty texts are written too (PB-07); an empty value is the message without a member.
     pub(super) fn write(&self, out: &mut Out<'_>, limits: &SpanLimits, depth: u32) -> Result<(), Full> {
         let nests = matches!(
             self,

@@ -71,7 +71,8 @@ impl<'a> Record<'a> {
         field_len(self.message_len())
     }
 
-    /// Appends the span as one element of `ScopeSpans.spans`, with Unix times. trace/v1/trace.proto: ScopeSpans.spans = 2
+    /// Appends the span as one element of `ScopeSpans.spans`, with Unix times. trace/v1/trace.proto: ScopeSpans.spans =
+    /// 2
     pub fn emit(&self, times: &impl Timeline, out: &mut Vec<u8>) {
         begin_field(0x12, self.message_len(), out);
         let skipped = self.skipped();

@@ -120,7 +120,8 @@ pub(super) fn low_seven(value: u64) -> u8 {
 /// Bytes of `value` as a varint.
 #[inline]
 pub(super) fn varint_len(value: u64) -> usize {
-    // Seven bits a byte: ceil(bits / 7), and one byte for zero. Nine sixty-fourths are as good as a seventh up to 64 bits.
+    // Seven bits a byte: ceil(bits / 7), and one byte for zero. Nine sixty-fourths are as good as a seventh up to 64
+    // bits.
     (((value | 1).ilog2() * 9 + 73) / 64) as usize
 }
 
@@ -204,8 +205,8 @@ pub(super) fn byte(value: usize) -> u8 {
 /// Longest source of [`copy_short`].
 pub(super) const COPY_MAX: usize = 64;
 
-/// Copies `source`, of at most [`COPY_MAX`] bytes, over the equally long `target`: a few moves, and never a call, before which
-/// the caller would have to put its registers away.
+/// Copies `source`, of at most [`COPY_MAX`] bytes, over the equally long `target`: a few moves, and never a call,
+/// before which the caller would have to put its registers away.
 #[inline(always)]
 pub(super) fn copy_short(target: &mut [u8], source: &[u8]) {
     let len = source.len();

@@ -11,13 +11,13 @@ use crate::{
     sync::{AtomicU64, Ordering::Relaxed, fork::ForkWord, ticks},
 };
 
-/// Gives out ids in place of the random ones, for a backend that wants them its own way.
+/// A source of ids to use in place of the random ones, for a backend that needs a certain format.
 ///
-/// It runs on the request path: no lock, no allocation, no system call, or the promises of this library are off.
+/// It runs on the request path. If it locks, allocates or makes a system call, so does every start of a span.
 pub trait IdSource: Send + Sync + std::fmt::Debug {
-    /// The id of a new trace. Zeros are refused and replaced by a random id.
+    /// The id of a new trace. An id of zeros is invalid; a random one takes its place.
     fn trace_id(&self) -> TraceId;
-    /// The id of a new span. Zeros are refused and replaced by a random id.
+    /// The id of a new span. An id of zeros is invalid; a random one takes its place.
     fn span_id(&self) -> SpanId;
     /// Whether the low seven bytes of [`IdSource::trace_id`] are random, which sampling elsewhere may rely on.
     fn is_random(&self) -> bool {
@@ -25,7 +25,7 @@ pub trait IdSource: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// Random ids of one thread. Its 256 bits of state make two threads of a fleet meet never, not seldom.
+/// Random ids of one thread. With 256 bits of state, no two threads of a fleet ever draw the same stream.
 #[derive(Debug)]
 pub(super) struct RandomIds(Option<Xoshiro256PlusPlus>);
 
@@ -62,8 +62,8 @@ impl RandomIds {
     }
 }
 
-/// The seeds of an engine's threads, all derived from one that the system gave at the start: a thread's first span may be one
-/// in a signal handler, where drawing from the system could look up a function under the loader's lock.
+/// The seeds of an engine's threads, all derived from one that the system gave at the start: a thread's first span may
+/// be one in a signal handler, where drawing from the system could look up a function under the loader's lock.
 #[derive(Debug)]
 pub(super) struct Seeds {
     seed: [u64; 4],
@@ -78,8 +78,8 @@ impl Seeds {
         Self { seed: drawn(), generation: ForkWord::of_process().settle(), derived: AtomicU64::new(0) }
     }
 
-    /// A generator with a seed of its own, for a thread of the process `generation`. A child process derives none, because its
-    /// parent derives the same: it draws each, by the function that the parent has looked up.
+    /// A generator with a seed of its own, for a thread of the process `generation`. A child process derives none,
+    /// because its parent derives the same: it draws each, by the function that the parent has looked up.
     pub(super) fn generator(&self, generation: u32) -> RandomIds {
         let seed = if generation == self.generation {
             // ORDERING: Relaxed. Nobody else gets this number, and nothing else is shared.
@@ -105,8 +105,8 @@ impl Seeds {
 
 /// A seed from the system.
 ///
-/// Where the system has no entropy to give (there is no such system that also runs a service) the address of a local variable
-/// and the time stand in: ids that may collide are better than a service that stops.
+/// On a system without entropy (none that runs a service is known) the address of a local variable and the time are
+/// used instead: ids that may collide are better than a service that stops.
 fn drawn() -> [u64; 4] {
     let mut seed = [0; 32];
     if getrandom::fill(&mut seed).is_err() {
@@ -118,7 +118,7 @@ fn drawn() -> [u64; 4] {
     words
 }
 
-/// The random id that stands in for zeros.
+/// The random id in place of zeros.
 fn refused<T>(random: T) -> T {
     Misuse::ZeroId.happened();
     random

@@ -1,4 +1,4 @@
-//! What the recording threads share: limits, clock, ids, scopes, and the switch that ends it all.
+//! What the recording threads of an engine share: its lanes, limits, clock, ids, scopes, and whether it still records.
 
 use super::{
     ids::{IdSource, Seeds},
@@ -13,7 +13,7 @@ use crate::{
     sync::{AtomicU32, Ordering::Relaxed},
 };
 
-/// The lanes of an engine with its recorder: what tracers and spans hold on to.
+/// The lanes of an engine, with what its recording threads share: tracers and spans keep them alive.
 pub(crate) type SpanLanes = Lanes<Shared, Draft>;
 
 /// The memory of an open span.
@@ -27,16 +27,16 @@ const _: () = assert!((Class::Last.bytes() - SpanBlock::HEAD_LEN).is_multiple_of
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Sampling {
-    /// As the parent's flag says; spans without a parent record.
+    /// As the parent's sampled flag says. Spans without a parent record.
     #[default]
     ParentBased,
     /// Every span records.
     AlwaysOn,
-    /// No span records. Ids and contexts are made all the same.
+    /// No span records. Spans still get ids and contexts.
     AlwaysOff,
 }
 
-/// What a span needs from its engine while it is open. Written at start, read by every thread.
+/// What open spans need of their engine. Written at start, read by every thread.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) clock: Clock,
@@ -46,8 +46,8 @@ pub(crate) struct Shared {
     pub(super) ids: Option<Box<dyn IdSource>>,
     pub(super) seeds: Seeds,
     pub(super) scopes: ScopeTable,
-    /// [`ALL_RECORD`], [`AS_PARENT`], [`OTHERWISE`] or [`CLOSED`]: the settings and the switch, in one look. Written at start
-    /// and by the shutdown, read by every start.
+    /// [`ALL_RECORD`], [`AS_PARENT`], [`OTHERWISE`] or [`CLOSED`]: the settings and the switch, in one look. Written at
+    /// start and by the shutdown, read by every start.
     starts: AtomicU32,
     /// That spans are lost because the engine has shut down.
     closed: Notice,
@@ -74,7 +74,7 @@ const OTHERWISE: u32 = 2;
 const CLOSED: u32 = 3;
 
 impl Shared {
-    /// A recorder that accepts spans.
+    /// For an engine that records.
     #[must_use]
     pub(crate) fn new(clock: Clock, limits: SpanLimits, sampling: Sampling, ids: Option<Box<dyn IdSource>>) -> Self {
         let starts = match (&ids, sampling) {

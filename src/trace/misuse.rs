@@ -1,31 +1,31 @@
-//! Calls that cannot mean what they say: ignored, and counted by kind.
+//! Wrong calls: ignored or corrected, and counted by kind.
 
 use crate::sync::statics::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// A way to call the API that has no effect, or not the one that was asked for.
+/// A wrong use of the API: the call has no effect, or not the one that was asked for.
 ///
-/// Counted for the process, not for an engine: a span that has ended knows no engine any more.
+/// Counted per process, not per engine, because a span that has ended no longer knows its engine.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Misuse {
     /// A span was changed after its end. The change is ignored. End the span later, or change it earlier.
     ChangedAfterEnd,
-    /// A span was ended again. The first end counts. Drop the second call.
+    /// A span was ended twice. The first end counts. Remove the second call.
     EndedTwice,
     /// An attribute has an empty key. It is ignored. Give it a name.
     EmptyKey,
     /// A span or an event has an empty name. It is recorded as `unnamed`. Give it a name.
     EmptyName,
-    /// A name or a text is too long, and was cut. Put the long part into an attribute.
+    /// A name or a text was too long, or found no room, and was cut. Put long text into an attribute.
     TextCut,
-    /// A link leads nowhere: invalid ids, no attributes, no trace state. It is ignored.
+    /// A link has invalid ids, no attributes and no trace state. It is ignored.
     InvalidLink,
-    /// The given end lies before the given start. The span ends when it starts.
+    /// The given end is before the given start. The span gets its start as its end.
     EndBeforeStart,
-    /// A pluggable id source gave an id of zeros. A random one was taken.
+    /// An [`IdSource`](crate::IdSource) gave an id of zeros. A random one took its place.
     ZeroId,
-    /// A change of a shared span found no memory: open spans have it all, or changes that wait for a stopped thread have half
-    /// of it. Raise `memory_budget`.
+    /// A change of a shared span found no memory: open spans have it all, or changes that wait for a stopped thread
+    /// have half of it. Raise `memory_budget`.
     ChangeLost,
 }
 
@@ -43,7 +43,7 @@ impl Misuse {
         Self::ChangeLost,
     ];
 
-    /// How often it happened in this process.
+    /// How often this happened in the process.
     #[must_use]
     pub fn count(self) -> u64 {
         // ORDERING: Relaxed. A figure to report.
@@ -60,10 +60,10 @@ impl Misuse {
     }
 }
 
-/// Makes misuse panic, in tests that want to find it. Off until asked for; never use it in a service.
+/// Makes misuse panic, for tests. Off by default; do not use it in a service.
 ///
-/// The panic names the line of the call. Not so for [`Span::set`](crate::Span::set), a start and shared spans, where to pass
-/// the line on would cost every call: set `RUST_BACKTRACE=1`.
+/// The panic names the line of the call, except for [`Span::set`](crate::Span::set), starts and shared spans, where
+/// passing it on would make every call slower. Set `RUST_BACKTRACE=1` to find those.
 pub fn panic_on_misuse(on: bool) {
     // ORDERING: Relaxed. A switch that tests set before they begin.
     PANICS.store(on, Relaxed);

@@ -1,4 +1,4 @@
-//! Instrumentation scopes: who records, named once in a table, so that a record carries two bytes.
+//! Instrumentation scopes, each once in a table, so that a record carries a number of two bytes.
 
 use crate::sync::once::SetOnce;
 
@@ -12,7 +12,7 @@ pub struct Scope {
     pub version: String,
     /// The schema of its telemetry; may be empty.
     pub schema_url: String,
-    /// Its attributes, of text values.
+    /// Its attributes; their values are text.
     pub attributes: Vec<(String, String)>,
 }
 
@@ -32,8 +32,8 @@ impl From<&str> for Scope {
 
 /// All scopes of an engine, by number. Equal scopes have one number (CRE-07).
 ///
-/// Scopes are only ever added, each behind the last, and nobody waits for anybody: a child process that was forked in the
-/// middle of an addition can read and add.
+/// Scopes are only ever appended, and no thread waits for another, so a child process that was forked in the middle of
+/// an addition can still read and add.
 #[derive(Debug, Default)]
 pub(crate) struct ScopeTable {
     first: SetOnce<Node>,

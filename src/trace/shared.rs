@@ -1,4 +1,5 @@
-//! A span that several threads change at once. Nobody waits: a thread that finds it taken leaves a note for another to apply.
+//! A span that several threads change at once. Nobody waits: a thread that finds it taken leaves a note for another to
+//! apply.
 
 use std::{
     sync::Arc,
@@ -13,13 +14,14 @@ use crate::{
     record::{AttributeList, Draft, Key, Kind, Reading, Stamp, Status, Value},
 };
 
-/// A handle of a shared span; clones are handles of the same span, which ends by [`SharedSpan::end`] or with the last handle.
+/// A handle of a shared span; clones are handles of the same span, which ends by [`SharedSpan::end`] or with the last
+/// handle.
 ///
-/// A change that races the end lands whole, or is ignored and counted as [`Misuse::ChangedAfterEnd`]. No thread waits for
-/// another: while one is stopped in the middle of a change, those of the others wait in memory. The end has all changes that
-/// came before it. A change is lost only where that memory is spent (half of what there is for open spans), and counted as
-/// [`Misuse::ChangeLost`]. Each change is written into a block of its own first, so it costs about twice what it costs on a
-/// [`Span`].
+/// A change that races the end lands whole, or is ignored and counted as [`Misuse::ChangedAfterEnd`]. No thread waits
+/// for another: while one is stopped in the middle of a change, those of the others wait in memory. The end has all
+/// changes that came before it. A change is lost only where that memory is spent (half of what there is for open
+/// spans), and counted as [`Misuse::ChangeLost`]. Each change is written into a block of its own first, so it costs
+/// about twice what it costs on a [`Span`].
 #[derive(Clone, Debug)]
 pub struct SharedSpan {
     inner: Arc<Inner>,
@@ -41,7 +43,7 @@ struct Open {
 }
 
 impl Span {
-    /// Makes the span usable by several threads at once, at the cost of one allocation now and of a copy for each call.
+    /// Lets several threads use the span at once. Costs one allocation now, and a copy at each call.
     #[must_use]
     pub fn share(self) -> SharedSpan {
         SharedSpan::new(self)
@@ -149,7 +151,8 @@ impl Open {
         }
     }
 
-    /// Whether the process has forked since: then a thread of the parent may hold the span for ever, and the parent delivers it.
+    /// Whether the process has forked since: then a thread of the parent may hold the span for ever, and the parent
+    /// delivers it.
     fn is_foreign(&self) -> bool {
         self.core.generation() != self.generation
     }

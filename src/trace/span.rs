@@ -17,10 +17,12 @@ use crate::{
     },
 };
 
-/// One span. It may be moved to other threads, and ends when it is dropped; see [`Span::share`] for use by several at once.
+/// A span. It may move between threads, and ends when it is dropped; see [`Span::share`] for use by several threads at
+/// once.
 ///
-/// Where it does not record (not sampled, no memory left, engine shut down) it carries its context all the same, and every
-/// call is a cheap no-op. After its engine is gone it still carries its context; what is recorded then is lost as closed.
+/// A span that does not record (not sampled, no memory left, engine shut down) still carries its context, and calls on
+/// it are cheap and do nothing. A span may outlive its engine: it keeps its context, and is counted as lost when it
+/// ends.
 #[derive(Debug)]
 #[must_use = "a span ends when it is dropped: bind it, as in `let span = …`"]
 pub struct Span {
@@ -37,7 +39,8 @@ impl Span {
         Self { block, generation, context }
     }
 
-    /// A span whose name is empty or long, or whose trace has a state. Misuse may panic: by then this is a span, which ends.
+    /// A span whose name is empty or long, or whose trace has a state. Misuse may panic: by then this is a span, which
+    /// ends.
     #[cold]
     #[inline(never)]
     pub(super) fn begun_slowly(name: &str, block: SpanBlock, generation: u32, context: SpanContext) -> Self {
@@ -46,8 +49,8 @@ impl Span {
         span
     }
 
-    /// Writes the name, and the trace state where there is one: in a larger block if need be, and where none is left, as much
-    /// of the name as fits. Misuse is told last: it may panic, and the span ends with a name.
+    /// Writes the name, and the trace state where there is one: in a larger block if need be, and where none is left,
+    /// as much of the name as fits. Misuse is told last: it may panic, and the span ends with a name.
     fn begin_slowly(&mut self, name: &str) {
         const FITS_FIRST_BLOCK: usize = 256;
         let Some(block) = &mut self.block else {
@@ -82,7 +85,7 @@ impl Span {
         });
     }
 
-    /// Sets an attribute; a key that is there takes the new value.
+    /// Sets an attribute. If the key is already set, the new value replaces the old.
     #[inline]
     pub fn set<'a>(&mut self, key: impl Into<Key<'a>>, value: impl Into<Value<'a>>) {
         let (key, value) = (key.into(), value.into());
@@ -154,7 +157,7 @@ impl Span {
         self.add_event(name, now, attributes.pairs());
     }
 
-    /// Adds an event that happened at `time`, which may lie outside of the span.
+    /// Adds an event that happened at `time`, which may be outside the span.
     #[track_caller]
     pub fn event_at<'a>(&mut self, name: &str, time: SystemTime, attributes: impl AttributeList<'a>) {
         if self.block.is_none() {
@@ -172,7 +175,7 @@ impl Span {
         }
     }
 
-    /// Adds a link to another span. One that leads nowhere and says nothing is ignored.
+    /// Adds a link to another span. A link with invalid ids, no attributes and no trace state is ignored.
     #[track_caller]
     pub fn link<'a>(&mut self, target: &SpanContext, attributes: impl AttributeList<'a>) {
         if self.block.is_none() {
@@ -196,7 +199,7 @@ impl Span {
         }
     }
 
-    /// Sets the status: Ok beats Error beats Unset, and of several errors the last counts.
+    /// Sets the status. Ok overrides Error, Error overrides Unset, and the last of several errors counts.
     #[track_caller]
     pub fn status(&mut self, status: Status<'_>) {
         if self.block.is_none() {
@@ -213,7 +216,7 @@ impl Span {
         }
     }
 
-    /// Replaces the name. The sampling decision stands.
+    /// Replaces the name. The sampling decision does not change.
     #[track_caller]
     pub fn rename(&mut self, name: &str) {
         if self.block.is_none() {
@@ -225,14 +228,14 @@ impl Span {
         }
     }
 
-    /// The span's context: the same before and after its end.
+    /// The span's context, which its end does not change.
     #[inline]
     #[must_use]
     pub fn context(&self) -> &SpanContext {
         &self.context
     }
 
-    /// Whether calls on this span have an effect: it records and has not ended.
+    /// Whether the span records and has not ended; only then do calls have an effect.
     #[inline]
     #[must_use]
     pub fn is_recording(&self) -> bool {
@@ -266,7 +269,8 @@ impl Span {
         self.finish(Stamp::wall(end));
     }
 
-    /// Ends a span that is open when it is dropped. Not inlined, so that the drop of one that has ended is a look at two fields.
+    /// Ends a span that is open when it is dropped. Not inlined, so that the drop of one that has ended is a look at
+    /// two fields.
     #[inline(never)]
     fn end_open(&mut self) {
         if let Some(block) = &self.block {
@@ -290,7 +294,7 @@ impl Span {
         }
     }
 
-    /// Counts what no block is large enough for.
+    /// Counts a change that no block is large enough for.
     #[cold]
     fn count_dropped(&mut self, drop_one: impl FnOnce(&mut Draft)) {
         if let Some(block) = &mut self.block {
@@ -376,7 +380,8 @@ fn change<R>(
     }
 }
 
-/// Moves a finished span into the thread's own ring and counts it. The block comes back, as an error if it still has the span.
+/// Moves a finished span into the thread's own ring and counts it. The block comes back, as an error if it still has
+/// the span.
 #[inline(always)]
 fn deliver(
     mut block: SpanBlock,
@@ -395,14 +400,14 @@ fn deliver(
     };
     claim.publish(|record| {
         block.scratch().finish(block.image(), context.finish(end), record);
-        // Counted before the record is published: who reads the record finds it counted.
+        // Counted before the record is published: a reader of the record finds it counted.
         home.seat().count(Tally::Queued);
     });
     Ok(block)
 }
 
-/// Delivers a span that did not get into the thread's own ring, or is of another engine than the one that the thread turned
-/// to last.
+/// Delivers a span that did not get into the thread's own ring, or is of another engine than the one that the thread
+/// turned to last.
 #[cold]
 #[inline(never)]
 fn deliver_slowly(mut block: SpanBlock, context: &SpanContext, end: Stamp, share: &mut Share<Shared, Draft>) {
@@ -482,7 +487,7 @@ fn named(name: &str) -> &str {
     name
 }
 
-/// Says when a name or a text will be cut.
+/// Counts a name or a text that will be cut.
 #[track_caller]
 fn uncut(text: &str) -> &str {
     if text.len() > TEXT_LEN_MAX {

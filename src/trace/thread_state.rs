@@ -26,13 +26,14 @@ pub(super) struct ThreadState {
 }
 
 thread_local! {
-    // Never dropped by Rust, whose registration of destructors allocates: `release` runs at the thread's end instead. So
-    // the state can also be used by the destructors of others, and by an allocator that traces.
+    // Never dropped by Rust, whose registration of destructors allocates: `release` runs at the thread's end instead.
+    // So the state can also be used by the destructors of others, and by an allocator that traces.
     static STATE: RefCell<ManuallyDrop<ThreadState>> = const { RefCell::new(ManuallyDrop::new(ThreadState::new())) };
 }
 
 /// Gives `work` the thread's state, ready for `lanes`. `None` when the thread is in the middle of using it already (a
-/// signal handler, an allocator that traces), or when another thread is settling a child process: then there is none to use.
+/// signal handler, an allocator that traces), or when another thread is settling a child process: then there is none to
+/// use.
 pub(super) fn ready<R>(lanes: &Arc<SpanLanes>, work: impl FnOnce(&mut ThreadState) -> R) -> Option<R> {
     with(|state| {
         let state = state?;
@@ -57,8 +58,8 @@ pub(super) fn at_home<R>(lanes: &SpanLanes, work: impl FnOnce(&mut ThreadState) 
 pub(super) fn with<R>(work: impl FnOnce(Option<&mut ThreadState>) -> R) -> R {
     STATE.with(|state| {
         let mut state = state.try_borrow_mut().ok();
-        // ORDERING: SeqCst, for the compiler alone: a signal handler on this thread must find the cell borrowed for as long
-        // as its content is being changed. No other thread ever looks at it.
+        // ORDERING: SeqCst, for the compiler alone: a signal handler on this thread must find the cell borrowed for as
+        // long as its content is being changed. No other thread ever looks at it.
         compiler_fence(SeqCst);
         let result = work(state.as_mut().map(|state| &mut ***state));
         // ORDERING: SeqCst, for the compiler alone, as above.

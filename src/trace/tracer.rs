@@ -15,7 +15,7 @@ use crate::{
     record::{Key, Kind, SpanId, Stamp, Value, flags, wire_flags},
 };
 
-/// Starts spans for one instrumentation scope. Cheap to clone; keep one where it is used.
+/// Starts spans for one instrumentation scope. Cheap to clone: keep one wherever spans are started.
 #[derive(Clone, Debug)]
 pub struct Tracer {
     lanes: Arc<SpanLanes>,
@@ -27,13 +27,13 @@ impl Tracer {
         Self { lanes: Arc::clone(lanes), scope }
     }
 
-    /// Begins to describe a span. Nothing is recorded before [`SpanBuilder::start`].
+    /// Describes a new span. Nothing is recorded before [`SpanBuilder::start`].
     #[inline]
     pub fn span<'a>(&'a self, name: &'a str) -> SpanBuilder<'a> {
         SpanBuilder { tracer: self, name, kind: Kind::Internal, parent: None, start: None, attributes: &[], links: &[] }
     }
 
-    /// Whether a span started now could record. Ask before work that only serves to fill a span, each time anew.
+    /// Whether a span started now could record. Ask each time, before work that is only done for a span.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         !self.lanes.owner().is_closed() && self.lanes.owner().sampling != Sampling::AlwaysOff
@@ -42,7 +42,7 @@ impl Tracer {
 
 /// A span that is being described.
 ///
-/// Prefer attributes and links given here to later calls: samplers that look at attributes will see only these.
+/// Give attributes and links here rather than later where you can: a sampler sees only these.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a span begins with `start`"]
 pub struct SpanBuilder<'a> {
@@ -56,42 +56,43 @@ pub struct SpanBuilder<'a> {
 }
 
 impl<'a> SpanBuilder<'a> {
-    /// What the span describes, seen from the program. Internal unless said otherwise.
+    /// The kind of the span. Internal by default.
     #[inline]
     pub fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The span that this one is part of. Without a valid one the span is the root of a new trace.
+    /// The parent of the span. Without a valid parent the span is the root of a new trace.
     #[inline]
     pub fn parent(mut self, parent: &'a SpanContext) -> Self {
         self.parent = parent.is_valid().then_some(parent);
         self
     }
 
-    /// When the span began, if that is not now.
+    /// When the span began, if not now.
     #[inline]
     pub fn started_at(mut self, time: SystemTime) -> Self {
         self.start = Some(time);
         self
     }
 
-    /// Attributes that are known from the start.
+    /// Attributes that are known at the start.
     #[inline]
     pub fn attributes(mut self, attributes: &'a [(Key<'a>, Value<'a>)]) -> Self {
         self.attributes = attributes;
         self
     }
 
-    /// Links that are known from the start.
+    /// Links that are known at the start.
     #[inline]
     pub fn links(mut self, links: &'a [Link<'a>]) -> Self {
         self.links = links;
         self
     }
 
-    /// Starts the span. It never waits; where it cannot record it gives a span that only carries the context, and counts why.
+    /// Starts the span. Never waits. If the span cannot be recorded, it only carries a context, and the reason is
+    /// counted.
     #[inline]
     pub fn start(self) -> Span {
         // What most spans do not have stays out of the way of those that do not have it.
@@ -115,7 +116,8 @@ impl<'a> SpanBuilder<'a> {
 }
 
 impl Tracer {
-    /// Begins a root or a child. Where the span is described it is known which, so one of the two calls is all that is left.
+    /// Begins a root or a child. Where the span is described it is known which, so one of the two calls is all that is
+    /// left.
     #[inline]
     fn begin(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
         match parent {
@@ -143,8 +145,9 @@ impl Tracer {
             (Start::NotSampled, Some(parent)) => return self.begin_unsampled(name, kind, parent),
             _ => return self.begin_otherwise(name, kind, parent),
         }
-        // Plain numbers and one address come out of the thread's state, to be kept in registers; the span is put together at
-        // the very end, where it will live. Moved around half-built it would cost more than everything else together.
+        // Plain numbers and one address come out of the thread's state, to be kept in registers; the span is put
+        // together at the very end, where it will live. Moved around half-built it would cost more than everything else
+        // together.
         let seed = thread_state::at_home(lanes, |state| {
             let ids = state.random.draw(parent.map(SpanContext::trace_halves))?;
             let block = state.lane.pop()?;
@@ -179,7 +182,8 @@ impl Tracer {
     #[inline(never)]
     fn begin_otherwise(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
         let wanted = self.is_wanted(parent);
-        // Here and in the seeds, the program's source of ids is asked before a block is taken and counted: it may panic.
+        // Here and in the seeds, the program's source of ids is asked before a block is taken and counted: it may
+        // panic.
         let random = parent.map_or_else(|| self.random_flag(), |parent| parent.trace_flags() & flags::RANDOM);
         let seed = thread_state::ready(&self.lanes, |state| self.seed(state, parent, wanted));
         // In a signal handler that interrupted the thread in its own state, or while a child settles: without it.
