@@ -6,21 +6,19 @@
 use std::{
     ffi::CString,
     fs::{self, File},
-    io::{self, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    io::{self, Write},
+    net::Ipv4Addr,
     os::unix::ffi::OsStrExt,
     path::Path,
     sync::{Arc, LazyLock},
     thread,
 };
 
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::ServerConfig;
 use spanring::{
     Export, ProxyChoice,
     internals::tls::certificates::{Authority, Folder, Leaf, VERSIONS, authority, server},
-    testing::collector::{
-        Collector, Fault, Listener, Mode, Place, Plan, Port, Row, Socket, Stand, Step, on_free_port, serve,
-    },
+    testing::collector::{Collector, Fault, Mode, Plan, Port, Row, Stand, Step, on_free_port, serve, tls::TlsPort},
 };
 
 use crate::route::{
@@ -304,77 +302,4 @@ fn plain(steps: &'static [Step]) -> Stand {
 
 fn https(collector: &Collector) -> String {
     format!("https://localhost:{}", collector.address().unwrap().port())
-}
-
-/// A port that speaks TLS.
-struct TlsPort {
-    port: Port,
-    config: Arc<ServerConfig>,
-}
-
-struct TlsListener {
-    listener: Box<dyn Listener>,
-    config: Arc<ServerConfig>,
-}
-
-/// The handshake is made with the first read, by the connection's own thread.
-struct TlsSocket {
-    connection: ServerConnection,
-    socket: Box<dyn Socket>,
-}
-
-impl Place for TlsPort {
-    fn listen(&self) -> io::Result<Box<dyn Listener>> {
-        Ok(Box::new(TlsListener { listener: self.port.listen()?, config: Arc::clone(&self.config) }))
-    }
-
-    fn knock(&self) {
-        self.port.knock();
-    }
-
-    fn url(&self) -> String {
-        self.port.url().replace("http://127.0.0.1", "https://localhost")
-    }
-
-    fn address(&self) -> Option<SocketAddr> {
-        self.port.address()
-    }
-}
-
-impl Listener for TlsListener {
-    fn accept(&self) -> io::Result<Box<dyn Socket>> {
-        let connection = ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
-        Ok(Box::new(TlsSocket { connection, socket: self.listener.accept()? }))
-    }
-}
-
-impl Read for TlsSocket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Stream::new(&mut self.connection, &mut self.socket).read(buffer)
-    }
-}
-
-impl Write for TlsSocket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Stream::new(&mut self.connection, &mut self.socket).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Stream::new(&mut self.connection, &mut self.socket).flush()
-    }
-}
-
-impl Socket for TlsSocket {
-    /// The encrypted one: by it another thread can do nothing but end it.
-    fn twin(&self) -> io::Result<Box<dyn Socket>> {
-        self.socket.twin()
-    }
-
-    fn end(&self, directions: Shutdown) -> io::Result<()> {
-        self.socket.end(directions)
-    }
-
-    fn tcp(&self) -> Option<&TcpStream> {
-        self.socket.tcp()
-    }
 }

@@ -4,6 +4,7 @@
 
 mod export_fork;
 mod first_span;
+mod fork_bar;
 mod forks;
 mod misuse;
 mod silence;
