@@ -113,8 +113,8 @@ fn ledger_closes() {
     run.expect(["0 closed", "1 closed", "2 closed"]);
 }
 
-/// Two writers want the last room of both rings. One gets it. The other is told that the rings are full, or that it is in
-/// the way, where it met the first one.
+/// Two writers want the last room of both rings. One gets it. The other is told that the rings are full, or that it is
+/// in the way, where it met the first one.
 #[test]
 fn full_rings_refuse_and_count() {
     let run = model(|run| {

@@ -2,10 +2,11 @@
 
 /// A small number that threads running at the same time rarely share.
 ///
-/// The kernel keeps it in the thread's restartable-sequence area, which the C library registers: one load from thread-local
-/// memory. `mm_cid` (dense, below the number of threads that can run at once) is preferred to the core's number, so that two
-/// busy threads of a small container on a large host do not fold onto one lane. Without the area the answer comes from
-/// `sched_getcpu`, without that from the thread's own address. A stale or wrong answer costs a shared lane, never a span.
+/// The kernel keeps it in the thread's restartable-sequence area, which the C library registers: one load from
+/// thread-local memory. `mm_cid` (dense, below the number of threads that can run at once) is preferred to the core's
+/// number, so that two busy threads of a small container on a large host do not fold onto one lane. Without the area
+/// the answer comes from `sched_getcpu`, without that from the thread's own address. A stale or wrong answer costs a
+/// shared lane, never a span.
 #[inline]
 #[must_use]
 pub fn hint() -> usize {
@@ -16,7 +17,8 @@ pub fn hint() -> usize {
 mod imp {
     use super::super::{AtomicU32, Ordering};
 
-    /// Offset of the number from the thread pointer, as two's complement; written once by [`locate`], read by every thread.
+    /// Offset of the number from the thread pointer, as two's complement; written once by [`locate`], read by every
+    /// thread.
     static OFFSET: AtomicU32 = AtomicU32::new(UNKNOWN);
     const UNKNOWN: u32 = 0;
     /// Odd, and so no offset: the area's fields are aligned to four bytes.

@@ -1,4 +1,5 @@
-//! A value that is replaced now and then, and that threads look at which must not wait: not even for the one that sets it.
+//! A value that is replaced now and then, and that threads look at which must not wait: not even for the one that sets
+//! it.
 
 use std::{
     array,
@@ -7,8 +8,8 @@ use std::{
 
 use super::{AtomicU32, Ordering::Relaxed, RwLock};
 
-/// Nothing at first, then the value that was set last. The one before is dropped when the next is set, unless a thread still
-/// looks at it.
+/// Nothing at first, then the value that was set last. The one before is dropped when the next is set, unless a thread
+/// still looks at it.
 #[derive(Debug)]
 pub(crate) struct Current<T> {
     places: [RwLock<Option<T>>; PLACES],
@@ -16,12 +17,13 @@ pub(crate) struct Current<T> {
     newest: AtomicU32,
 }
 
-/// Values that are kept at most: a thread that is stopped while it looks keeps one place, and the next value needs another.
+/// Values that are kept at most: a thread that is stopped while it looks keeps one place, and the next value needs
+/// another.
 const PLACES: usize = 4;
 
 impl<T> Current<T> {
-    /// Sets the value. One thread sets at a time. It does not wait for threads that look at the values before, unless they
-    /// look at four of them.
+    /// Sets the value. One thread sets at a time. It does not wait for threads that look at the values before, unless
+    /// they look at four of them.
     pub(crate) fn set(&self, value: T) {
         // ORDERING: Relaxed. Only the thread that sets writes it, and each of them was made by the one before.
         let old = self.newest.load(Relaxed) as usize;
@@ -41,10 +43,11 @@ impl<T> Current<T> {
         }
     }
 
-    /// Shows the value to `look`, and never waits: while it is being set there may be none. It locks nobody out, so a signal
-    /// handler may look at what the thread below it is looking at.
+    /// Shows the value to `look`, and never waits: while it is being set there may be none. It locks nobody out, so a
+    /// signal handler may look at what the thread below it is looking at.
     pub(crate) fn look(&self, look: impl FnOnce(&T)) {
-        // ORDERING: Relaxed. A thread that has seen anything that the setter did afterwards finds the newest value here.
+        // ORDERING: Relaxed. A thread that has seen anything that the setter did afterwards finds the newest value
+        // here.
         let newest = self.newest.load(Relaxed) as usize;
         let value = match self.places[newest].try_read() {
             Ok(value) => value,

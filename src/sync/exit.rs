@@ -44,7 +44,8 @@ mod imp {
         Ok(())
     }
 
-    /// It may be registered twice, by threads that were first at the same time: what the calls do twice is theirs to bear.
+    /// It may be registered twice, by threads that were first at the same time: what the calls do twice is theirs to
+    /// bear.
     extern "C" fn run() {
         let mut calls = vec![];
         let mut place = &FIRST;

@@ -7,8 +7,8 @@ pub(crate) use imp::FAULTS;
 ///
 /// A blocked signal without a handler does not count: servers block those that they take by `sigwait`. A blocked fault
 /// (`SIGSEGV` and the like) counts in any case, because crash handlers often reset their signal before they run. Not
-/// recognised is a handler that does not block its own signal (`SA_NODEFER`), and one of another signal that is reset before
-/// it runs (`SA_RESETHAND`).
+/// recognised is a handler that does not block its own signal (`SA_NODEFER`), and one of another signal that is reset
+/// before it runs (`SA_RESETHAND`).
 #[must_use]
 pub(crate) fn may_be_running() -> bool {
     imp::may_be_running()

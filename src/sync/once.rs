@@ -1,5 +1,5 @@
-//! A value that is set once, by whoever is first, and that nobody ever waits for: not even in a child process that was forked
-//! in the middle of a setting, where std's cell would wait for a thread that does not exist.
+//! A value that is set once, by whoever is first, and that nobody ever waits for: not even in a child process that was
+//! forked in the middle of a setting, where std's cell would wait for a thread that does not exist.
 
 use std::{
     marker::PhantomData,

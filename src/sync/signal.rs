@@ -1,4 +1,5 @@
-//! Signals that end a process: the handler wakes a thread, which does its work before the signal has its way, or meanwhile.
+//! Signals that end a process: the handler wakes a thread, which does its work before the signal has its way, or
+//! meanwhile.
 
 use std::io;
 
@@ -19,12 +20,13 @@ pub enum Signal {
 pub(crate) enum Handler {
     /// When the work is done. A second signal before that ends the process at once.
     Afterwards,
-    /// At once, and at every signal. Where there is none, the signal does what it does by default when the work is done.
+    /// At once, and at every signal. Where there is none, the signal does what it does by default when the work is
+    /// done.
     Meanwhile,
 }
 
-/// Does `work` at the first of these signals, on a thread of its own; the signal keeps the disposition that it had before. A
-/// signal that is ignored stays so.
+/// Does `work` at the first of these signals, on a thread of its own; the signal keeps the disposition that it had
+/// before. A signal that is ignored stays so.
 ///
 /// # Errors
 ///
@@ -68,8 +70,8 @@ mod imp {
     }
 
     static WATCH: Latest<Watch> = Latest::new();
-    /// The generation in which a thread sets up a watch; zero while none does. In a child process that of the parent counts
-    /// for nothing: its thread is not there.
+    /// The generation in which a thread sets up a watch; zero while none does. In a child process that of the parent
+    /// counts for nothing: its thread is not there.
     static SETTING_UP: AtomicU64 = AtomicU64::new(0);
 
     pub(super) fn at_first(
@@ -155,10 +157,12 @@ mod imp {
             // ORDERING: Relaxed. The flag alone is shared; the byte in the pipe carries what follows.
             if !self.has_rung.swap(true, Relaxed) {
                 let byte = number.to_ne_bytes();
-                // SAFETY: the bytes are valid for reads, and the pipe is open for ever. It is empty, so this does not wait.
+                // SAFETY: the bytes are valid for reads, and the pipe is open for ever. It is empty, so this does not
+                // wait.
                 unsafe { libc::write(self.bell.as_raw_fd(), byte.as_ptr().cast(), byte.len()) };
             } else if !self.is_over() && !self.passes_on(number) && now(number).is_ok_and(|action| is_ours(&action)) {
-                // Somebody is out of patience. A handler that was set later, and called this one, knows what to do itself.
+                // Somebody is out of patience. A handler that was set later, and called this one, knows what to do
+                // itself.
                 // SAFETY: an action is plain data, of which all zeros is a value: the default, without flags.
                 let _ = set(number, &unsafe { std::mem::zeroed() });
                 again(number);

@@ -1,5 +1,5 @@
-//! Threads of our own, also in a child process: std's begin by taking a lock of the whole process, which a thread of the parent
-//! may have held when the child was made.
+//! Threads of our own, also in a child process: std's begin by taking a lock of the whole process, which a thread of
+//! the parent may have held when the child was made.
 
 use std::io;
 
@@ -83,8 +83,8 @@ mod imp {
         }
     }
 
-    /// Blocks all signals but faults for the calling thread, and so for the threads that it makes; what was blocked before. A
-    /// fault whose signal is blocked ends the process without a word: its handler does not run.
+    /// Blocks all signals but faults for the calling thread, and so for the threads that it makes; what was blocked
+    /// before. A fault whose signal is blocked ends the process without a word: its handler does not run.
     fn block_signals() -> libc::sigset_t {
         // SAFETY: a set of signals is plain bits, and is filled by the next call.
         let mut all = unsafe { mem::zeroed::<libc::sigset_t>() };

@@ -1,5 +1,5 @@
-//! One line to the standard error, past the locks of the standard library: in a child process a thread of the parent may seem
-//! to hold one for ever.
+//! One line to the standard error, past the locks of the standard library: in a child process a thread of the parent
+//! may seem to hold one for ever.
 
 /// Writes a line. What cannot be written is nobody's loss.
 pub(crate) fn write_line(line: &str) {

@@ -1,6 +1,7 @@
 //! A call at the end of a thread, which works even for threads that the allocator's own hooks run in.
 
-/// Makes `call` run when the current thread ends, after its thread-local destructors. Costs nothing when already asked for.
+/// Makes `call` run when the current thread ends, after its thread-local destructors. Costs nothing when already asked
+/// for.
 ///
 /// It goes through a pthread key: registering a Rust thread-local destructor allocates, and aborts when that allocation
 /// comes back to us.
@@ -17,7 +18,8 @@ pub(crate) fn prepare() {
 mod imp {
     use crate::sync::once::SetOnce;
 
-    /// Not one of std's cells: a child that was forked while a thread of its parent fills one would wait for that thread.
+    /// Not one of std's cells: a child that was forked while a thread of its parent fills one would wait for that
+    /// thread.
     static KEY: SetOnce<libc::pthread_key_t> = SetOnce::new();
 
     pub(super) fn prepare() {

@@ -13,7 +13,8 @@ pub fn monotonic_nanos() -> u64 {
     since(libc_clock::MONOTONIC)
 }
 
-/// Whether the kernel itself keeps time by the core's counter now, which it checks for drift and agreement between cores.
+/// Whether the kernel itself keeps time by the core's counter now, which it checks for drift and agreement between
+/// cores.
 ///
 /// The CPU's own flag is not enough: it stays set on hosts whose counters disagree, and the kernel's watchdog notices.
 #[must_use]

@@ -99,8 +99,8 @@ fn wait_for(pid: libc::pid_t) {
     assert_eq!(status, 0, "a child failed");
 }
 
-/// Every lock of the parent's export is held when the child is made, by a thread that will never release it there. A new
-/// piece of the export's state is named in `with_locks_held`, or does not compile.
+/// Every lock of the parent's export is held when the child is made, by a thread that will never release it there. A
+/// new piece of the export's state is named in `with_locks_held`, or does not compile.
 #[test]
 fn child_exports_whatever_its_parent_held() {
     let _alone = alone();

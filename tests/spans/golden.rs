@@ -1,7 +1,7 @@
 //! The bytes of five spans, written down one by one: whoever changes the encoding sees here what changed on the wire.
 //!
-//! Besides the bytes there are two checks: prost reads them and writes the same message again, and it needs exactly as many bytes,
-//! so every length and number is written in its shortest form.
+//! Besides the bytes there are two checks: prost reads them and writes the same message again, and it needs exactly as
+//! many bytes, so every length and number is written in its shortest form.
 
 use std::{
     sync::atomic::{AtomicU8, Ordering::Relaxed},

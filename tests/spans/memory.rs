@@ -116,7 +116,8 @@ fn blocks_of_spans_that_grew_are_used_again() {
     assert_eq!(engine.ledger().drained, 1_010);
 }
 
-/// Threads that have recorded and went idle keep blocks for themselves. What `size` promises to open spans is left all the same.
+/// Threads that have recorded and went idle keep blocks for themselves. What `size` promises to open spans is left all
+/// the same.
 #[test]
 fn idle_threads_leave_the_blocks_that_are_promised() {
     const IDLE: usize = 500;

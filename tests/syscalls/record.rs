@@ -83,8 +83,8 @@ fn strace_sees_no_system_call_of_the_recording_thread() {
     }
 }
 
-/// A thread's first span may be one in a signal handler. What draws a seed from the system may look up a function under the
-/// loader's lock, or open a file.
+/// A thread's first span may be one in a signal handler. What draws a seed from the system may look up a function under
+/// the loader's lock, or open a file.
 #[test]
 fn first_span_of_a_thread_draws_nothing_from_the_system() {
     const NAME: &str = "first_span_of_a_thread_draws_nothing_from_the_system";

@@ -8,8 +8,8 @@ use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Compression {
-    /// gzip to other machines, nothing on this one and nothing below 1 KiB. It trades time of the exporter's thread for bytes
-    /// on the network.
+    /// gzip to other machines, nothing on this one and nothing below 1 KiB. It trades time of the exporter's thread for
+    /// bytes on the network.
     #[default]
     Auto,
     /// Never.

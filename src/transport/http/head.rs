@@ -15,8 +15,9 @@ pub enum Coding {
 
 /// Name and version of the exporter, as they stand in each request (HTTP-16).
 ///
-/// The specification's pattern is `OTel-OTLP-Exporter-<Lang>/<ver>`, and RFC 9110, section 10.1.5, wants a product and its
-/// version. The plain `OTel-OTLP-Exporter-Rust` is the OpenTelemetry project's own exporter, so ours adds its name to it.
+/// The specification's pattern is `OTel-OTLP-Exporter-<Lang>/<ver>`, and RFC 9110, section 10.1.5, wants a product and
+/// its version. The plain `OTel-OTLP-Exporter-Rust` is the OpenTelemetry project's own exporter, so ours adds its name
+/// to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct UserAgent(String);
 
@@ -60,8 +61,8 @@ pub struct Target<'a> {
 pub struct RequestHead(Vec<u8>);
 
 impl RequestHead {
-    /// The head of requests to this target: a path, or for a proxy the whole URL. A `user-agent` among `headers` takes the
-    /// place of ours.
+    /// The head of requests to this target: a path, or for a proxy the whole URL. A `user-agent` among `headers` takes
+    /// the place of ours.
     #[must_use]
     pub fn new(target: &Target<'_>, headers: &Headers, agent: &UserAgent) -> Self {
         let Target { form, authority, proxy_authorization } = target;
@@ -86,8 +87,8 @@ impl RequestHead {
         self.0.len() + LENGTH_AND_CODING_MAX
     }
 
-    /// Appends the head of a request whose body has `body_len` bytes as it is sent. The length always stands there: a body is
-    /// whole before it leaves, and chunks would only be more to get wrong.
+    /// Appends the head of a request whose body has `body_len` bytes as it is sent. The length always stands there: a
+    /// body is whole before it leaves, and chunks would only be more to get wrong.
     pub fn write(&self, body_len: usize, coding: Coding, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
         if coding == Coding::Gzip {

@@ -19,8 +19,8 @@ impl Headers {
         pairs.iter().try_fold(Self::default(), |headers, (name, value)| headers.with(name, value))
     }
 
-    /// The headers of `OTEL_EXPORTER_OTLP_HEADERS`: `name=value,name=value`, with percent-encoded values and without the
-    /// metadata that a baggage may have behind a semicolon (CFG-24).
+    /// The headers of `OTEL_EXPORTER_OTLP_HEADERS`: `name=value,name=value`, with percent-encoded values and without
+    /// the metadata that a baggage may have behind a semicolon (CFG-24).
     ///
     /// # Errors
     ///
@@ -141,8 +141,8 @@ impl fmt::Display for HeaderFault {
     }
 }
 
-/// Headers that the exporter owns: those that say where a message goes and ends, and `accept-encoding`, because a reply that
-/// is compressed is never inflated.
+/// Headers that the exporter owns: those that say where a message goes and ends, and `accept-encoding`, because a reply
+/// that is compressed is never inflated.
 const OWN: &[&str] = &[
     "accept-encoding",
     "connection",

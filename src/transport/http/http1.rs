@@ -407,8 +407,8 @@ pub enum ReplyError {
 }
 
 impl ReplyError {
-    /// Whether the connection broke, rather than that the peer said what it should not: the same request is sent again, with
-    /// back-off (HTTP-09). Anything else comes again if the request does.
+    /// Whether the connection broke, rather than that the peer said what it should not: the same request is sent again,
+    /// with back-off (HTTP-09). Anything else comes again if the request does.
     #[must_use]
     pub fn is_disconnect(self) -> bool {
         matches!(self, Self::Silent | Self::CutOff)

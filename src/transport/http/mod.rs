@@ -1,4 +1,5 @@
-//! HTTP/1.1 as an exporter needs it: the head and the body of a request, and the reply. It knows nothing of connections.
+//! HTTP/1.1 as an exporter needs it: the head and the body of a request, and the reply. It knows nothing of
+//! connections.
 
 pub(crate) mod buffer;
 pub(crate) mod gzip;

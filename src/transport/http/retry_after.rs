@@ -12,8 +12,8 @@ pub enum RetryAfter {
 }
 
 impl RetryAfter {
-    /// Reads the header's value: seconds, or a date in one of the three forms of HTTP. `None` for anything else, a negative
-    /// number too: the back-off alone decides then.
+    /// Reads the header's value: seconds, or a date in one of the three forms of HTTP. `None` for anything else, a
+    /// negative number too: the back-off alone decides then.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim_matches([' ', '\t']);

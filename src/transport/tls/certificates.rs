@@ -1,4 +1,5 @@
-//! Certificates good and bad, files to hold them, and what a server makes of them: for the tests here and those over sockets.
+//! Certificates good and bad, files to hold them, and what a server makes of them: for the tests here and those over
+//! sockets.
 
 use std::{
     env, fs,
@@ -86,7 +87,8 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes the file, as of so many seconds from some moment: the test need not wait for the clock of the file system.
+    /// Writes the file, as of so many seconds from some moment: the test need not wait for the clock of the file
+    /// system.
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>, second: u64) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).expect("a file");
@@ -102,8 +104,8 @@ impl Drop for Folder {
     }
 }
 
-/// A server that shows this certificate, speaks this version, and asks for the certificates of its clients if it is given
-/// who signs them.
+/// A server that shows this certificate, speaks this version, and asks for the certificates of its clients if it is
+/// given who signs them.
 #[must_use]
 pub fn server(leaf: &Leaf, version: &'static SupportedProtocolVersion, clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(ring::default_provider());

@@ -118,8 +118,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Takes bytes of the server, and appends what they say in plain text. There may then be something to send, also after
-    /// an error: the alert that tells the server.
+    /// Takes bytes of the server, and appends what they say in plain text. There may then be something to send, also
+    /// after an error: the alert that tells the server.
     ///
     /// # Errors
     ///
@@ -153,8 +153,8 @@ impl Session {
 
     /// Queues plain text. It leaves when the handshake is done, so queue it early or late; the caller bounds how much.
     pub fn write(&mut self, plain: &[u8]) {
-        // Without a limit all of it is taken. A session that has used up its keys says farewell to the server instead, who
-        // then closes the connection.
+        // Without a limit all of it is taken. A session that has used up its keys says farewell to the server instead,
+        // who then closes the connection.
         let _ = self.connection.writer().write_all(plain);
     }
 
