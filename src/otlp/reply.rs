@@ -6,7 +6,7 @@ use crate::record::read_varint;
 /// alone is a warning. Neither is a reason to send the request again.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Accepted {
-    /// Spans that it did not take. The peer's word: it may be larger than what the request had, so the caller takes the
+    /// Spans that it did not take. It is the peer's number, and may be larger than the request's: the caller takes the
     /// smaller of the two.
     pub rejected: u64,
     /// Why, or a warning; printable, at most [`MESSAGE_BYTES_MAX`] bytes.
@@ -57,7 +57,7 @@ pub fn accepted(body: &[u8]) -> Result<Accepted, Malformed> {
 #[must_use]
 pub fn status_message(body: &[u8]) -> Option<String> {
     let mut message = None;
-    // As far as it can be read: a body may be cut off behind the message. The tag of a message is a control character,
+    // As far as it can be read: a body may be cut off after the message. The tag of a message is a control character,
     // so text is not taken for one.
     for Field { number, content } in fields(body).map_while(Result::ok) {
         if number == 2
@@ -72,12 +72,12 @@ pub fn status_message(body: &[u8]) -> Option<String> {
     message.filter(|message| !message.is_empty())
 }
 
-/// Whether the beginning is text, with no control character but white space.
+/// Whether the beginning is text, with no control characters but white space.
 fn is_text(body: &[u8]) -> bool {
     let start = &body[..body.len().min(MESSAGE_BYTES_MAX)];
     let text = match str::from_utf8(start) {
         Ok(text) => text,
-        // A character that the cut parted, not a wrong one.
+        // A character cut in two is not a wrong one.
         Err(error) if error.error_len().is_none() => str::from_utf8(&start[..error.valid_up_to()]).unwrap_or_default(),
         Err(_) => return false,
     };

@@ -1,5 +1,5 @@
-//! Envelopes around spans: a request of one resource, its scopes and their runs of spans, written once and split at
-//! need.
+//! Envelopes around spans: a request with one resource, its scopes and their runs of spans. It is written once, and
+//! can be split.
 //!
 //! collector/trace/v1/trace_service.proto and trace/v1/trace.proto, PB-01:
 //!
@@ -11,7 +11,7 @@
 
 use crate::record::{Key, Value, begin_field, field_at, field_len, write_attributes};
 
-/// What all spans of a process share: its resource, encoded, and the schema of it.
+/// What all spans of a process share: its resource, encoded, and the resource's schema.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Resource {
     head: Vec<u8>,
@@ -27,7 +27,7 @@ impl Resource {
         Self { head: optional_field(FIRST, &content), tail: optional_field(SCHEMA_URL, schema_url.as_bytes()) }
     }
 
-    /// Most bytes that the envelopes of a request take, beside those of its scopes: for a request below 256 MiB.
+    /// Most bytes that the envelopes of a request take, without those of its scopes, in a request below 256 MiB.
     #[must_use]
     pub fn envelope_len_max(&self) -> usize {
         self.head.len() + self.tail.len() + FIELD_HEAD_LEN_MAX
@@ -73,9 +73,9 @@ impl ScopeHead {
 /// Spans of one scope, each a whole element of `ScopeSpans.spans`, as `Record::emit` writes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
-    /// Who recorded them. Give the spans of a scope in one run: runs are not joined.
+    /// The scope that recorded them. Give the spans of a scope in one run: runs are not joined.
     pub scope: &'a ScopeHead,
-    /// The elements, one behind the other.
+    /// The elements, one after the other.
     pub spans: &'a [u8],
 }
 
@@ -105,8 +105,8 @@ pub fn span_count(request: &[u8]) -> usize {
 /// Two requests with about half of the spans' bytes each, in order and in the same envelopes; `None` for a request of
 /// one span, or for bytes that [`write_request`] did not write.
 ///
-/// This is what to do when a collector finds a request too large: it is rare, so the request is parts apart again
-/// rather than its seams kept.
+/// This is what to do when a collector finds a request too large: it is rare, so the request is read again
+/// and its seams are not kept.
 #[must_use]
 pub fn split(request: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let parts = Parts::of(request)?;
@@ -139,7 +139,7 @@ pub fn split(request: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((written(first), written(second)))
 }
 
-/// Whole fields in front of and behind the elements of a message.
+/// Whole fields before and after the elements of a message.
 #[derive(Clone, Copy, Debug, Default)]
 struct Envelope<'a> {
     head: &'a [u8],

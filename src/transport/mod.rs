@@ -1,4 +1,5 @@
-//! Moves bytes between the engine and a collector: the drivers that do the I/O, and the machines above them that do none.
+//! Moves bytes between the engine and a collector: the drivers that do the I/O, and the machines above them that do
+//! none.
 
 pub(crate) mod client;
 pub mod driver;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Waits between attempts: exponential, with full jitter (HTTP-08), so that the clients of a collector that comes back do
-/// not come back in step.
+/// Waits between attempts: exponential, with full jitter (HTTP-08), so that the clients of a collector that comes back
+/// do not come back in step.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Backoff {
     ceiling: Duration,
@@ -36,7 +36,7 @@ impl Default for Backoff {
     }
 }
 
-/// The longest wait of our own choice: what the memory has to hold of an outage lasts so much longer.
+/// The longest wait of our own choice: the memory has to hold the spans of an outage for this much longer.
 pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Half a second, times 1.6 a step, is at the longest wait after five failures.
 const DELAY_FIRST_MAX: Duration = Duration::from_millis(500);

@@ -29,11 +29,12 @@ pub(super) struct Connection {
     conn: Conn,
     session: Option<Session>,
     stage: Stage,
-    /// Whether a receive is in flight. One always is while the connection is in use, so that a peer that goes away is seen
-    /// before the next request is sent after it.
+    /// Whether a receive is in flight. One always is while the connection is in use, so that a peer that goes away is
+    /// seen before the next request is sent after it.
     receives: bool,
     sending: Option<Sending>,
-    /// Exchanges that this connection has served. A peer may close a used connection at any time, and so under a request.
+    /// Exchanges that this connection has served. A peer may close a used connection at any time, and so under a
+    /// request.
     served: u32,
     /// Whether its operations were cancelled. What was sent is unknown then, and nobody listens any more.
     is_spent: bool,
@@ -140,7 +141,7 @@ impl Connection {
         }
     }
 
-    /// Does what the time demands.
+    /// Does what is due now.
     pub(super) fn tick(&mut self, net: &mut Net<'_>) -> Step {
         let is_used = self.served > 0;
         match &mut self.stage {
@@ -171,7 +172,7 @@ impl Connection {
         }
     }
 
-    /// Gives the connection up; the request that was under way, if its bytes are here.
+    /// Gives up the connection; returns the request that was under way, if its bytes are here.
     pub(super) fn close(self, net: &mut Net<'_>) -> Option<Request> {
         net.leave(self.conn, usize::from(self.receives) + usize::from(self.sending.is_some()));
         match self.stage {
@@ -180,7 +181,7 @@ impl Connection {
         }
     }
 
-    /// Since when it has had nothing to do; `None` if it has.
+    /// Since when it has been idle; `None` if it is not.
     pub(super) fn idle_since(&self) -> Option<Moment> {
         match self.stage {
             Stage::Idle(since) => Some(since),

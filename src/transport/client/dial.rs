@@ -1,4 +1,4 @@
-//! Connecting: to the addresses of a name, one a quarter of a second after the other, until the first stands (RFC 8305).
+//! Connecting: tries the addresses of a name a quarter of a second apart, until one answers (RFC 8305).
 
 use std::{
     collections::VecDeque,
@@ -8,9 +8,9 @@ use std::{
 
 use super::super::driver::{Address, Conn, Driver, Moment, is_cancelled};
 
-/// What a connection needs to act: who moves the bytes, what is on its way out, and the time.
+/// What a connection needs to act: the driver, the connections that are closing, and the time.
 pub(super) struct Net<'a> {
-    /// Who moves the bytes.
+    /// The I/O driver.
     pub driver: &'a mut Driver,
     /// Connections that are given up.
     pub leaving: &'a mut Leaving,
@@ -18,12 +18,12 @@ pub(super) struct Net<'a> {
     pub now: Moment,
 }
 
-/// Connections that are given up, until their last operation has completed and they can be closed.
+/// Connections that were given up, and are closed once their last operation has completed.
 #[derive(Debug, Default)]
 pub(super) struct Leaving(Vec<(Conn, usize)>);
 
 impl Leaving {
-    /// Counts a completion of a connection that leaves; false if it is not one.
+    /// Counts a completion of such a connection; false if it belongs to another.
     pub(super) fn complete(&mut self, driver: &mut Driver, conn: Conn) -> bool {
         let Some(at) = self.0.iter().position(|(leaving, _)| *leaving == conn) else {
             return false;
@@ -38,7 +38,7 @@ impl Leaving {
 }
 
 impl Net<'_> {
-    /// Gives a connection up that has so many operations in flight.
+    /// Gives up a connection that has this many operations in flight.
     pub(super) fn leave(&mut self, conn: Conn, operations: usize) {
         if operations == 0 {
             return self.driver.close(conn);
@@ -53,7 +53,7 @@ impl Net<'_> {
 pub(super) struct Dial {
     untried: VecDeque<Address>,
     tries: Vec<Try>,
-    /// When the next address has its turn, if no try has ended before.
+    /// When the next address is tried, if no try has ended by then.
     next_at: Moment,
     /// Why the tries that have ended did.
     failures: Vec<String>,
@@ -68,12 +68,12 @@ struct Try {
     until: Moment,
 }
 
-/// How a race stands.
+/// The state of a race.
 #[derive(Debug)]
 pub(super) enum Dialled {
     /// Undecided.
     Pending,
-    /// This connection stands; the others have left.
+    /// This connection is open; the others are given up.
     Up(Conn),
     /// No address answers.
     Failed(NoConnection),
@@ -94,11 +94,11 @@ impl From<String> for NoConnection {
     }
 }
 
-/// How long one address has the field to itself: the default of RFC 8305, section 8.
+/// How long one address is tried alone: the default of RFC 8305, section 8.
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long one address may take. A SYN that is lost twice is sent again after one and after three seconds.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// Addresses that are tried of one name: enough for every sane one, and a bound for the others.
+/// Most addresses that are tried for one name.
 pub(super) const ADDRESSES_MAX: usize = 16;
 
 impl Dial {
@@ -110,7 +110,7 @@ impl Dial {
         dial
     }
 
-    /// Lets the next address have its turn, and ends tries that take too long.
+    /// Tries the next address when it is due, and ends tries that take too long.
     pub(super) fn tick(&mut self, net: &mut Net<'_>) {
         if net.now >= self.next_at {
             self.try_next(net);
@@ -154,7 +154,7 @@ impl Dial {
         }
     }
 
-    /// Whether this connection is one of the race.
+    /// Whether this connection is part of the race.
     pub(super) fn has(&self, conn: Conn) -> bool {
         self.tries.iter().any(|attempt| attempt.conn == conn)
     }

@@ -9,8 +9,8 @@ use http::Uri;
 
 /// The address of a collector, and the path to ask for there.
 ///
-/// `http://host:port/path`, `https://…`, or `unix:///run/otel.sock`: the path of a socket, which may be followed by `#` and
-/// the path of the request, `/v1/traces` without one. (A fragment, because a colon may stand in the name of a file.)
+/// `http://host:port/path`, `https://…`, or `unix:///run/otel.sock`: the path of a socket, which may be followed by
+/// `#` and the path of the request, `/v1/traces` without one. (A fragment, because a file name may have a colon.)
 #[derive(Clone, Eq, PartialEq)]
 pub struct Endpoint {
     place: Place,
@@ -38,8 +38,8 @@ impl Endpoint {
         Ok(Self { place, path: path.unwrap_or_else(|| UNIX_REQUEST_PATH.to_owned()) })
     }
 
-    /// The URL for traces below this base: the base's path, made to end with `/`, and `v1/traces` (CFG-22). A query stays after
-    /// the path. The path of a socket is the file's own, and requests go to `/v1/traces` there.
+    /// The URL for traces below this base: the base's path, made to end with `/`, and `v1/traces` (CFG-22). A query
+    /// stays after the path. The path of a socket is the file's own, and requests go to `/v1/traces` there.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Endpoint {
         }
     }
 
-    /// Path and query, as they stand in the first line of a request.
+    /// Path and query, as in the first line of a request.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -209,13 +209,13 @@ pub enum EndpointFault {
     Host,
     /// No number from 1 to 65535.
     Port,
-    /// The path or the query has characters that may not stand there.
+    /// The path or the query has characters that it must not have.
     Path,
     /// The path of the socket is not absolute, is a folder, or is longer than 107 bytes.
     UnixPath,
     /// A proxy that is reached by TLS or SOCKS.
     ProxyScheme,
-    /// Something stands behind the host and port of a proxy.
+    /// Something follows the host and port of a proxy.
     ProxyPath,
 }
 
@@ -240,7 +240,7 @@ impl fmt::Display for EndpointFault {
                  bytes at most"
             }
             Self::ProxyScheme => "is not reached by plain HTTP, and only proxies of http:// are supported: give one of those, name the collector in NO_PROXY, or set `proxy` to `ProxyChoice::Direct`",
-            Self::ProxyPath => "has something behind the host and port: a proxy has no path, and in its password `/`, `?` and `#` are percent-encoded",
+            Self::ProxyPath => "has something after the host and port: a proxy has no path, and in its password `/`, `?` and `#` are percent-encoded",
         })
     }
 }
@@ -337,7 +337,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// The place, and the path and query if there are any: of an `http` URL always, of a socket only behind a `#`.
+/// The place, and the path and query if there are any: of an `http` URL always, of a socket only after a `#`.
 fn read(url: &str) -> Result<(Place, Option<String>), EndpointFault> {
     check_characters(url)?;
     let (scheme, rest) = url.split_once(':').ok_or(EndpointFault::NoScheme)?;
@@ -354,7 +354,7 @@ fn read(url: &str) -> Result<(Place, Option<String>), EndpointFault> {
     if rest.contains('#') && !authority.contains('@') {
         return Err(EndpointFault::Fragment);
     }
-    // No host or port has an `@`. It may stand behind the authority too: a password may have a slash of its own.
+    // No host or port has an `@`. One may follow the authority, too: a password may have a slash of its own.
     let explained = |fault| if rest.contains('@') { EndpointFault::UserInfo } else { fault };
     let (host, port) = Host::with_port(authority).map_err(explained)?;
     let uri: Uri = url.parse().map_err(|_| EndpointFault::Path)?;
@@ -403,7 +403,7 @@ pub(super) fn check_characters(url: &str) -> Result<(), EndpointFault> {
     Ok(())
 }
 
-/// What stands between the slashes and the path.
+/// The part between the slashes and the path.
 pub(super) fn authority_of(rest: &str) -> &str {
     &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())]
 }
@@ -418,7 +418,7 @@ fn default_port(is_tls: bool) -> u16 {
     if is_tls { 443 } else { 80 }
 }
 
-/// The text for a message: nothing in front of an `@`, for that may be a password, nothing of a query, nothing that a
+/// The text for a message: nothing before an `@`, because that may be a password, nothing of a query, nothing that a
 /// terminal acts on, and no more than fits a line.
 fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));

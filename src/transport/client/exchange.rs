@@ -1,5 +1,5 @@
-//! One request and its reply over HTTP/1.1, and every way in which that can end. Its connection tells it what was sent and
-//! received; it moves no bytes itself.
+//! One request and its reply over HTTP/1.1, and every way in which that can end. Its connection tells it what was sent
+//! and received; it moves no bytes itself.
 
 use std::{ops::Range, time::Duration};
 
@@ -25,8 +25,8 @@ pub(super) struct Exchange {
     stall_max: Duration,
     /// When the peer must have taken or sent another byte.
     progress_by: Option<Moment>,
-    /// Why the rest of the request could not be sent. The answer may be on its way all the same: a server that will not read
-    /// on says so and closes.
+    /// Why the rest of the request could not be sent. The answer may be on its way all the same: a server that will
+    /// not read on says so and closes.
     refusal: Option<String>,
     /// How it ended, while the driver still has the request's bytes.
     end: Option<ExchangeEnd>,
@@ -46,15 +46,15 @@ pub(super) enum ExchangeEnd {
         /// Whether it had been used before, and not a byte came: the peer has most likely closed it at the same moment.
         is_stale: bool,
     },
-    /// The server refused us, as comes out only with the first request: in TLS 1.3 our side of the handshake is done before
-    /// the server has looked at our certificate.
+    /// The server refused us, as comes out only with the first request: in TLS 1.3 our side of the handshake is done
+    /// before the server has looked at our certificate.
     Unwelcome(String),
     /// The time was up.
     Late(String),
 }
 
-/// How long a peer may leave a request or a reply half-way, at most. Before the first byte of the reply it is the request's
-/// patience that counts: a collector may well think for some seconds.
+/// How long a peer may leave a request or a reply half-way, at most. Before the first byte of the reply it is the
+/// request's patience that counts: a collector may well think for some seconds.
 const STALL_MAX: Duration = Duration::from_secs(5);
 /// How long an answer may take that was sent before the peer stopped reading: it is in the socket already, or lost.
 const LAST_WORD_MAX: Duration = Duration::from_secs(1);

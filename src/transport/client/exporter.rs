@@ -57,16 +57,16 @@ pub(crate) struct Exporter {
     waiting: VecDeque<Request>,
     /// Memory of requests that are done.
     spare: Vec<Vec<u8>>,
-    /// While there is some the next attempt is a probe.
+    /// Opens when the next attempt may begin.
     retry_gate: RetryGate,
-    /// Whether the idle lines are to be closed, because one like them was found broken, or led to nobody.
+    /// Whether idle connections are to be closed, because one like them was found broken.
     is_wary: bool,
-    /// No further connection is tried before this, while one stands.
+    /// While one connection is open, no further one is tried before this.
     grow_at: Moment,
     condition: Condition,
-    /// How often in a row nothing was found to listen on this machine.
+    /// Attempts in a row at which nothing listened on this machine.
     refusals: u32,
-    /// How often of those since the shutdown began.
+    /// As many of them as came after the shutdown began.
     last_refusals: u32,
     is_closing: bool,
     /// Requests that were sent again.
@@ -75,7 +75,7 @@ pub(crate) struct Exporter {
     submitted: u64,
 }
 
-/// How the collector does, as far as the last attempt shows.
+/// The collector's condition at the last attempt.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Condition {
     /// Nothing was tried yet.
@@ -91,18 +91,18 @@ pub(crate) enum Condition {
     Unreachable(String),
 }
 
-/// What is to be done for the next waiting request.
+/// The next step for a waiting request.
 #[derive(Clone, Copy, Debug)]
 enum NextMove {
-    /// This idle line takes it.
+    /// The idle connection in this slot takes it.
     Send(usize),
-    /// This line is to be connected for it.
+    /// A connection is made in this slot.
     Connect(usize),
 }
 
-/// A connection beyond the first that had nothing to do for so long is closed.
+/// A connection beyond the first is closed after being idle for this long.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// How long it is until a further connection is tried, beside those that stand, after one could not be had.
+/// While some connections are open, how long after a failure another one is tried.
 const GROW_AGAIN: Duration = Duration::from_secs(10);
 /// How long an answer may take where the time for all attempts is longer than twice that, or has no end.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
@@ -156,15 +156,15 @@ impl Exporter {
         RequestBuffer::new(self.spare.pop().unwrap_or_default(), &self.head)
     }
 
-    /// Takes a request over: a buffer of [`Exporter::buffer`] with a body of so many spans.
+    /// Takes over a request: a buffer from [`Exporter::buffer`] whose body has this many spans.
     pub(crate) fn submit(&mut self, buffer: RequestBuffer, spans: usize, now: Moment) {
         self.submitted += 1;
         let request = self.request(self.submitted, buffer, spans, now);
         self.waiting.push_back(request);
     }
 
-    /// Takes over a part of the request of this number, which was too large. Who waits for the whole waits for its parts. They
-    /// come before all others, so that no more of them exist at a time than halvings have been made.
+    /// Takes over a part of the request with this number, which was too large. A flush that waits for the whole waits
+    /// for its parts. They go before all others, so that there are never more of them than halvings.
     pub(crate) fn submit_part(&mut self, number: u64, buffer: RequestBuffer, spans: usize, now: Moment) {
         let request = self.request(number, buffer, spans, now);
         self.waiting.push_front(request);
@@ -189,14 +189,15 @@ impl Exporter {
             first_sent: None,
             attempts: 0,
             left: self.settings.timeout,
-            // Half of the time, so that a peer that never answers leaves some for another try, which may reach another peer.
+            // Half of the time, so that a peer that never answers leaves some for another try, which may reach another
+            // peer.
             patience: (self.settings.timeout / 2).min(PATIENCE_MAX),
             since: now,
             failure: String::new(),
         }
     }
 
-    /// Does what the time demands: sends, connects, gives up.
+    /// Does what is due now: sends, connects, gives up.
     pub(crate) fn turn(&mut self, driver: &mut Driver, now: Moment, outcomes: &mut Vec<Outcome>) {
         for at in 0..self.slots.len() {
             let mut net = Net { driver: &mut *driver, leaving: &mut self.leaving, now };
@@ -209,7 +210,7 @@ impl Exporter {
         self.dispatch(driver, now);
     }
 
-    /// Takes what the driver says.
+    /// Takes a completion of the driver.
     pub(crate) fn complete(
         &mut self,
         driver: &mut Driver,
@@ -234,7 +235,7 @@ impl Exporter {
     #[must_use]
     pub(crate) fn due(&self) -> Option<Moment> {
         let slots = self.slots.iter().filter_map(Slot::due);
-        // What waits for a line to end, a connection to stand or the resolver to answer is woken by the driver.
+        // The driver wakes what waits for an exchange to end, a connection to open or the resolver to answer.
         let waiting = self.next_move().map(|next| self.earliest(next));
         let expiry = self.waiting.iter().filter_map(|request| self.expiry(request));
         let surplus = self.slots.iter().filter_map(Slot::idle_since).map(|since| since.after(IDLE_MAX));
@@ -242,19 +243,19 @@ impl Exporter {
         slots.chain(waiting).chain(expiry).chain(surplus).chain(self.addresses.due()).min()
     }
 
-    /// Cuts the back-off short, for somebody who wants to know now; but not the wait that the collector has asked for.
+    /// Cuts the back-off short, because a flush is waiting; but not a wait that the collector asked for.
     pub(crate) fn hurry(&mut self) {
         self.retry_gate.hurry();
     }
 
-    /// Makes the best of the time that is left: the engine shuts down.
+    /// The engine shuts down: makes the best of the time that is left.
     pub(crate) fn begin_closing(&mut self) {
         self.is_closing = true;
         self.hurry();
     }
 
-    /// Whether waiting cannot help any more: nothing listens on this machine, where that is known for sure, at two attempts
-    /// in a row, the last of them since the shutdown began.
+    /// Whether waiting cannot help: at two attempts in a row nothing listened on this machine, where that is certain,
+    /// and the last one came after the shutdown began.
     #[must_use]
     pub(crate) fn is_hopeless(&self) -> bool {
         self.refusals >= 2 && self.last_refusals > 0
@@ -294,25 +295,25 @@ impl Exporter {
         self.requests().map(|request| request.number).min()
     }
 
-    /// Since when the oldest request that has not ended is here.
+    /// When the oldest request that has not ended was submitted.
     #[must_use]
     pub(crate) fn oldest_since(&self) -> Option<Moment> {
         self.requests().map(|request| request.submitted).min()
     }
 
-    /// Connections that stand.
+    /// Open connections.
     #[must_use]
     pub(crate) fn standing(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_up()).count()
     }
 
-    /// How the collector does.
+    /// The collector's condition.
     #[must_use]
     pub(crate) fn condition(&self) -> &Condition {
         &self.condition
     }
 
-    /// Why the newest files with certificates are not in use, if they were changed to something that will not do.
+    /// Why the newest certificates are not in use, if they were replaced by files that cannot be used.
     #[must_use]
     pub(crate) fn reload_failure(&self) -> Option<&str> {
         self.tls.as_ref()?.failure()
@@ -332,7 +333,7 @@ impl Exporter {
         self.addresses.is_asking() || self.slots.iter().any(|slot| !slot.is_empty() && !slot.is_up())
     }
 
-    /// Gives waiting requests to idle lines, and connects another line when all are busy.
+    /// Gives waiting requests to idle connections, and opens another one when all are busy.
     fn dispatch(&mut self, driver: &mut Driver, now: Moment) {
         if let Err(why) = self.addresses.take_answer(&self.route, now) {
             self.no_connection(why.into(), now);
@@ -355,7 +356,7 @@ impl Exporter {
         }
     }
 
-    /// What is to be done for the next waiting request; `None` if there is none, or something else must end first.
+    /// The next step for a waiting request; `None` if none waits, or something else has to end first.
     fn next_move(&self) -> Option<NextMove> {
         if self.waiting.is_empty() {
             return None;
@@ -371,7 +372,7 @@ impl Exporter {
         Some(NextMove::Connect(at))
     }
 
-    /// When that may be done.
+    /// When that step may be taken.
     fn earliest(&self, next: NextMove) -> Moment {
         match next {
             NextMove::Connect(_) if self.standing() > 0 => self.retry_gate.not_before().max(self.grow_at),
@@ -379,7 +380,7 @@ impl Exporter {
         }
     }
 
-    /// Connects one more line.
+    /// Opens one more connection.
     fn connect(&mut self, at: usize, driver: &mut Driver, now: Moment) {
         let Some(addresses) = self.addresses.ask(&self.route, now) else {
             return;
@@ -393,10 +394,10 @@ impl Exporter {
         self.slots[at].dial(&mut net, addresses, greeting);
     }
 
-    /// Notes that there is no connection to be had, or no further one.
+    /// Notes that no connection, or no further one, could be made.
     fn no_connection(&mut self, failure: NoConnection, now: Moment) {
         if self.standing() > 0 {
-            // What carried the requests up to now goes on doing so.
+            // The open ones go on carrying the requests.
             self.grow_at = now.after(GROW_AGAIN);
         } else {
             self.refusals = if failure.is_refused_here { self.refusals + 1 } else { 0 };
@@ -408,7 +409,7 @@ impl Exporter {
         }
     }
 
-    /// Closes idle lines: what has been idle for long, but for one, and all that are not to be trusted.
+    /// Closes idle connections: all but one that have been idle for long, and all when they are not to be trusted.
     fn close_idle(&mut self, driver: &mut Driver, now: Moment) {
         let is_wary = mem::take(&mut self.is_wary);
         for at in 0..self.slots.len() {
@@ -438,7 +439,7 @@ impl Exporter {
         }
     }
 
-    /// Decides what becomes of a request whose attempt, which began then, has ended.
+    /// Decides what becomes of a request whose attempt has ended. The attempt began at `began`.
     fn exchange_ended(
         &mut self,
         request: Request,
@@ -509,7 +510,7 @@ impl Exporter {
         self.note(condition, now);
     }
 
-    /// Notes the failure of an attempt that began then, and how long the collector wants to be left alone.
+    /// Notes the failure of an attempt that began at `began`, and how long the collector wants to be left alone.
     fn failed(&mut self, condition: Condition, after: Option<Duration>, began: Moment, now: Moment) {
         self.retry_gate.failed(after, began, now);
         self.note(condition, now);
@@ -520,7 +521,7 @@ impl Exporter {
         self.condition = condition;
     }
 
-    /// Counts the time that the waiting requests have waited since the last look, if it counts.
+    /// Takes the time since the last look off what the waiting requests have left, if it counts.
     fn count_waiting(&mut self, now: Moment) {
         let is_counting = !matches!(self.condition, Condition::Unreachable(_));
         for request in &mut self.waiting {
@@ -536,8 +537,8 @@ impl Exporter {
         self.waiting.push_front(request);
     }
 
-    /// When a waiting request is given up. It never is while the collector cannot be reached: such a request has as much of
-    /// a future as the spans in the lanes, and the memory of both is bounded.
+    /// When a waiting request is given up: never while the collector cannot be reached. It waits like the spans in the
+    /// lanes then, and the memory of both is bounded.
     fn expiry(&self, request: &Request) -> Option<Moment> {
         let is_counting = request.first_sent.is_some() && !matches!(self.condition, Condition::Unreachable(_));
         is_counting.then(|| request.since.after(request.left))
@@ -561,7 +562,7 @@ impl Exporter {
     }
 
     fn give_back(&mut self, buffer: RequestBuffer) {
-        // One for each line, one that is ready, and one to compress into.
+        // One for each connection, one that is ready, and one to compress into.
         if self.spare.len() < self.slots.len() + 2 {
             self.spare.push(buffer.into_memory());
         }

@@ -1,4 +1,4 @@
-//! What becomes of a request in the end.
+//! How a request ended.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ pub(crate) struct Outcome {
 /// How a request ended.
 #[derive(Debug)]
 pub(crate) enum RequestEnd {
-    /// The collector took it; what it said.
+    /// The collector took it, and answered this.
     Taken(Reply),
     /// It is too large for the collector. The body comes back, as it was before compression.
     TooLarge(Vec<u8>),
-    /// The collector does not want it, or answers no HTTP. It must not be sent again (HTTP-06, HTTP-12).
+    /// The collector refuses it, or does not answer in HTTP. It must not be sent again (HTTP-06, HTTP-12).
     Refused {
-        /// The status of the answer, if it was one.
+        /// The status of the answer, if there was one.
         status: Option<u16>,
         /// What went wrong, and what to do.
         why: String,

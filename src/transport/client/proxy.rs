@@ -1,4 +1,4 @@
-//! Which proxy stands before an endpoint, as the environment of the process says.
+//! The proxy for an endpoint, as the environment of the process names it.
 
 use std::{fmt, net::IpAddr};
 
@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::endpoint::{Endpoint, EndpointError, EndpointFault, Host, authority_of, check_characters};
 
-/// An HTTP proxy: where it listens, and what it wants to hear from us.
+/// An HTTP proxy: where it listens, and our credentials for it.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Proxy {
     host: Host,
@@ -15,8 +15,9 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy for `endpoint`: `http_proxy` or `https_proxy`, else `all_proxy`, in lower or upper case, unless `no_proxy`
-    /// names the endpoint. An empty variable is an unset one. Nothing on this machine is reached through a proxy.
+    /// The proxy for `endpoint`: `http_proxy` or `https_proxy`, else `all_proxy`, in lower or upper case, unless
+    /// `no_proxy` names the endpoint. An empty variable is an unset one. Nothing on this machine is reached through a
+    /// proxy.
     ///
     /// # Errors
     ///
@@ -46,8 +47,8 @@ impl Proxy {
         Self::parse(&url).map(Some).map_err(|error| ProxyError { variable, error })
     }
 
-    /// The proxy of this URL: `http://user:password@host:port`, of which the scheme, the credentials and the port (80) may be
-    /// missing.
+    /// The proxy of this URL: `http://user:password@host:port`, of which the scheme, the credentials and the port (80)
+    /// may be missing.
     ///
     /// # Errors
     ///
@@ -139,8 +140,8 @@ impl fmt::Display for ProxyError {
 
 impl std::error::Error for ProxyError {}
 
-/// Whether a list such as `example.com,.internal,10.0.0.0/8,[::2]:4318,*` has the endpoint. A name stands for itself and all
-/// names below it, with or without a dot or `*.` in front. What is no name, address or network matches nothing.
+/// Whether a list such as `example.com,.internal,10.0.0.0/8,[::2]:4318,*` has the endpoint. A name matches itself and
+/// all names below it, with or without a dot or `*.` in front. What is no name, address or network matches nothing.
 fn excludes(list: &str, endpoint: &Endpoint) -> bool {
     let entries = list.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
     let name = endpoint.host().trim_end_matches('.');

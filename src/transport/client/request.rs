@@ -10,7 +10,7 @@ use super::super::{
 /// A request. Its bytes do not change from one attempt to the next.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// Which one it is: requests are numbered as they are submitted.
+    /// Its number: requests are numbered as they are submitted.
     pub(super) number: u64,
     /// Head and body.
     pub(super) buffer: RequestBuffer,
@@ -29,7 +29,7 @@ pub(super) struct Request {
     pub(super) left: Duration,
     /// How long the answer may take, once all is sent.
     pub(super) patience: Duration,
-    /// Since when it waits, or is sent.
+    /// Since when it has been waiting, or under way.
     pub(super) since: Moment,
     /// Why the last attempt failed.
     pub(super) failure: String,

@@ -1,4 +1,4 @@
-//! When to try again after a failure: not in step with others, later each time, and not before the collector wants it.
+//! When to try again after a failure: later each time, not in step with others, and not before the collector allows it.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ pub(super) struct RetryGate {
     pub(super) backoff: Backoff,
     /// When the last attempt failed; `None` while all is well.
     pub(super) since: Option<Moment>,
-    /// Nothing is sent before this: the collector asked for it, or failed.
+    /// Nothing is sent before this, because the collector failed or asked for it.
     not_before: Moment,
-    /// As far as the collector asked for it.
+    /// The part of that wait that the collector asked for.
     asked_until: Moment,
     random: Xoshiro256PlusPlus,
 }
 
-/// Added at most to a wait that the collector names, so that all who were told the same do not come back in step.
+/// Most jitter that is added to a wait that the collector names, so that clients do not come back in step.
 pub(super) const JITTER_MAX: Duration = Duration::from_millis(500);
-/// Whoever is in a hurry tries again at once, but not sooner than this after a failure: a program may flush in a loop.
+/// A flush tries again at once, but not sooner than this after a failure: a program may flush in a loop.
 const HURRY_AFTER: Duration = Duration::from_millis(100);
 
 impl RetryGate {
@@ -34,8 +34,8 @@ impl RetryGate {
         Self { backoff: Backoff::default(), since: None, not_before: Moment::START, asked_until: Moment::START, random }
     }
 
-    /// Notes the failure of an attempt that began then: the next one comes later each time (HTTP-08), and never before the
-    /// time `after` this that the collector names (HTTP-07).
+    /// Notes the failure of an attempt that began at `began`: the next one comes later each time (HTTP-08), and never
+    /// before the wait `after` that the collector asks for (HTTP-07).
     pub(super) fn failed(&mut self, after: Option<Duration>, began: Moment, now: Moment) {
         let after = after.unwrap_or_default();
         self.asked_until = self.asked_until.max(now.after(after));

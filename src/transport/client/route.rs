@@ -15,7 +15,7 @@ use super::{
     proxy::Proxy,
 };
 
-/// An endpoint, and who stands in front of it.
+/// An endpoint, and the proxy in front of it, if there is one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
     /// The collector.
@@ -44,8 +44,8 @@ impl Route {
         }
     }
 
-    /// The head of requests. A proxy sees the whole URL of an `http` endpoint. To an `https` one it only makes a tunnel,
-    /// inside which the head is the same as without a proxy.
+    /// The head of requests. A proxy sees the whole URL of an `http` endpoint. To an `https` one it only makes a
+    /// tunnel, inside which the head is the same as without a proxy.
     #[must_use]
     pub fn request_head(&self, headers: &Headers, agent: &UserAgent) -> RequestHead {
         let proxy = self.proxy.as_ref().filter(|_| !self.endpoint.is_tls());
@@ -131,7 +131,7 @@ mod tests {
         assert!(v6.starts_with(b"CONNECT [::2]:9 HTTP/1.1\r\nhost: [::2]:9\r\n"));
     }
 
-    /// What is an address never goes to the resolver, and a proxy's name does, whatever the endpoint is.
+    /// An address never goes to the resolver; a proxy's name does, whatever the endpoint is.
     #[test]
     fn addresses_of_the_peer_need_no_looking_up() {
         let literal = |endpoint, proxy| route(endpoint, proxy).literal();

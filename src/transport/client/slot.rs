@@ -69,7 +69,7 @@ impl Slot {
         }
     }
 
-    /// Does what the time demands.
+    /// Does what is due now.
     pub(super) fn tick(&mut self, net: &mut Net<'_>) -> Option<Change> {
         let step = match &mut self.state {
             State::Empty => return None,
@@ -91,7 +91,7 @@ impl Slot {
         }
     }
 
-    /// Gives the connection up, whatever it does; the request that was under way, if its bytes are here.
+    /// Gives up the connection, whatever it is doing; returns the request that was under way, if its bytes are here.
     pub(super) fn close(&mut self, net: &mut Net<'_>) -> Option<Request> {
         match mem::take(&mut self.state) {
             State::Empty => None,
@@ -117,7 +117,7 @@ impl Slot {
         matches!(self.state, State::Empty)
     }
 
-    /// Since when the connection has had nothing to do; `None` if it has.
+    /// Since when the connection has been idle; `None` if it is not.
     pub(super) fn idle_since(&self) -> Option<Moment> {
         self.connection()?.idle_since()
     }

@@ -2,13 +2,13 @@
 
 use super::super::http::{http1::Reply, retry_after::RetryAfter};
 
-/// What becomes of a request after its reply.
+/// What to do with a request after its reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// The collector has it. The body says whether it took all of it.
     Taken,
-    /// The collector has it. Whether it took all of it is not known: it compressed what it says though nobody asked for that,
-    /// or said more than is kept. A success, with a warning.
+    /// The collector has it. Whether it took all of it is not known: its answer is compressed, which was not asked
+    /// for, or longer than is kept. A success, with a warning.
     TakenUnread,
     /// Send it again, after back-off, and not before the peer wants it.
     Retry {
@@ -17,7 +17,7 @@ pub enum Verdict {
     },
     /// Too large for the collector: split it, and send smaller ones from now on. These bytes are never sent again.
     TooLarge,
-    /// The collector will not have it; the same bytes would be refused again. Count it as lost.
+    /// The collector refuses it, and would refuse the same bytes again. Count it as lost.
     Refused {
         /// What a user can do.
         remedy: &'static str,
@@ -48,7 +48,7 @@ pub fn classify(reply: &Reply) -> Verdict {
     Verdict::Refused { remedy }
 }
 
-/// What a user can do where a proxy answers with this status instead of making a tunnel.
+/// What a user can do when a proxy answers with this status instead of making a tunnel.
 #[must_use]
 pub(crate) fn tunnel_remedy(status: u16) -> &'static str {
     match status {

@@ -1,4 +1,4 @@
-//! Stands where the io_uring driver would, in builds without it: it cannot be opened, so the rest is never called.
+//! Replaces the io_uring driver in builds without it: it cannot be opened, so the rest is never called.
 
 use std::{io, ops::Range};
 

@@ -1,4 +1,4 @@
-//! Which driver the user wants, and which one runs and why.
+//! The driver that the user wants, and the one that runs, and why.
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ pub enum DriverChoice {
     /// io_uring where the kernel and its policy allow, else poll.
     #[default]
     Auto,
-    /// As `Auto`, but the user asked: where it cannot be had, poll runs and the report says so.
+    /// As `Auto`, but on the user's wish: where it is not available, poll runs and the report says so.
     Uring,
     /// Readiness and plain system calls, everywhere.
     Poll,
@@ -25,7 +25,7 @@ impl FromStr for DriverChoice {
     }
 }
 
-/// A name that is none of the drivers'. Write `auto`, `uring` or `poll`.
+/// Not the name of a driver. Write `auto`, `uring` or `poll`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct UnknownDriver;
 

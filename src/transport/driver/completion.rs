@@ -12,7 +12,8 @@ pub enum Address {
 }
 
 impl Address {
-    /// Whether it is on this machine: whether something listens there is known at once, and does not depend on a network.
+    /// Whether it is on this machine: whether something listens there is known at once, and does not depend on a
+    /// network.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
@@ -57,16 +58,16 @@ pub struct Completion {
 /// The end of an operation.
 #[derive(Debug)]
 pub enum Event {
-    /// The connection stands, or why not. Close the handle in both cases.
+    /// The connection is open, or why not. Close the handle in both cases.
     Connected(io::Result<()>),
-    /// So many bytes from the start of the range are on their way: maybe fewer than asked.
+    /// This many bytes from the start of the range were sent: maybe fewer than asked.
     Sent {
         /// The buffer that was given.
         buffer: Vec<u8>,
         /// Bytes sent.
         result: io::Result<usize>,
     },
-    /// So many bytes came and lie at the front of the buffer; none means that the peer sends no more.
+    /// This many bytes are at the front of the buffer; none means that the peer sends no more.
     Received {
         /// The buffer that was given.
         buffer: Vec<u8>,

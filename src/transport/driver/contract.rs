@@ -22,7 +22,7 @@ struct Slot {
 pub(super) const GENERATION_BITS: u32 = 24;
 
 impl Contract {
-    /// A handle that nobody has had before.
+    /// A handle that was never given out before.
     pub(super) fn open(&mut self) -> Conn {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -64,7 +64,7 @@ impl Contract {
     ///
     /// # Panics
     ///
-    /// If one like it is in flight, or bytes are to move before the connection stands.
+    /// If one like it is in flight, or bytes are to move before the connection is open.
     pub(super) fn begin(&mut self, conn: Conn, operation: Operation) -> bool {
         let Some(slot) = self.slot(conn) else {
             return false;

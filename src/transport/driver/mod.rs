@@ -1,4 +1,4 @@
-//! The seam to the network: completion-shaped, with owned buffers, and the same whoever moves the bytes.
+//! The seam to the network: completion-shaped, with owned buffers, and the same for every driver.
 //!
 //! A caller gives a buffer away with an operation and gets it back with the [`Completion`]. There is exactly one
 //! completion for each operation, cancelled ones included, and results may be short. `contract.rs` checks this for
@@ -71,7 +71,7 @@ pub struct Driver {
     has_fallen: bool,
 }
 
-/// Who moves the bytes. All have the same methods; `machine!` calls them.
+/// The machines that do the I/O. All have the same methods; `machine!` calls them.
 enum Machine {
     Uring(Box<Uring>),
     Poll(Poll),
@@ -205,7 +205,7 @@ impl Driver {
     pub fn fall_back(&mut self, cause: &io::Error) -> io::Result<DriverReport> {
         let successor = match &self.machine {
             Machine::Uring(uring) => Some(Poll::open_with(uring.timer(), uring.ringer())?),
-            // Nobody stands behind poll. What it cannot do any more it will not learn: begin with another driver.
+            // There is nothing after poll. One that has failed will not recover: begin with a new one.
             Machine::Poll(_) if self.has_fallen => return Err(io::Error::new(cause.kind(), cause.to_string())),
             _ => None,
         };
@@ -216,7 +216,7 @@ impl Driver {
         if let Some(successor) = successor {
             self.machine = Machine::Poll(successor);
         }
-        Ok(DriverReport { name: self.machine.name(), reason: format!("begun anew after a failure: {cause}") })
+        Ok(DriverReport { name: self.machine.name(), reason: format!("started again after a failure: {cause}") })
     }
 
     /// Cancels everything and waits for it, at most until then. What the kernel still holds after that is left to it
@@ -289,7 +289,7 @@ impl Machine {
     }
 }
 
-/// What a shut-down had to leave behind.
+/// What a shut-down had to leave to the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Abandoned {
     /// Operations that did not complete in time. Their buffers are never freed.

@@ -70,7 +70,7 @@ impl Poll {
             Ok(stream)
         });
         match registered {
-            // Where the connection stands already, the registration itself makes the first edge.
+            // Where the connection is open already, the registration itself makes the first edge.
             Ok(stream) => self.links[at] = Some(Link::new(conn, stream)),
             Err(error) => self.ready.push(Completion { conn, event: Event::Connected(Err(error)) }),
         }

@@ -1,4 +1,4 @@
-//! Names to addresses, on one thread beside: the system's lookup blocks as long as it likes, so nobody waits for it.
+//! Looks up names on a thread of its own: the system's lookup may block for long, so the worker does not wait for it.
 //!
 //! That thread holds nothing but its slot and a waker. A lookup that hangs keeps neither a flush nor the end of the
 //! process.

@@ -85,7 +85,7 @@ impl Network {
 
 /// What listens at an address, one value for each connection. It runs inside the network, so it may not call [`Sim`].
 pub trait Peer: Send {
-    /// A connection stands.
+    /// A connection was opened.
     fn accepted(&mut self, now: Moment, replies: &mut Replies) {
         let _ = (now, replies);
     }
@@ -209,12 +209,12 @@ impl Sim {
         self.world().listeners.insert(address, Listener::Ignores);
     }
 
-    /// Listens there no longer. What stands stays.
+    /// Listens there no longer. Open connections stay.
     pub fn unlisten(&self, address: &Address) {
         self.world().listeners.remove(address);
     }
 
-    /// Resets every connection, as a peer's machine does that starts anew.
+    /// Resets every connection, as a peer's machine does when it restarts.
     pub fn reset_all(&self) {
         let mut world = self.world();
         let conns: Vec<Conn> = world.links.iter().flatten().map(|link| link.conn).collect();

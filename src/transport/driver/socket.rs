@@ -6,8 +6,8 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::{completion::Address, limit_unacknowledged};
 
-/// A silent partition is noticed after so long without an acknowledgement, whoever had the last word: a little longer
-/// than the attempt's own default deadline of 10 s, which knows better while there is an attempt.
+/// A silent partition is noticed after so long without an acknowledgement, in either direction: a little longer
+/// than the default deadline of an attempt, 10 s, which counts while there is one.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 /// Probes on an idle connection: often enough to keep a NAT's entry, which lasts some minutes.
 const PROBE_AFTER: Duration = Duration::from_secs(45);
@@ -30,14 +30,14 @@ pub(super) fn open(address: &Address) -> io::Result<(Socket, SockAddr)> {
 
 /// A system that refuses to tune still delivers, so nothing here is an error.
 fn tune(socket: &Socket) {
-    // A request ends with its last byte, and nothing follows that it could wait for.
+    // A request ends with its last byte: nothing follows that would be worth a wait.
     let _ = socket.set_tcp_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
     let _ = socket.set_tcp_keepalive(&keepalive);
     limit_unacknowledged(socket, UNACKNOWLEDGED_MAX);
 }
 
-/// Whether the connection stands: `None` if it is still on its way.
+/// Whether the connection is open: `None` if it is still being made.
 pub(super) fn outcome(socket: &Socket) -> Option<io::Result<()>> {
     match (socket.take_error(), socket.peer_addr()) {
         (Ok(Some(error)) | Err(error), _) => Some(Err(error)),
@@ -48,7 +48,7 @@ pub(super) fn outcome(socket: &Socket) -> Option<io::Result<()>> {
     }
 }
 
-/// TCP connects a socket to itself, if nobody listens and chance gave it the very port that it asks for.
+/// TCP connects a socket to itself if nothing listens and it was given the very port that it asks for.
 fn is_itself(socket: &Socket, target: &SockAddr) -> bool {
     target.as_socket().is_some() && socket.local_addr().is_ok_and(|source| source == *target)
 }

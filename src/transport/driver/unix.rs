@@ -44,7 +44,7 @@ impl Stream {
         self.0.send_with_flags(bytes, SEND_FLAGS)
     }
 
-    /// Whether the connection stands: `None` if it is still on its way.
+    /// Whether the connection is open: `None` if it is still being made.
     pub(super) fn outcome(&self) -> Option<io::Result<()>> {
         socket::outcome(&self.0)
     }

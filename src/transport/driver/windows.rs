@@ -40,7 +40,7 @@ impl Stream {
         self.0.write(bytes)
     }
 
-    /// Whether the connection stands: `None` if it is still on its way.
+    /// Whether the connection is open: `None` if it is still being made.
     pub(super) fn outcome(&self) -> Option<io::Result<()>> {
         socket::outcome(&SockRef::from(&self.0))
     }

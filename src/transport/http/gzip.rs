@@ -8,8 +8,8 @@ use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Compression {
-    /// gzip to other machines, nothing on this one and nothing below 1 KiB. It trades time of the exporter's thread for
-    /// bytes on the network.
+    /// gzip to other machines, nothing on this one and nothing below 1 KiB. It trades time of the exporter's thread
+    /// for bytes on the network.
     #[default]
     Auto,
     /// Never.
@@ -58,7 +58,7 @@ impl Gzip {
         self.state.reset();
         let mut rest = body;
         loop {
-            // A guess: what does not shrink to a quarter comes round again.
+            // A guess: the loop goes on where the body does not shrink to a quarter.
             out.reserve(rest.len() / 4 + STEP_BYTES);
             let (before, len_before) = (self.state.total_in(), out.len());
             let status = self.state.compress_vec(rest, out, FlushCompress::Finish);
@@ -86,7 +86,7 @@ impl fmt::Debug for Gzip {
 
 /// The content of one gzip member, which ends where `bytes` end; `None` if it is none, or longer than `len_max`.
 ///
-/// For a request of ours that has to be taken apart again. Memory grows with the content, up to that length.
+/// For a request of ours that has to be split. Memory grows with the content, up to that length.
 #[must_use]
 pub fn decompress(bytes: &[u8], len_max: usize) -> Option<Vec<u8>> {
     let mut state = Decompress::new_gzip(WINDOW_BITS);
@@ -104,7 +104,7 @@ pub fn decompress(bytes: &[u8], len_max: usize) -> Option<Vec<u8>> {
         if status == Status::StreamEnd {
             return rest.is_empty().then_some(out);
         }
-        // There was room, so it waits for bytes that do not come.
+        // There was room, so the member is cut off.
         if taken == 0 && out.len() == len_before {
             return None;
         }

@@ -13,7 +13,7 @@ pub enum Coding {
     Gzip,
 }
 
-/// Name and version of the exporter, as they stand in each request (HTTP-16).
+/// Name and version of the exporter, as each request has them (HTTP-16).
 ///
 /// The specification's pattern is `OTel-OTLP-Exporter-<Lang>/<ver>`, and RFC 9110, section 10.1.5, wants a product and
 /// its version. The plain `OTel-OTLP-Exporter-Rust` is the OpenTelemetry project's own exporter, so ours adds its name
@@ -45,7 +45,7 @@ impl Default for UserAgent {
     }
 }
 
-/// Where a request goes, as its head says it.
+/// The target of a request, as its head names it.
 #[derive(Clone, Debug)]
 pub struct Target<'a> {
     /// The path and query, or the whole URL where a proxy has to know it. RFC 9112, section 3.2.
@@ -87,8 +87,8 @@ impl RequestHead {
         self.0.len() + LENGTH_AND_CODING_MAX
     }
 
-    /// Appends the head of a request whose body has `body_len` bytes as it is sent. The length always stands there: a
-    /// body is whole before it leaves, and chunks would only be more to get wrong.
+    /// Appends the head of a request whose body has `body_len` bytes as it is sent. The length is always given: a body
+    /// is whole before it is sent, so there is no need for chunks.
     pub fn write(&self, body_len: usize, coding: Coding, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
         if coding == Coding::Gzip {
@@ -125,9 +125,9 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Bytes of the two lines that differ, with a length of twenty digits, and of the line end behind them.
+/// Bytes of the two lines that differ, with a length of twenty digits, and of the empty line after them.
 const LENGTH_AND_CODING_MAX: usize = "content-encoding: gzip\r\ncontent-length: \r\n\r\n".len() + 20;
-/// A product and its version, not a text.
+/// Enough for a product and its version.
 const PRODUCT_BYTES_MAX: usize = 256;
 
 #[cfg(test)]

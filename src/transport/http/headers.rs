@@ -5,7 +5,7 @@ use std::fmt;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
-/// Names and values that may stand in a request as they are.
+/// Names and values that can go into a request as they are.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct Headers(Vec<(HeaderName, HeaderValue)>);
 
@@ -20,7 +20,7 @@ impl Headers {
     }
 
     /// The headers of `OTEL_EXPORTER_OTLP_HEADERS`: `name=value,name=value`, with percent-encoded values and without
-    /// the metadata that a baggage may have behind a semicolon (CFG-24).
+    /// the metadata that a baggage may have after a semicolon (CFG-24).
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Headers {
         if header.as_str() == "proxy-authorization" {
             return Err(fault(HeaderFault::Proxy));
         }
-        // Nothing that ends a line, and nothing but ASCII either: what a server makes of other bytes nobody can say.
+        // Nothing that ends a line, and nothing but ASCII: servers differ in how they read other bytes.
         let value = Some(value.trim_matches(WHITE)).filter(|value| value.is_ascii());
         let value = value.and_then(|value| HeaderValue::from_str(value).ok()).ok_or(fault(HeaderFault::Value))?;
         self.0.retain(|(known, _)| *known != header);
@@ -141,8 +141,8 @@ impl fmt::Display for HeaderFault {
     }
 }
 
-/// Headers that the exporter owns: those that say where a message goes and ends, and `accept-encoding`, because a reply
-/// that is compressed is never inflated.
+/// Headers that the exporter owns: those that say where a message goes and ends, and `accept-encoding`, because a
+/// reply that is compressed is never inflated.
 const OWN: &[&str] = &[
     "accept-encoding",
     "connection",
@@ -214,7 +214,7 @@ mod tests {
         for text in ["a b=x", "=x", "a:=x", "a\r=x"] {
             assert_eq!(Headers::from_env_text(text).unwrap_err().fault(), HeaderFault::Name, "{text}");
         }
-        // Names are not decoded: a percent sign may stand in one.
+        // Names are not decoded: one may have a percent sign.
         assert_eq!(listed(&Headers::from_env_text("a%0D=x").unwrap()), pairs(&[("a%0d", "x")]));
     }
 

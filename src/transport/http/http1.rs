@@ -1,4 +1,4 @@
-//! Reads one reply of an HTTP/1.1 exchange, from bytes in pieces of any size, in memory that grows only with what came.
+//! Reads one reply of an HTTP/1.1 exchange, from pieces of any size; memory grows only with the bytes received.
 
 use std::{fmt, mem};
 
@@ -9,13 +9,13 @@ use super::retry_after::RetryAfter;
 pub struct Reply {
     /// The status code, 200 to 999.
     pub status: u16,
-    /// When the peer wants to hear from us again.
+    /// When the peer wants the next request.
     pub retry_after: Option<RetryAfter>,
     /// The body: its first [`BODY_BYTES_KEPT`] bytes, or nothing if it came compressed, which was not asked for.
     pub body: Vec<u8>,
-    /// Bytes of the body as they came. More than `body` has: what the peer says is not, or not wholly, known.
+    /// Bytes of the body as they came. If there are more than `body` has, the answer is not fully known.
     pub body_len: usize,
-    /// Whether the connection may carry another exchange, provided that nothing came behind the reply.
+    /// Whether the connection may carry another exchange, provided that nothing came after the reply.
     pub keeps_alive: bool,
 }
 
@@ -27,11 +27,11 @@ impl Reply {
     }
 }
 
-/// What some bytes led to.
+/// The result of reading some bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Progress {
-    /// How many of the bytes belong to this reply. Bytes behind it belong to nobody, for requests are not pipelined: a
-    /// connection that brought some must not be used again.
+    /// How many of the bytes belong to this reply. Bytes after it belong to no request, because requests are not
+    /// pipelined: a connection that brought some must not be used again.
     pub used: usize,
     /// The reply, once it is whole.
     pub reply: Option<Reply>,
@@ -62,7 +62,7 @@ enum Stage {
     ChunkSize,
     /// So many bytes are left of a chunk.
     Chunk(usize),
-    /// The line end behind a chunk.
+    /// The line end after a chunk.
     ChunkEnd,
     Trailer,
     Over,
@@ -90,17 +90,17 @@ impl ReplyReader {
         }
     }
 
-    /// For the reply to a CONNECT: a 2xx has no body, and what comes behind it is the tunnel's.
+    /// For the reply to a CONNECT: a 2xx has no body, and what comes after it belongs to the tunnel.
     #[must_use]
     pub fn for_connect() -> Self {
         Self { is_connect: true, ..Self::new() }
     }
 
-    /// Takes what came.
+    /// Takes received bytes.
     ///
     /// # Errors
     ///
-    /// When the bytes are no reply that we can trust; the connection is of no use any more.
+    /// When the bytes are no valid reply; the connection must not be used again.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, ReplyError> {
         self.has_begun |= !bytes.is_empty();
         let mut rest = bytes;
@@ -121,7 +121,7 @@ impl ReplyReader {
             Stage::Endless => Ok(mem::take(&mut self.reply)),
             Stage::Over => Err(ReplyError::Over),
             Stage::Head if !self.has_begun => Err(ReplyError::Silent),
-            // Too few bytes to tell a reply by, and the last ones: what they are is known only now.
+            // Too few bytes to recognise a reply, and no more will come.
             Stage::Head if !is_http(&self.buffer) => Err(ReplyError::Garbage),
             _ => Err(ReplyError::CutOff),
         }
@@ -134,7 +134,7 @@ impl ReplyReader {
         self.has_begun
     }
 
-    /// Goes through the stages as far as `rest` reaches, and takes off what is used.
+    /// Goes through the stages as far as `rest` reaches, and removes what is used.
     fn advance(&mut self, rest: &mut &[u8]) -> Result<Option<Reply>, ReplyError> {
         loop {
             match self.stage {
@@ -176,7 +176,7 @@ impl ReplyReader {
         mem::take(&mut self.reply)
     }
 
-    /// Takes up to `left` bytes of the body, keeps what is wanted of them, and says how many there were.
+    /// Takes up to `left` bytes of the body, keeps as many as are wanted, and returns how many there were.
     fn take_body(&mut self, rest: &mut &[u8], left: usize) -> Result<usize, ReplyError> {
         let (taken, behind) = rest.split_at(left.min(rest.len()));
         *rest = behind;
@@ -200,7 +200,7 @@ impl ReplyReader {
         self.buffer.extend_from_slice(taken);
         self.framing_len += taken.len();
         let is_whole = self.buffer.ends_with(b"\n");
-        // Chunks of one byte with long extensions would otherwise bring much for little.
+        // Otherwise chunks of one byte with long extensions could go on for ever.
         let is_excess = self.framing_len > BODY_BYTES_MAX || (!is_whole && self.buffer.len() == LINE_BYTES_MAX);
         if is_excess { Err(ReplyError::Chunk) } else { Ok(is_whole) }
     }
@@ -224,7 +224,7 @@ impl ReplyReader {
         Ok(())
     }
 
-    /// Collects a head, byte by byte as far as its end is concerned, so that pieces of any size give the same result.
+    /// Collects a head, looking for its end byte by byte, so that pieces of any size give the same result.
     fn head(&mut self, rest: &mut &[u8]) -> Result<(), ReplyError> {
         while let Some((&byte, behind)) = rest.split_first() {
             *rest = behind;
@@ -276,7 +276,7 @@ impl ReplyReader {
         let has_no_body = matches!(status, 204 | 304) || (self.is_connect && status < 300);
         self.stage = match (says.length, says.is_chunked) {
             _ if has_no_body => Stage::Sized(0),
-            // RFC 9112, section 6.1: how long it is depends on who reads it, and that is how requests are smuggled.
+            // RFC 9112, section 6.1: readers differ on how long it is, and that is how requests are smuggled.
             (Some(_), true) => return Err(ReplyError::Length),
             (None, true) if minor == 0 => return Err(ReplyError::Transfer),
             (None, true) => Stage::ChunkSize,
@@ -293,7 +293,7 @@ impl ReplyReader {
     }
 }
 
-/// What the headers of one head say, as far as it matters here.
+/// The headers of one head that matter here.
 #[derive(Debug, Default)]
 struct Fields {
     length: Option<u64>,
@@ -311,7 +311,7 @@ impl Fields {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             let value = header.value.trim_ascii();
             if is("content-length") {
-                // Twice is refused even if both say the same: of two, one is not the sender's.
+                // Two are refused even if they agree: one of them is not the sender's.
                 if says.length.is_some() {
                     return Err(ReplyError::Length);
                 }
@@ -345,8 +345,8 @@ fn length(value: &[u8]) -> Result<u64, ReplyError> {
     text.parse().map_err(|_| ReplyError::BodyTooLarge)
 }
 
-/// What the first bytes of a stream are, if they are not the beginning of an HTTP/1 reply. Says the same about a longer
-/// beginning of the same stream, once it has said something.
+/// What the first bytes of a stream are, if they do not begin an HTTP/1 reply. The answer does not change as more bytes
+/// come.
 fn foreign(bytes: &[u8]) -> Option<ReplyError> {
     match *bytes {
         _ if is_http(bytes) => None,
@@ -386,7 +386,7 @@ pub enum ReplyError {
     Garbage,
     /// Another version than 1.0 or 1.1.
     Version,
-    /// The head is not as HTTP wants it.
+    /// The head is not valid HTTP.
     Head,
     /// The head has more than 64 headers or 16 KiB.
     HeadTooLarge,
@@ -398,7 +398,7 @@ pub enum ReplyError {
     Length,
     /// A transfer coding other than chunked.
     Transfer,
-    /// The chunks are not as HTTP wants them.
+    /// The chunks are not valid HTTP.
     Chunk,
     /// The body has more than 4 MiB (HTTP-05).
     BodyTooLarge,
@@ -407,8 +407,8 @@ pub enum ReplyError {
 }
 
 impl ReplyError {
-    /// Whether the connection broke, rather than that the peer said what it should not: the same request is sent again,
-    /// with back-off (HTTP-09). Anything else comes again if the request does.
+    /// Whether the connection broke, and the peer said nothing wrong: the same request is sent again, with back-off
+    /// (HTTP-09). Other errors would come again.
     #[must_use]
     pub fn is_disconnect(self) -> bool {
         matches!(self, Self::Silent | Self::CutOff)
@@ -433,7 +433,7 @@ impl fmt::Display for ReplyError {
             Self::Transfer => "the reply has a transfer coding that was not asked for",
             Self::Chunk => "the chunks of the reply are malformed",
             Self::BodyTooLarge => "the body of the reply has more than 4 MiB",
-            Self::Over => "bytes came behind the reply",
+            Self::Over => "bytes came after the reply",
         })
     }
 }
@@ -444,12 +444,12 @@ impl std::error::Error for ReplyError {}
 pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// A partial success or a status is a few hundred bytes; the rest of a body is counted and dropped.
 pub const BODY_BYTES_KEPT: usize = 64 << 10;
-/// Real heads have a tenth of either; an endless one is ended here.
+/// Real heads have a tenth of either; this ends an endless one.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 /// Servers send one, if any.
 const INTERIM_MAX: usize = 8;
-/// Sizes of chunks have a few digits, and nobody uses their extensions.
+/// Chunk sizes have a few digits, and extensions are hardly ever used.
 const LINE_BYTES_MAX: usize = 1 << 10;
 /// How many bytes it takes to tell other protocols apart.
 const FOREIGN_BYTES_MAX: usize = 8;
@@ -462,7 +462,7 @@ mod tests {
 
     use super::*;
 
-    /// What a stream of bytes comes to, with the connection closed behind it if the reply wants that.
+    /// What a stream of bytes comes to, with the connection closed after it if the reply wants that.
     #[derive(Clone, Debug, Eq, PartialEq)]
     enum End {
         Reply { reply: Reply, used: usize },
@@ -805,7 +805,7 @@ mod tests {
         prop_oneof![Just(Framing::Length), chunks, Just(Framing::End)]
     }
 
-    /// The bytes of a reply, with as much beside the point as HTTP allows.
+    /// The bytes of a reply, with as much that is of no interest as HTTP allows.
     fn rendered(status: u16, body: &[u8], framing: &Framing, interim_count: usize) -> Vec<u8> {
         let mut bytes = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 7\r\n\r\n".repeat(interim_count);
         bytes.extend(format!("HTTP/1.1 {status} Some Reason\r\nServer: x\r\nX-Empty:\r\n").bytes());
@@ -858,7 +858,7 @@ mod tests {
                 End::Closed(reply) if is_closed => (reply, bytes.len()),
                 other => return Err(TestCaseError::fail(format!("{other:?}"))),
             };
-            // The framing of a body that cannot be there is behind the reply.
+            // The framing of a body that cannot be there comes after the reply.
             prop_assert!(used == bytes.len() || !has_body);
             prop_assert_eq!(reply, expected);
         }

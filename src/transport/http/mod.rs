@@ -1,5 +1,4 @@
-//! HTTP/1.1 as an exporter needs it: the head and the body of a request, and the reply. It knows nothing of
-//! connections.
+//! HTTP/1.1 as an exporter needs it: the head and body of a request, and the reply. It knows no connections.
 
 pub(crate) mod buffer;
 pub(crate) mod gzip;

@@ -1,4 +1,4 @@
-//! Certificates good and bad, files to hold them, and what a server makes of them: for the tests here and those over
+//! Certificates good and bad, files to hold them, and a server's use of them: for the tests here and those over
 //! sockets.
 
 use std::{

@@ -1,4 +1,4 @@
-//! Says what a failed session means for the one who configured it: which check failed, and what would do.
+//! Explains a failed session to whoever configured it: which check failed, and what would help.
 
 use std::{ops::RangeInclusive, path::PathBuf};
 
@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible, pki_ty
 
 use super::pem::{CERTIFICATE, CLIENT_CERTIFICATE, CLIENT_KEY};
 
-/// Who failed, and by which files.
+/// The server of the session, and our files.
 pub(super) struct Server<'a> {
     pub(super) host: &'a str,
     pub(super) paths: &'a Paths,
@@ -55,7 +55,7 @@ pub(super) fn meaning(error: &Error, server: &Server<'_>) -> String {
     }
 }
 
-/// What is wrong with it, and what would do.
+/// What is wrong with it, and what would help.
 fn of_certificate(cause: &CertificateError, server: &Server<'_>) -> (String, String) {
     let host = server.host;
     let renew = "renew it on the server, or set the clock of this machine";

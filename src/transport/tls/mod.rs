@@ -1,5 +1,5 @@
-//! Encrypts the connections of https endpoints: bytes in, bytes out. It does no I/O: the files of its configuration are
-//! read by the caller.
+//! Encrypts the connections of https endpoints: bytes in, bytes out. It does no I/O: the files of its configuration
+//! are read by the caller.
 //!
 //! No way leads plain text out of here, whatever the server does. What fails says which check it was and what would
 //! help, and no text shows a key. Sessions made of one [`Tls`] share a cache, behind a lock of rustls: a process that

@@ -329,7 +329,7 @@ mod tests {
         let other = authority("another CA");
         let text = refusal(HOST, &Leaf::new(&other, &[HOST]));
         assert_names(&text, &[HOST, "no issuer that is trusted", "ca.pem", "`certificate`", "put the CA"]);
-        // A CA that was made anew under its old name.
+        // A CA that was made again under its old name.
         let namesake = refusal(HOST, &Leaf::new(&authority("the CA"), &[HOST]));
         assert_names(&namesake, &[HOST, "ca.pem", "OTEL_EXPORTER_OTLP_CERTIFICATE", "put the CA"]);
     }
@@ -515,7 +515,7 @@ mod tests {
             peer.say(b" and more");
             peer.connection.send_close_notify();
             let mut bytes = peer.output();
-            bytes.extend(b"what somebody else puts behind it");
+            bytes.extend(b"what somebody else puts after it");
             let mut plain = vec![];
             assert_eq!(session.received(&bytes, &mut plain), Ok(()));
             assert!(session.has_ended());
@@ -529,7 +529,7 @@ mod tests {
         for piece in [1, 7, usize::MAX] {
             let (mut session, mut peer) = up(1);
             peer.say(b"answer");
-            // A record that no key opens: the server takes offence, and says so behind its answer.
+            // A record that no key opens: the server refuses it, and says so after its answer.
             peer.received(&[&b"\x17\x03\x03\x00\x20"[..], &[7; 32]].concat());
             let bytes = peer.output();
             let mut plain = vec![];

@@ -1,4 +1,5 @@
-//! The exporter on a simulated network: seeded schedules against an oracle, every operation made to fail, and single claims.
+//! The exporter on a simulated network: seeded schedules against an oracle, every operation made to fail, and single
+//! claims.
 
 #[cfg(feature = "tls")]
 mod encrypted;
@@ -24,8 +25,8 @@ use crate::transport::{
 
 // ---- Seeded schedules.
 
-/// Something that can go wrong, by chance. Not an answer too many: where it comes late, in a piece of its own, no client can
-/// tell it from the answer to the next request.
+/// Something that can go wrong, by chance. Not an answer too many: where it comes late, in a piece of its own, no
+/// client can tell it from the answer to the next request.
 fn weather(random: &mut Xoshiro256PlusPlus) -> Do {
     let rest = Duration::from_millis(random.next_u64() % 3_000);
     match random.next_u64() % 24 {
@@ -90,8 +91,8 @@ fn schedule(seed: u64) {
     rig.finish();
 }
 
-/// Each request ends once or waits, no span is forgotten, buffers come home, no turn is in vain, and all ends well. More seeds
-/// by `SPANRING_SEEDS`, one of them by `SPANRING_SEED`.
+/// Each request ends once or waits, no span is forgotten, buffers come home, no turn is in vain, and all ends well.
+/// More seeds by `SPANRING_SEEDS`, one of them by `SPANRING_SEED`.
 #[test]
 fn any_schedule_accounts_for_every_request() {
     let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("it is a number"));
@@ -288,8 +289,8 @@ fn attempts_that_fail_together_count_as_one_failure() {
     rig.finish();
 }
 
-/// HTTP-09, HTTP-15: a peer that hangs gets half of the time, and another connection the rest. It hangs with the request,
-/// half-way through its reply, or half-way through the request.
+/// HTTP-09, HTTP-15: a peer that hangs gets half of the time, and another connection the rest. It hangs with the
+/// request, half-way through its reply, or half-way through the request.
 #[test]
 fn http_15_peer_that_never_answers_leaves_time_for_another_attempt() {
     for hung in [Do::Hold, Do::TakeSlowly(Duration::from_secs(3)), Do::Stop] {
@@ -304,7 +305,8 @@ fn http_15_peer_that_never_answers_leaves_time_for_another_attempt() {
     }
 }
 
-/// HTTP-15: a peer that leaves a request or a reply half-way is left after five seconds, also where an answer may take longer.
+/// HTTP-15: a peer that leaves a request or a reply half-way is left after five seconds, also where an answer may take
+/// longer.
 #[test]
 fn http_15_peer_that_stalls_half_way_is_left_before_one_that_thinks() {
     let stall = Duration::from_secs(5);
@@ -498,7 +500,8 @@ fn early_answer_ends_the_exchange_and_the_connection() {
     }
 }
 
-/// A collector that hangs, or has gone, leaves all its connections behind: trying them one by one would take all the time.
+/// A collector that hangs, or has gone, leaves all its connections behind: trying them one by one would take all the
+/// time.
 #[test]
 fn idle_connections_of_a_peer_that_failed_are_not_tried_one_by_one() {
     for (fault, waited_min) in [(Do::Hold, TIMEOUT / 2), (Do::Reset, Duration::ZERO)] {

@@ -12,7 +12,7 @@ use super::{Action, Address, Conn, Event, Moment, Peer, Replies, World, cancelle
 
 pub(super) struct Link {
     pub(super) conn: Conn,
-    /// From the moment that the connection stands until it is closed.
+    /// From the moment that the connection opens until it is closed.
     pub(super) peer: Option<Box<dyn Peer>>,
     is_connecting: bool,
     send: Option<(Vec<u8>, Range<usize>)>,

@@ -30,7 +30,7 @@ enum Manner {
     KeepsAlive,
     /// It says farewell in the same piece.
     Closes,
-    /// What comes behind the answer is no record of TLS.
+    /// What comes after the answer is no record of TLS.
     Garbles,
     /// It never says a word.
     Hangs,
@@ -219,7 +219,7 @@ fn answer_that_comes_before_garbage_counts() {
 fn handshake_that_hangs_is_given_up_in_time_and_tried_again() {
     let mut stage = Stage::new(Network::calm(1), Manner::Hangs, 1, false);
     stage.submit();
-    // Two attempts, with some turns for each, and the waits behind them.
+    // Two attempts, with some turns for each, and the waits after them.
     let limit = stage.driver.now().after(Duration::from_secs(12));
     for _ in 0..40 {
         if stage.account.seen().connections < 3 {
@@ -232,7 +232,8 @@ fn handshake_that_hangs_is_given_up_in_time_and_tried_again() {
     assert_eq!((stage.exporter.pending(), stage.outcomes.len()), (1, 0));
 }
 
-/// In TLS 1.3 our side of the handshake is done before the server has looked at it, so the refusal meets the first request.
+/// In TLS 1.3 our side of the handshake is done before the server has looked at it, so the refusal meets the first
+/// request.
 #[test]
 fn refusal_of_the_client_lets_requests_wait_in_both_versions() {
     // So slow that the attempts of an hour take longer than a request may.

@@ -1,4 +1,5 @@
-//! The rig of the exporter's tests: a simulated network, a collector that follows a script, and an account of all that went in.
+//! The rig of the exporter's tests: a simulated network, a collector that follows a script, and an account of all that
+//! went in.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -37,7 +38,7 @@ pub(super) enum Do {
     TakeSlowly(Duration),
     /// Answers to a part of it, before the rest has come.
     SayEarly(u16),
-    /// Says this before it was asked, as soon as the connection stands.
+    /// Says this before it was asked, as soon as the connection is open.
     Greet(&'static str),
     /// Takes it, and answers twice.
     TakeAndBabble,

@@ -1,4 +1,5 @@
-//! The way to the collector fails before there is a connection to speak on: names that lead nowhere, a proxy without a tunnel.
+//! The way to the collector fails before there is a connection to speak on: names that lead nowhere, a proxy without a
+//! tunnel.
 
 use std::time::Duration;
 
