@@ -1,7 +1,5 @@
 //! README and ARCHITECTURE: what they name is there.
 
-use crate::source::line_of;
-
 /// Code in brackets, which rustdoc makes a link of and nothing else does.
 pub fn dead_links(path: &str, text: &str) -> Vec<String> {
     let lines = text.lines().enumerate();
@@ -14,14 +12,16 @@ pub fn dead_links(path: &str, text: &str) -> Vec<String> {
     .collect()
 }
 
-pub fn results(path: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
+/// Where a path begins, so that it is the path of a file or folder here.
+const ROOTS: [&str; 5] = ["benches/results/", "examples/", "src/", "tests/", ".ci/"];
+
+pub fn files(path: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut findings = vec![];
-    for (start, _) in text.match_indices("benches/results/") {
-        let is_end = |c: char| !c.is_alphanumeric() && !"/._-".contains(c);
-        let name = text[start..].split(is_end).next().unwrap_or_default().trim_end_matches('.');
-        if !exists(name) {
-            let line = line_of(text, start) + 1;
-            findings.push(format!("{path}:{line}: `{name}` is not there: commit it, or name what is"));
+    for (at, line) in text.lines().enumerate() {
+        let words = line.split(|c: char| !c.is_alphanumeric() && !"/._-".contains(c));
+        let names = words.map(|word| word.trim_end_matches('.'));
+        for name in names.filter(|name| ROOTS.iter().any(|root| name.starts_with(root)) && !exists(name)) {
+            findings.push(format!("{path}:{}: `{name}` is not there: commit it, or name what is", at + 1));
         }
     }
     findings
@@ -39,9 +39,12 @@ fn link_of_rustdoc_alone_is_refused() {
 }
 
 #[test]
-fn missing_result_is_refused() {
+fn missing_file_is_refused() {
     let text = "See [a](benches/results/a.json).\nAnd `benches/results/b.txt`.";
-    assert_eq!(results("README.md", text, &|_| true).len(), 0);
-    let findings = results("README.md", text, &|path| path == "benches/results/a.json");
+    assert_eq!(files("README.md", text, &|_| true).len(), 0);
+    let findings = files("README.md", text, &|path| path == "benches/results/a.json");
     assert!(findings[0].starts_with("README.md:2: `benches/results/b.txt`"), "{findings:?}");
+    let text = "| a | `tests/b.rs`, `loom-tests/c`, https://d/tests/e, `tests/f/` |";
+    let findings = files("README.md", text, &|path| path == "tests/f/");
+    assert_eq!(findings, ["README.md:1: `tests/b.rs` is not there: commit it, or name what is"]);
 }

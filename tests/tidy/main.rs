@@ -43,7 +43,7 @@ rules! {
     test_programs_are_few: places::programs(&paths("tests"));
     nothing_is_imported_by_glob: each(&["src"], shape::globs);
     source_files_are_reachable: shape::unreachable(sources("src"));
-    results_named_in_the_readme_exist: documents::results("README.md", &text("README.md"), &exists);
+    files_named_in_the_readme_exist: documents::files("README.md", &text("README.md"), &exists);
     links_of_the_readme_lead_somewhere: documents::dead_links("README.md", &text("README.md"));
-    results_named_in_the_architecture_exist: documents::results("ARCHITECTURE.md", &text("ARCHITECTURE.md"), &exists);
+    files_named_in_the_architecture_exist: documents::files("ARCHITECTURE.md", &text("ARCHITECTURE.md"), &exists);
 }
