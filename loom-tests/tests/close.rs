@@ -49,6 +49,30 @@ fn second_closer_reads_all_that_was_accepted() {
     run.expect(["None", "Some(0)", "Some(1)", "Some(2)"]);
 }
 
+/// A thread closes the ring, reads it, and gives its memory back. No writer is in it then: loom sees both in one word.
+#[test]
+fn memory_goes_back_when_the_last_writer_is_out() {
+    let run = model(|run| {
+        let ring = Arc::new(Ring::new(RING_BYTES, HERE).unwrap());
+        let (accepted, stamps) = run.two(
+            &ring,
+            |ring| write(ring),
+            |ring| {
+                let is_closed = ring.close();
+                let stamps = read(ring);
+                // SAFETY: this thread is the only reader.
+                unsafe { ring.give_back() };
+                is_closed.then_some(stamps)
+            },
+        );
+        if let Some(stamps) = &stamps {
+            assert_eq!(*stamps, accepted);
+        }
+        run.note(stamps.is_some());
+    });
+    run.expect([false, true]);
+}
+
 struct Spilled {
     spill: Spill,
     links: Arc<[AtomicU32]>,

@@ -88,7 +88,7 @@ impl Manual {
 
     /// Takes out everything, for nobody.
     pub(super) fn discard(&self, lanes: &Arc<SpanLanes>) {
-        self.with(lanes, |drain| drain.reader.as_mut().map(|reader| reader.read(None, |_| ())));
+        self.with(lanes, |drain| drain.reader.take().map(|mut reader| reader.read(None, |_| ())));
     }
 
     fn with<R>(&self, lanes: &Arc<SpanLanes>, work: impl FnOnce(&mut Drain) -> R) -> R {

@@ -303,5 +303,6 @@ impl Drop for Engine {
             }
             Side::Exporting(exporting) => exporting.end(&self.lanes),
         }
+        self.lanes.give_back();
     }
 }

@@ -56,6 +56,17 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         self.reading.load(Acquire) == GIVEN_UP
     }
 
+    /// Gives the memory of the rings back to the system, as far as it has served its time: they are closed and read to the
+    /// end. Threads that recorded last to these lanes hold on to them until they turn to others, or end; what they keep
+    /// resident then is what open spans have used.
+    pub fn give_back(self: &Arc<Self>) {
+        let reader = self.reader();
+        if reader.is_some() || self.is_given_up() {
+            // SAFETY: the one reader is ours, or there is none any more.
+            self.rings.iter().for_each(|ring| unsafe { ring.give_back() });
+        }
+    }
+
     /// Spans that a reader has taken out.
     #[must_use]
     pub fn taken(&self) -> u64 {

@@ -274,6 +274,21 @@ impl Ring {
         self.reader.head.store(tail, Release);
     }
 
+    /// Gives the ring's memory back to the system if it is of no use any more: closed, left by its last writer, and read to
+    /// the end.
+    ///
+    /// # Safety
+    ///
+    /// * Nobody else reads the ring until the call returns.
+    pub unsafe fn give_back(&self) {
+        // ORDERING: [lease] Acquire. The last writer is out, and its tail is the last one.
+        let word = self.lease.word.load(Acquire);
+        if word & (HELD | CLOSED) == CLOSED && self.waiting() == 0 {
+            // SAFETY: writers are kept out by the close, and readers by the caller. Nothing is left to read.
+            unsafe { self.region.give_back() };
+        }
+    }
+
     /// Gives up what is published and makes the ring fit for the child process of this generation: the parent delivers
     /// its spans. Says whether a thread of the parent held the lease. A closed ring stays closed.
     ///

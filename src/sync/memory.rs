@@ -48,6 +48,18 @@ impl Memory {
     pub(crate) fn prefault(&self) {
         imp::prefault(self.start, self.len);
     }
+
+    /// Gives the pages back to the system, where it can take them while the mapping stays (Linux). The bytes are zeros then,
+    /// or what they were.
+    ///
+    /// # Safety
+    ///
+    /// * Nobody reads or writes the bytes until the call returns, or expects to find later what is there now.
+    #[cfg(not(loom))]
+    pub unsafe fn give_back(&self) {
+        // SAFETY: the mapping is ours, and the caller answers for its bytes.
+        unsafe { imp::give_back(self.start, self.len) };
+    }
 }
 
 impl Drop for Memory {
@@ -98,6 +110,20 @@ mod imp {
 
     /// # Safety
     ///
+    /// * `start` and `len` are those of a mapping of [`map`], whose bytes nobody uses meanwhile or needs any more.
+    pub(super) unsafe fn give_back(start: NonNull<u8>, len: usize) {
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: handed on from the caller. The pages of a private anonymous mapping come back as zeros; a refusal leaves
+            // them as they are.
+            unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, len);
+    }
+
+    /// # Safety
+    ///
     /// * `start` and `len` are those of a mapping of [`map`], which nobody uses any more.
     pub(super) unsafe fn unmap(start: NonNull<u8>, len: usize) {
         // SAFETY: handed on from the caller: a mapping of `map`, with its length, that nobody uses any more.
@@ -121,6 +147,12 @@ mod imp {
 
     #[cfg(not(loom))]
     pub(super) fn prefault(_start: NonNull<u8>, _len: usize) {}
+
+    /// # Safety
+    ///
+    /// * As above; nothing is given back here.
+    #[cfg(not(loom))]
+    pub(super) unsafe fn give_back(_start: NonNull<u8>, _len: usize) {}
 
     /// # Safety
     ///

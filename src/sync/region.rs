@@ -52,6 +52,16 @@ impl Region {
         unsafe { self.bytes.read(at, len, read) }
     }
 
+    /// Gives the memory back to the system, for a region that has served its time: what is read there later is zeros.
+    ///
+    /// # Safety
+    ///
+    /// * Nobody reads or writes the region until this call returns, or expects to find later what is there now.
+    pub unsafe fn give_back(&self) {
+        // SAFETY: the caller's contract, word for word.
+        unsafe { self.bytes.give_back() };
+    }
+
     /// Asks for the lines of `at..at + len` for writing, so that later stores there do not wait for another core's
     /// cache. What lies behind the region is asked for in vain: at most `len` bytes a round, and cheaper than a look
     /// for its end.
@@ -98,6 +108,14 @@ mod imp {
         pub(super) unsafe fn read<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
             // SAFETY: the range is inside the mapping and initialised; the caller keeps writers away.
             read(unsafe { slice::from_raw_parts(self.0.at(at).as_ptr(), len) })
+        }
+
+        /// # Safety
+        ///
+        /// * As for `Region::give_back`.
+        pub(super) unsafe fn give_back(&self) {
+            // SAFETY: handed on from the caller.
+            unsafe { self.0.give_back() };
         }
 
         #[inline(always)]
@@ -169,6 +187,18 @@ mod imp {
                 copy.extend(word.with(|word| unsafe { *word }).to_ne_bytes());
             }
             read(&copy)
+        }
+
+        /// Touches every word as a writer, so that loom sees who else does.
+        ///
+        /// # Safety
+        ///
+        /// * As for `Region::give_back`.
+        pub(super) unsafe fn give_back(&self) {
+            for word in &self.0 {
+                // SAFETY: the caller has the region alone; loom checks that claim.
+                word.with_mut(|word| unsafe { *word = 0 });
+            }
         }
 
         pub(super) fn prefetch(&self, _at: usize, _len: usize) {}

@@ -116,6 +116,40 @@ fn blocks_of_spans_that_grew_are_used_again() {
     assert_eq!(engine.ledger().drained, 1_010);
 }
 
+/// Threads that recorded to an engine hold on to its lanes until they turn to another one, or end.
+#[test]
+fn engine_that_is_dropped_leaves_little_resident() {
+    const IDLE: usize = 8;
+    let name = "engine_that_is_dropped_leaves_little_resident";
+    if env::var_os(ROLE).is_none() {
+        assert!(again(name).success());
+        return;
+    }
+    let before = status_kib("VmRSS:");
+    let engine = Engine::start(Config { memory_budget: BUDGET, ..Config::default() }).unwrap();
+    let tracer = engine.tracer("test");
+    let [are_idle, may_end] = [(); 2].map(|()| Barrier::new(IDLE + 1));
+    let idle = |tracer: Tracer| {
+        order(&tracer);
+        drop(tracer);
+        are_idle.wait();
+        may_end.wait();
+    };
+    thread::scope(|scope| {
+        for tracer in vec![tracer.clone(); IDLE] {
+            scope.spawn(|| idle(tracer));
+        }
+        are_idle.wait();
+        let rings_kib = BUDGET as u64 / 2 / 1024;
+        assert!(status_kib("VmRSS:") >= before + rings_kib, "the rings are resident from the start");
+        drop((engine, tracer));
+        let left = status_kib("VmRSS:").saturating_sub(before);
+        may_end.wait();
+        // The threads' stacks, and a huge page of the memory for open spans.
+        assert!(left < rings_kib / 2, "{left} KiB are left");
+    });
+}
+
 /// Threads that have recorded and went idle keep blocks for themselves. What `size` promises to open spans is left all
 /// the same.
 #[test]
