@@ -8,7 +8,9 @@ pub use crate::{
         Ring, Seat, SeatId, Seats, Shape, Share, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,
     },
     record::{Draft, Finish, Full, Ids, LinkTarget, Record, Stamp, Timeline},
-    sync::{AtomicU32, AtomicU64, Counter, cell::UnsafeCell, cpu, fork::ForkWord, ticks},
+    sync::{
+        AtomicU32, AtomicU64, Counter, cell::UnsafeCell, cpu, fork::ForkWord, latest::Latest, once::SetOnce, ticks,
+    },
     transport::{driver, tls},
 };
 

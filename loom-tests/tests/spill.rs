@@ -98,3 +98,42 @@ fn block_that_comes_back_does_no_harm() {
     });
     run.expect([2, 3]);
 }
+
+/// The reader has enough after one of three blocks and puts the rest back, while another thread pushes and a third closes the
+/// stack. Every block is taken once, and a stack that was closed stays closed.
+#[test]
+fn rest_that_is_put_back_is_not_lost_and_opens_nothing() {
+    let run = model(|run| {
+        let shared = Shared::new(100);
+        let stamps = [Stamp::new(0, 0), Stamp::new(0, 1), Stamp::new(1, 0)];
+        let other = Stamp::new(1, 1);
+        stamps.iter().for_each(|stamp| shared.push_one(*stamp).unwrap());
+        let (is_pushed, (), first) = run.three(
+            &shared,
+            move |shared| shared.push_one(other).is_ok(),
+            |shared| shared.spill.close(),
+            |shared| {
+                let mut first = None;
+                let take = |block| {
+                    first = Some(shared.blocks.change(block as usize, |value| *value));
+                    Visit::Enough
+                };
+                shared.spill.take_all(&shared.links, |_| BLOCK_BYTES, take);
+                first
+            },
+        );
+        run.note(is_pushed);
+        assert_eq!(first, Some(stamps[0]), "the oldest");
+        assert_eq!(shared.spill.push(&shared.links, 0, BLOCK_BYTES), Err(SpillRefusal::Closed));
+        assert_eq!(shared.spill.bytes(), (2 + u64::from(is_pushed)) * BLOCK_BYTES);
+        let late = shared.take();
+        let mut rest = stamps[1..].to_vec();
+        rest.extend(is_pushed.then_some(other));
+        let place = |stamp| late.iter().position(|late| *late == stamp);
+        assert!(place(stamps[1]) < place(stamps[2]), "{late:?}");
+        assert_eq!(late.len(), rest.len());
+        assert!(rest.iter().all(|stamp| late.contains(stamp)), "{late:?}");
+        assert_eq!(shared.spill.bytes(), 0);
+    });
+    run.expect([false, true]);
+}

@@ -38,6 +38,7 @@
 //! | [note] | `Combined::leave` | `Hold::release` | a change that waits for the holder of a span | `combine.rs` |
 //! | [alarm] | `Alarm::ring` | `Alarm::sleep` | that a ring is filled | `alarm.rs` |
 //! | [hold] | `Hold::release` | `Combined::leave` | the span, from one holder to the next | `combine.rs` |
+//! | [once] | `SetOnce::set` | `SetOnce::get` | a value that is set once | `once.rs` |
 //! | [last] | `Combined::close` | `Hold::release` | what the last change of a shared span is | `combine.rs` |
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "the labels in brackets are no links")]

@@ -233,6 +233,7 @@ mod tests {
         }));
         assert!(caught.is_err());
         assert_eq!(spill.bytes(), 20);
+        assert_eq!(spill.push(&links, 5, 10), Err(SpillRefusal::Closed), "what comes back does not open it");
         let mut taken = Vec::new();
         spill.take_all(
             &links,

@@ -6,7 +6,7 @@ use super::once::SetOnce;
 /// A value that may be set anew now and then, and that is read without waiting. The older ones stay until the end:
 /// readers may still have them, and they are few.
 #[derive(Debug)]
-pub(crate) struct Latest<T> {
+pub struct Latest<T> {
     first: SetOnce<Version<T>>,
 }
 
@@ -18,13 +18,21 @@ struct Version<T> {
 
 impl<T> Latest<T> {
     /// A place where nothing was set.
+    #[cfg(not(loom))]
     #[must_use]
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
+        Self { first: SetOnce::new() }
+    }
+
+    /// A place of a model, where nothing was set.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new() -> Self {
         Self { first: SetOnce::new() }
     }
 
     /// The value that was set last.
-    pub(crate) fn get(&self) -> Option<&T> {
+    pub fn get(&self) -> Option<&T> {
         let mut version = self.first.get()?;
         while let Some(next) = version.next.get() {
             version = next;
@@ -33,7 +41,7 @@ impl<T> Latest<T> {
     }
 
     /// Sets the value.
-    pub(crate) fn set(&self, value: T) {
+    pub fn set(&self, value: T) {
         let mut mine = Version { value, next: SetOnce::new() };
         let mut place = &self.first;
         loop {

@@ -8,9 +8,9 @@ pub(crate) mod deadline;
 pub(crate) mod exit;
 pub(crate) mod fork;
 pub(crate) mod handler;
-// Only signal handlers need it.
-#[cfg(all(unix, not(loom)))]
-mod latest;
+// Only signal handlers need it, and its model.
+#[cfg(any(unix, feature = "__internals"))]
+pub(crate) mod latest;
 pub(crate) mod memory;
 pub(crate) mod once;
 pub(crate) mod region;
@@ -26,14 +26,14 @@ pub use loom::sync::atomic::{AtomicU32, AtomicU64};
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Condvar, Mutex, MutexGuard, RwLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicU32, AtomicU64};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard, RwLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 
 /// Stores `value` where other threads exchange: a plain store.

@@ -1,20 +1,16 @@
 //! A value that is set once, by whoever is first, and that nobody ever waits for: not even in a child process that was
 //! forked in the middle of a setting, where std's cell would wait for a thread that does not exist.
 
-use std::{
-    marker::PhantomData,
-    ptr,
-    sync::atomic::{
-        AtomicPtr,
-        Ordering::{Acquire, Release},
-    },
+use std::{marker::PhantomData, ptr};
+
+use super::{
+    AtomicPtr,
+    Ordering::{Acquire, Relaxed, Release},
 };
 
 /// An empty place, or the value that came there first.
-///
-/// std's atomics, under the models too: a place is filled far from the request path, and no model reaches it.
 #[derive(Debug)]
-pub(crate) struct SetOnce<T> {
+pub struct SetOnce<T> {
     /// Null, or a leaked box. Written by the first who sets.
     value: AtomicPtr<T>,
     /// A value is moved in by one thread and out by another: so it has to be `Send` for this to be `Sync`.
@@ -23,14 +19,22 @@ pub(crate) struct SetOnce<T> {
 
 impl<T> SetOnce<T> {
     /// An empty place.
+    #[cfg(not(loom))]
     #[must_use]
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
+        Self { value: AtomicPtr::new(ptr::null_mut()), owned: PhantomData }
+    }
+
+    /// An empty place of a model.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new() -> Self {
         Self { value: AtomicPtr::new(ptr::null_mut()), owned: PhantomData }
     }
 
     /// The value, if there is one.
-    pub(crate) fn get(&self) -> Option<&T> {
-        // ORDERING: Acquire. Who sees the address sees what was written before it was set.
+    pub fn get(&self) -> Option<&T> {
+        // ORDERING: [once] Acquire. Who sees the address sees what was written before it was set.
         let value = self.value.load(Acquire);
         // SAFETY: the address is null or that of a box that lives as long as the place, and is never written again.
         unsafe { value.as_ref() }
@@ -41,10 +45,10 @@ impl<T> SetOnce<T> {
     /// # Errors
     ///
     /// When the place is filled.
-    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+    pub fn set(&self, value: T) -> Result<(), T> {
         let mine = Box::into_raw(Box::new(value));
-        // ORDERING: Release. Who sees the address sees the value. Acquire on failure is for `get`, which follows.
-        match self.value.compare_exchange(ptr::null_mut(), mine, Release, Acquire) {
+        // ORDERING: [once] Release. Who sees the address sees the value. Relaxed on failure: nothing is looked at.
+        match self.value.compare_exchange(ptr::null_mut(), mine, Release, Relaxed) {
             Ok(_) => Ok(()),
             Err(_) => {
                 // SAFETY: the address is the box made above, which nobody else has seen.
@@ -56,8 +60,9 @@ impl<T> SetOnce<T> {
 
 impl<T> SetOnce<T> {
     /// Empties the place.
-    pub(crate) fn take(&mut self) -> Option<T> {
-        let value = std::mem::replace(self.value.get_mut(), ptr::null_mut());
+    pub fn take(&mut self) -> Option<T> {
+        // ORDERING: Relaxed. The borrow proves that no other thread is here any more.
+        let value = self.value.swap(ptr::null_mut(), Relaxed);
         // SAFETY: the address is a leaked box or null, and the borrow proves that nobody looks at it.
         (!value.is_null()).then(|| *unsafe { Box::from_raw(value) })
     }

@@ -11,6 +11,9 @@
 //! * `Stack::pop`'s exchange with Relaxed on success. The head that it confirms was loaded with Acquire, and never
 //!   recurs.
 //! * `Spill::close` with Relaxed. A read-modify-write continues the release sequence of the pushes before it.
+//! * `Spill::put_back` with Relaxed. Its exchange continues the release of whoever pushed the block, and the link is for the
+//!   next reader, which comes by [reader].
+//! * `Ring::give_back` looking with Relaxed: every writer's last bytes come with the tail that the reader went to.
 //! * `Lanes::settle` finding the lanes settled with Relaxed: what it guards are counts, which bring their own Acquire.
 //! * The exchange of `Lanes::settle` with Relaxed on success. loom never moves a later access before an earlier one,
 //!   and the load before the exchange has the Acquire already.
@@ -63,6 +66,8 @@ const COMBINED: &str = "lane/combined.rs";
 const LANES: &str = "lane/mod.rs";
 const READER: &str = "lane/reader.rs";
 const SETTLE: &str = "lane/settle.rs";
+const ONCE: &str = "sync/once.rs";
+const LATEST: &str = "sync/latest.rs";
 const SYNC: &str = "sync/mod.rs";
 const CURRENT: &str = "sync/current.rs";
 const HANDOFF: &str = "engine/handoff.rs";
@@ -141,6 +146,24 @@ const MUTANTS: &[Mutant] = &[
         ["self.bytes.sub_shared(block_bytes);", ""]),
     mutant("spill", "taken bytes stay counted", SPILL, ONLY,
         ["self.bytes.sub_shared(size(block));", ""]),
+    mutant("spill", "block that comes back opens the stack", SPILL, ONLY,
+        ["(head & CLOSED) | (block + 1)", "block + 1"]),
+    mutant("spill", "block that comes back hides those below", SPILL, ONLY,
+        ["links[block as usize].store(head & !CLOSED, Relaxed)", "links[block as usize].store(0, Relaxed)"]),
+    mutant("spill", "rest does not come back", SPILL, ONLY,
+        ["self.spill.put_back(self.links, block);", "let _ = block;"]),
+    mutant("once", "value is set Relaxed", ONCE, ONLY,
+        ["(ptr::null_mut(), mine, Release, Relaxed)", "(ptr::null_mut(), mine, Relaxed, Relaxed)"]),
+    mutant("once", "value is looked at Relaxed", ONCE, ONLY,
+        ["self.value.load(Acquire)", "self.value.load(Relaxed)"]),
+    mutant("once", "later value takes the place of the first", ONCE, ONLY,
+        ["self.value.compare_exchange(ptr::null_mut(), mine, Release, Relaxed)", "Ok::<*mut T, *mut T>(self.value.swap(mine, Release))"]),
+    mutant("once", "value that came second is dropped", LATEST, ONLY,
+        ["Err(back) => mine = back,", "Err(_) => return,"]),
+    mutant("once", "first value counts", LATEST, ONLY,
+        ["version = next;", "let _ = next; break;"]),
+    mutant("close", "memory goes back under a writer", RING, ONLY,
+        ["word & (HELD | CLOSED) == CLOSED", "word & CLOSED == CLOSED"]),
     mutant("handover", "push is Relaxed", STACK, ONLY,
         ["(head, next, Release, Relaxed)", "(head, next, Relaxed, Relaxed)"]),
     mutant("handover", "pop's first look is Relaxed", STACK, ONLY,
