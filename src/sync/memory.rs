@@ -56,7 +56,7 @@ impl Memory {
     ///
     /// * Nobody reads or writes the bytes until the call returns, or expects to find later what is there now.
     #[cfg(not(loom))]
-    pub unsafe fn give_back(&self) {
+    pub(crate) unsafe fn give_back(&self) {
         // SAFETY: the mapping is ours, and the caller answers for its bytes.
         unsafe { imp::give_back(self.start, self.len) };
     }

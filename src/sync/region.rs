@@ -57,7 +57,7 @@ impl Region {
     /// # Safety
     ///
     /// * Nobody reads or writes the region until this call returns, or expects to find later what is there now.
-    pub unsafe fn give_back(&self) {
+    pub(crate) unsafe fn give_back(&self) {
         // SAFETY: the caller's contract, word for word.
         unsafe { self.bytes.give_back() };
     }
