@@ -4,8 +4,8 @@ pub use crate::{
     config::VARIABLES,
     engine::{Asked, Awaited, Handoff},
     lane::{
-        Alarm, Block, Call, Change, Claim, Class, Combined, Hold, Home, Lanes, Lease, Left, Marks, Offer, Pool, Reader,
-        Ring, Seat, SeatId, Seats, Shape, Share, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,
+        Alarm, Block, Change, Claim, Class, Combined, Hold, Home, Lanes, Lease, Left, Marks, Offer, Pool, Reader, Ring,
+        Seat, SeatId, Seats, Shape, Share, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,
     },
     record::{Draft, Finish, Full, Ids, LinkTarget, Record, Stamp, Timeline},
     sync::{

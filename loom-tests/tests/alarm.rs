@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use spanring::internals::{Call, Lanes, Offer, Shape};
+use spanring::internals::{Lanes, Offer, Shape};
 use spanring_loom::{RING_BYTES, model};
 
 struct Shared {
@@ -18,10 +18,7 @@ impl Shared {
         let lanes = Lanes::new(shape, ()).expect("a model has memory");
         let rang = Arc::new(AtomicBool::new(false));
         let bell = Arc::clone(&rang);
-        lanes.alarm().hang(Box::new(move |call| {
-            assert_eq!(call, Call::Filled);
-            bell.store(true, SeqCst);
-        }));
+        lanes.alarm().hang(Box::new(move || bell.store(true, SeqCst)));
         let shared = Arc::new(Self { lanes, rang });
         shared.end();
         shared

@@ -1,14 +1,10 @@
 //! The export, in this process and in those that are forked off it.
 
-use std::{
-    io,
-    sync::{Arc, Weak},
-};
+use std::{io, sync::Arc};
 
 use super::{desk::Desk, per_process::PerProcess, plan::Plan, supervisor::Supervisor};
 use crate::{
     config::WorkerChoice,
-    lane::Call,
     report::{Counts, Health, Ledger, Stats, Topic},
     trace::SpanLanes,
 };
@@ -31,8 +27,14 @@ impl Exporting {
         let supervisors = PerProcess::new(lanes.generation(), supervisor);
         let exporting = Arc::new(Self { plan, choice, supervisors });
         // Weak, or the lanes would keep themselves alive. An engine that is gone needs no waking.
-        let (weak, weak_lanes) = (Arc::downgrade(&exporting), Arc::downgrade(lanes));
-        lanes.alarm().hang(Box::new(move |call| Self::answer(call, &weak, &weak_lanes)));
+        let bell = Self::with(&exporting, lanes, |exporting, lanes| {
+            if let Some(desk) = exporting.desk(lanes) {
+                desk.handoff.wake();
+            }
+        });
+        let starter = Self::with(&exporting, lanes, |exporting, lanes| _ = exporting.supervisor(lanes));
+        lanes.alarm().hang(bell);
+        lanes.alarm().start_by(starter);
         Ok(exporting)
     }
 
@@ -85,15 +87,18 @@ impl Exporting {
         }
     }
 
-    /// Answers a call of the lanes.
-    fn answer(call: Call, exporting: &Weak<Self>, lanes: &Weak<SpanLanes>) {
-        let (Some(exporting), Some(lanes)) = (exporting.upgrade(), lanes.upgrade()) else {
-            return;
-        };
-        match call {
-            Call::Filled => exporting.desk(&lanes).map_or((), |desk| desk.handoff.wake()),
-            Call::Settled => _ = exporting.supervisor(&lanes),
-        }
+    /// A call that does nothing once the engine is gone.
+    fn with(
+        exporting: &Arc<Self>,
+        lanes: &Arc<SpanLanes>,
+        call: fn(&Self, &Arc<SpanLanes>),
+    ) -> Box<dyn Fn() + Send + Sync> {
+        let (exporting, lanes) = (Arc::downgrade(exporting), Arc::downgrade(lanes));
+        Box::new(move || {
+            if let (Some(exporting), Some(lanes)) = (exporting.upgrade(), lanes.upgrade()) {
+                call(&exporting, &lanes);
+            }
+        })
     }
 
     /// The desk of this process, if it has one. Nothing is made: a writer comes here from a signal handler.

@@ -8,7 +8,7 @@ use std::{
 use super::per_process::PerProcess;
 use crate::{
     clock::Anchors,
-    lane::{Call, Reader},
+    lane::Reader,
     notice::{self, Notice},
     record::{Draft, Record},
     trace::{Scope, Shared, SpanLanes},
@@ -44,12 +44,10 @@ impl Manual {
     /// to drain, or to export.
     pub(super) fn new(lanes: &Arc<SpanLanes>, is_told: bool) -> Self {
         let unread = Notice::default();
-        lanes.alarm().hang(Box::new(move |call| {
-            if is_told && call == Call::Filled {
-                unread.say(notice::UNREAD);
-            }
-        }));
-        lanes.alarm().sleep(|| false);
+        if is_told {
+            lanes.alarm().hang(Box::new(move || unread.say(notice::UNREAD)));
+            lanes.alarm().sleep(|| false);
+        }
         let drain = Drain { reader: lanes.reader(), anchors: Anchors::new(lanes.owner().clock()) };
         Self(PerProcess::new(lanes.generation(), Mutex::new(drain)))
     }

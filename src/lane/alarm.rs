@@ -21,24 +21,23 @@ pub struct Alarm {
     is_unread: AtomicBool,
     /// What wakes it. Set once, before the first sleep.
     bell: SetOnce<Bell>,
+    /// What starts a reader in a child process. Set once, at start, where a thread of ours is the reader.
+    starter: SetOnce<Bell>,
 }
 
-/// What a writer calls: for a ring that fills up one system call, and nothing that waits.
-pub(crate) type Bell = Box<dyn Fn(Call) + Send + Sync>;
-
-/// Why a writer calls.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Call {
-    /// The reader sleeps, and a ring is filled above the mark.
-    Filled,
-    /// This is a child process, which has no reader yet. The call comes from ordinary code, never from a signal handler.
-    Settled,
-}
+/// What a writer calls. A bell takes one system call and waits for nothing. A starter may do more: it is called by ordinary
+/// code, never in a signal handler.
+pub(crate) type Bell = Box<dyn Fn() + Send + Sync>;
 
 impl Alarm {
     /// Hangs the bell; the first one stays.
     pub fn hang(&self, bell: Bell) {
         let _ = self.bell.set(bell);
+    }
+
+    /// Has `starter` called in each child process; the first one stays.
+    pub(crate) fn start_by(&self, starter: Bell) {
+        let _ = self.starter.set(starter);
     }
 
     /// Says that the reader goes to sleep; false if it must not, because `is_filled`.
@@ -64,8 +63,10 @@ impl Alarm {
     #[cold]
     pub fn ring(&self) {
         // ORDERING: [alarm] AcqRel. As in `sleep`: released is the record that filled the ring.
-        if self.asleep.swap(false, AcqRel) {
-            self.call(Call::Filled);
+        if self.asleep.swap(false, AcqRel)
+            && let Some(bell) = self.bell.get()
+        {
+            bell();
         }
     }
 
@@ -74,15 +75,15 @@ impl Alarm {
     #[cold]
     pub fn call_reader(&self) -> bool {
         // ORDERING: Relaxed. The flag alone is shared. A caller that has settled the lanes, or found them settled, sees it set.
-        if !self.is_unread.load(Relaxed) || self.bell.get().is_none() {
+        let Some(starter) = self.starter.get().filter(|_| self.is_unread.load(Relaxed)) else {
             return true;
-        }
+        };
         if handler::may_be_running() {
             return false;
         }
         // ORDERING: Relaxed. As above; of several callers one calls.
         if self.is_unread.swap(false, Relaxed) {
-            self.call(Call::Settled);
+            starter();
         }
         true
     }
@@ -99,12 +100,6 @@ impl Alarm {
         self.asleep.store(false, Relaxed);
         // ORDERING: Relaxed. As above.
         self.is_unread.store(true, Relaxed);
-    }
-
-    fn call(&self, call: Call) {
-        if let Some(bell) = self.bell.get() {
-            bell(call);
-        }
     }
 }
 
@@ -137,6 +132,22 @@ mod tests {
         }
     }
 
+    /// Where the program itself is the reader, a child process starts nothing: its recording threads need not ask whether a
+    /// signal handler is running.
+    #[test]
+    fn child_calls_the_starter_once_and_never_the_bell() {
+        let alarm = Alarm::default();
+        alarm.hang(Box::new(|| panic!("no ring is full")));
+        alarm.settle();
+        assert!(alarm.call_reader(), "there is nothing to start");
+        let started = Arc::new(AtomicBool::new(false));
+        let starter = Arc::clone(&started);
+        // ORDERING: Relaxed, here and below. The test has one thread.
+        alarm.start_by(Box::new(move || assert!(!starter.swap(true, Relaxed), "once")));
+        assert!(alarm.call_reader() && alarm.call_reader());
+        assert!(started.load(Relaxed));
+    }
+
     proptest! {
         /// A reader that takes out a part now and then, and sleeps whenever it may, is woken by the record that fills the
         /// ring past the mark, whatever it has read before.
@@ -147,7 +158,7 @@ mod tests {
             let rang = Arc::new(AtomicBool::new(false));
             let bell = Arc::clone(&rang);
             // ORDERING: Relaxed, here and below. The test has one thread.
-            lanes.alarm().hang(Box::new(move |_| bell.store(true, Relaxed)));
+            lanes.alarm().hang(Box::new(move || bell.store(true, Relaxed)));
             let mut reader = lanes.reader().unwrap();
             let mut sleeps = lanes.alarm().sleep(|| lanes.is_filled());
             for (kind, size) in steps {

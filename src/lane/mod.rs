@@ -23,7 +23,7 @@ use std::{
 use arrayvec::ArrayVec;
 use crossbeam_utils::CachePadded;
 
-pub use alarm::{Alarm, Call};
+pub use alarm::Alarm;
 pub use block::Block;
 pub use combined::{Change, Combined, Hold, Left};
 pub use pool::{Class, Pool, UNIT};
