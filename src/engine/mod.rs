@@ -2,6 +2,7 @@
 
 mod desk;
 mod exporting;
+mod goal;
 mod handoff;
 mod hooks;
 mod manual;
@@ -13,6 +14,7 @@ mod worker;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
+pub use goal::Goal;
 pub use handoff::{Asked, Awaited, Handoff};
 pub use hooks::{flush_on_panic, flush_on_signals, shut_down_at_exit, shut_down_on_signals};
 

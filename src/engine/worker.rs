@@ -2,7 +2,7 @@
 
 use std::{fmt, mem, time::Duration};
 
-use super::{desk::Desk, handoff::Asked};
+use super::{desk::Desk, goal::Goal, handoff::Asked};
 use crate::{
     batch::{Batch, Bounds, Pace, Run},
     clock::Anchors,
@@ -35,9 +35,8 @@ pub(super) struct Worker {
     outcomes: Vec<Outcome>,
     completions: Vec<Completion>,
     visits: Visits,
-    goal: Option<Goal>,
-    /// The last flush that was asked for. Its caller may wait behind the goal of another, and hurries what that waits for.
-    heard: u64,
+    /// The flush that is under way.
+    goal: Goal<Box<Marks>>,
     /// The condition of the collector that was last told.
     told: Condition,
     /// Why the newest certificates are not in use, as it was last told.
@@ -64,22 +63,6 @@ struct Visits {
     found: usize,
     /// Whether there is more in the lanes, as far as the last visit shows.
     has_more: bool,
-}
-
-/// A flush that is under way.
-#[derive(Debug)]
-struct Goal {
-    /// Flushes up to this one are done with it.
-    number: u64,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// What ended before these marks is not all in requests.
-    Gathering(Box<Marks>),
-    /// It is in requests up to this one.
-    Sending(u64),
 }
 
 /// How long a turn may wait.
@@ -142,8 +125,7 @@ impl Worker {
             outcomes: vec![],
             completions: vec![],
             visits: Visits { last: now, next: now, found: 0, has_more: false },
-            goal: None,
-            heard: 0,
+            goal: Goal::default(),
             told: Condition::default(),
             told_reload: None,
             health: Health::default(),
@@ -162,7 +144,7 @@ impl Worker {
         self.gather(desk, now);
         self.exporter.turn(&mut self.driver, now, &mut self.outcomes);
         self.account(desk, now);
-        if self.reach(desk) {
+        if self.goal.reach(&desk.handoff, self.exporter.oldest_pending()) {
             // Another flush may have been asked for meanwhile, and its call was heard already.
             return Turn::Busy;
         }
@@ -220,18 +202,14 @@ impl Worker {
             self.is_closing = true;
             self.exporter.begin_closing();
         }
-        if asked.wants_flush && asked.flush > self.heard {
-            self.heard = asked.flush;
+        if self.goal.heed(asked, || Box::new(desk.lanes.marks())) {
             self.exporter.hurry();
-        }
-        if asked.wants_flush && self.goal.is_none() {
-            self.goal = Some(Goal { number: asked.flush, stage: Stage::Gathering(Box::new(desk.lanes.marks())) });
         }
     }
 
     /// Takes spans out of the lanes, as many as there is room for, and turns full batches into requests.
     fn gather(&mut self, desk: &Desk, now: Moment) {
-        let is_wanted = self.is_closing || matches!(&self.goal, Some(Goal { stage: Stage::Gathering(_), .. }));
+        let is_wanted = self.is_closing || self.goal.marks().is_some();
         let is_due = now >= self.visits.next;
         if is_due || is_wanted || self.visits.has_more {
             if self.exporter.has_room() {
@@ -254,22 +232,16 @@ impl Worker {
         if self.is_ripe(desk, now) && self.exporter.has_room() {
             self.submit(desk, now);
         }
-        if !self.visits.has_more
-            && self.batch.held() == 0
-            && let Some(Goal { stage: stage @ Stage::Gathering(_), .. }) = &mut self.goal
-        {
-            *stage = Stage::Sending(self.exporter.last_submitted());
+        if !self.visits.has_more && self.batch.held() == 0 {
+            self.goal.gathered(self.exporter.last_submitted());
         }
     }
 
     /// Fills the batch; whether there is more.
     fn fill(&mut self, desk: &Desk, now: Moment) -> bool {
         let Self { batch, reader, anchors, scopes, goal, .. } = self;
-        let marks = match goal {
-            // A shutdown wants all there is.
-            Some(Goal { stage: Stage::Gathering(marks), .. }) if !self.is_closing => Some(&**marks),
-            _ => None,
-        };
+        // A shutdown wants all there is.
+        let marks = goal.marks().filter(|_| !self.is_closing).map(|marks| &**marks);
         let plan = &desk.plan;
         let behind_the_resource = |bytes: usize| bytes.saturating_sub(plan.resource.envelope_len_max());
         let bounds = Bounds {
@@ -294,7 +266,7 @@ impl Worker {
         let Some(since) = self.batch.since() else {
             return false;
         };
-        let is_wanted = self.is_closing || self.goal.is_some();
+        let is_wanted = self.is_closing || self.goal.is_set();
         let age = Duration::from_nanos(now.nanos().saturating_sub(since));
         !self.visits.has_more && (is_wanted || age >= self.age_max(desk))
     }
@@ -453,18 +425,6 @@ impl Worker {
             buffer.body_mut().extend_from_slice(&half);
             self.exporter.submit_part(number, buffer, otlp::span_count(&half), now);
         }
-    }
-
-    /// Ends the flush that is under way once its last request has; whether it did.
-    fn reach(&mut self, desk: &Desk) -> bool {
-        if let Some(Goal { number, stage: Stage::Sending(last) }) = self.goal
-            && self.exporter.oldest_pending().is_none_or(|oldest| oldest > last)
-        {
-            self.goal = None;
-            desk.handoff.flushed(number);
-            return true;
-        }
-        false
     }
 
     /// Whether nothing is left, and nothing can come.

@@ -70,6 +70,7 @@ const ONCE: &str = "sync/once.rs";
 const LATEST: &str = "sync/latest.rs";
 const SYNC: &str = "sync/mod.rs";
 const CURRENT: &str = "sync/current.rs";
+const GOAL: &str = "engine/goal.rs";
 const HANDOFF: &str = "engine/handoff.rs";
 
 #[rustfmt::skip] // One row, two lines: what is wrong, and how.
@@ -278,6 +279,14 @@ const MUTANTS: &[Mutant] = &[
         ["earlier.min(deadline)", "earlier.max(deadline)"]),
     mutant("control", "last of several deadlines counts", HANDOFF, ONLY,
         ["let earliest = state.shutdown.map_or(deadline, |earlier| earlier.min(deadline));", "let earliest = deadline;"]),
+    mutant("control", "flush that came later is answered as well", GOAL, ONLY,
+        ["handoff.flushed(number);", "handoff.flushed(self.heard);"]),
+    mutant("control", "flush that came later takes the place of one that is under way", GOAL, ONLY,
+        ["if self.flush.is_none() {", "if self.flush.is_none() || asked.flush > self.heard {"]),
+    mutant("control", "flush is answered while its last request is pending", GOAL, ONLY,
+        ["oldest > last", "oldest >= last"]),
+    mutant("control", "flush is answered without a word", GOAL, ONLY,
+        ["handoff.flushed(number);", ""]),
     mutant("control", "first waker stays", CURRENT, ONLY,
         ["self.newest.store(u32::try_from(new).unwrap_or(0), Relaxed);",
          "if old == 0 { self.newest.store(u32::try_from(new).unwrap_or(0), Relaxed); }"]),
