@@ -56,6 +56,7 @@ use crate::sync::{
 
 /// A ring of `2^k` bytes. Each group of fields has a line pair of its own, so that the reader's polling of the tail
 /// never slows the lease, and the writers never touch the line that the reader writes.
+#[repr(align(512))] // In one page, which the exchange of the lease has touched before anything happens under it.
 #[derive(Debug)]
 pub struct Ring {
     lease: CachePadded<LeaseWord>,
@@ -291,7 +292,8 @@ impl Ring {
     }
 
     /// Gives up what is published and makes the ring fit for the child process of this generation: the parent delivers
-    /// its spans. Says whether a thread of the parent held the lease. A closed ring stays closed.
+    /// its spans, whose bytes read as zeros here. Says whether a thread of the parent held the lease. A closed ring stays
+    /// closed.
     ///
     /// # Safety
     ///

@@ -43,6 +43,13 @@ impl Memory {
         unsafe { self.start.add(offset) }
     }
 
+    /// Gives child processes zeros here, where the system can, instead of a copy. A fork shares the pages of a copy until
+    /// one side writes, and so makes the parent fault once more on each page of it.
+    #[cfg(not(loom))]
+    pub fn wipe_on_fork(&self) {
+        imp::wipe_on_fork(self.start, self.len);
+    }
+
     /// Backs every page now, so that no later access faults.
     #[cfg(not(loom))]
     pub(crate) fn prefault(&self) {
@@ -89,6 +96,16 @@ mod imp {
             return Err(io::Error::last_os_error());
         }
         NonNull::new(start.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
+    }
+
+    pub(super) fn wipe_on_fork(start: NonNull<u8>, len: usize) {
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: the range is one mapping of ours, and the advice changes nothing in this process.
+            let _unless_the_kernel_is_old = unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_WIPEONFORK) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, len);
     }
 
     pub(super) fn prefault(start: NonNull<u8>, len: usize) {
@@ -144,6 +161,9 @@ mod imp {
         let start = unsafe { alloc::alloc_zeroed(layout(len)) };
         NonNull::new(start).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
     }
+
+    #[cfg(not(loom))]
+    pub(super) fn wipe_on_fork(_start: NonNull<u8>, _len: usize) {}
 
     #[cfg(not(loom))]
     pub(super) fn prefault(_start: NonNull<u8>, _len: usize) {}

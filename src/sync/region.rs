@@ -9,7 +9,8 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// A zeroed region of `len` bytes, backed by memory from the first moment: no access faults a page.
+    /// A zeroed region of `len` bytes, backed by memory from the first moment: no access faults a page, also after a
+    /// fork. In a child process it is zeroed again, and its pages are backed as they come into use.
     ///
     /// # Errors
     ///
@@ -84,6 +85,7 @@ mod imp {
     impl Bytes {
         pub(super) fn new(len: usize) -> io::Result<Self> {
             let memory = Memory::map(len)?;
+            memory.wipe_on_fork();
             memory.prefault();
             Ok(Self(memory))
         }

@@ -27,7 +27,7 @@ use std::{
 
 use spanring::{
     Config, Engine, Ledger, Span, Tracer,
-    internals::{Class, Lanes, Offer, Shape, enter},
+    internals::{Class, Lanes, Offer, Shape, Tally, enter},
     testing::{self, FinishedSpan},
 };
 
@@ -119,6 +119,61 @@ fn engine_of_the_parent_may_be_closed_and_dropped_in_the_child() {
     });
     let (engine, open) = parent.unwrap();
     deliver_parents_spans(&engine, open);
+}
+
+/// A fork shares memory until one side writes: a parent that went on in its rings would copy every page of them, with a
+/// lease in its hand. As every record does, these count in the thread's seat.
+#[test]
+#[cfg(target_os = "linux")]
+fn parent_faults_no_page_under_a_lease_after_a_fork() {
+    const RECORD_LEN: usize = 512;
+    let _alone = alone();
+    let shape = Shape { lanes: 4, ring_bytes: 1 << 20, arena_bytes: 1 << 16, spill_bytes: 0, seats: 1 };
+    let lanes = Lanes::<(), ()>::new(shape, ()).unwrap();
+    let mut reader = lanes.reader().unwrap();
+    let seat = lanes.seats().take();
+    let mut faults_of_a_round = || {
+        let mut faults = 0;
+        for hint in 0..shape.lanes {
+            for _ in 0..shape.ring_bytes / (2 * RECORD_LEN) {
+                lanes.seats().add(seat, Tally::Recording, 1);
+                let lease = lanes.ring(hint).enter(lanes.generation()).unwrap();
+                let before = faults_of_this_thread();
+                lease.claim(RECORD_LEN).unwrap().publish(|record| {
+                    record.fill(1);
+                    lanes.seats().add(seat, Tally::Queued, 1);
+                });
+                faults += faults_of_this_thread() - before;
+            }
+        }
+        reader.read(None, |_| ());
+        faults
+    };
+    // Both halves of the rings, so that all code has run and the other half comes next.
+    assert_eq!([faults_of_a_round(), faults_of_a_round()], [0, 0], "without a fork");
+    // SAFETY: the child does nothing but wait.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        loop {
+            // SAFETY: the call only waits.
+            unsafe { libc::pause() };
+        }
+    }
+    let faults = [faults_of_a_round(), faults_of_a_round()];
+    // SAFETY: the child is ours, and its end is of no interest.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    // SAFETY: as above; a null place is for an answer that nobody wants.
+    unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
+    assert_eq!(faults, [0, 0], "while a child shares the memory");
+}
+
+#[cfg(target_os = "linux")]
+fn faults_of_this_thread() -> i64 {
+    // SAFETY: zeros are a value of this type, and the place is valid for one.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) }, 0);
+    usage.ru_minflt
 }
 
 /// A drain's sink forks, and panics in the child, where another span came meanwhile: what the parent had taken out half
