@@ -2,7 +2,7 @@
 
 pub use crate::{
     config::VARIABLES,
-    engine::{Asked, Awaited, Goal, Handoff},
+    engine::{Asked, Awaited, Goal, Handoff, PerProcess},
     lane::{
         Alarm, Block, Change, Claim, Class, Combined, Hold, Home, Lanes, Lease, Left, Marks, Offer, Pool, Reader, Ring,
         Seat, SeatId, Seats, Shape, Share, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,

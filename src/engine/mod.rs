@@ -17,6 +17,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 pub use goal::Goal;
 pub use handoff::{Asked, Awaited, Handoff};
 pub use hooks::{flush_on_panic, flush_on_signals, shut_down_at_exit, shut_down_on_signals};
+pub use per_process::PerProcess;
 
 use crate::{
     clock::Clock,

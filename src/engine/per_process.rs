@@ -1,4 +1,8 @@
-//! Things of which each process has one: a child process can use nothing of its parent's that a thread may have held.
+//! The one place for what a process exports with: its supervisor, and by that the desk, the thread, the worker and its TLS; or
+//! the lock of its drain. A child process can use nothing of its parent's that a thread may have held when it was forked.
+//!
+//! What does not hang in here is never locked: the plan is read only, the lanes are put in order by `Lanes::settle`. The rule
+//! `what_a_child_process_inherits_is_known` of tests/tidy holds new locks and statics against that.
 
 use crate::sync::once::SetOnce;
 
@@ -6,19 +10,19 @@ use crate::sync::once::SetOnce;
 ///
 /// Nobody waits for anybody, so a child that was forked in the middle of anything can make its own.
 #[derive(Debug)]
-pub(super) struct PerProcess<T> {
+pub struct PerProcess<T> {
     generation: u32,
     value: T,
     child: SetOnce<Self>,
 }
 
 impl<T> PerProcess<T> {
-    pub(super) fn new(generation: u32, value: T) -> Self {
+    pub fn new(generation: u32, value: T) -> Self {
         Self { generation, value, child: SetOnce::new() }
     }
 
     /// The value of this generation, if it has one.
-    pub(super) fn get(&self, generation: u32) -> Option<&T> {
+    pub fn get(&self, generation: u32) -> Option<&T> {
         let mut here = self;
         while here.generation != generation {
             here = here.child.get()?;
@@ -27,7 +31,7 @@ impl<T> PerProcess<T> {
     }
 
     /// The value of this generation, which is this process's; made now if it has none. Of several threads the first one's.
-    pub(super) fn get_or(&self, generation: u32, make: impl FnOnce() -> T) -> &T {
+    pub fn get_or(&self, generation: u32, make: impl FnOnce() -> T) -> &T {
         let mut make = Some(make);
         let mut here = self;
         while here.generation != generation {

@@ -71,6 +71,7 @@ const LATEST: &str = "sync/latest.rs";
 const SYNC: &str = "sync/mod.rs";
 const CURRENT: &str = "sync/current.rs";
 const GOAL: &str = "engine/goal.rs";
+const PER_PROCESS: &str = "engine/per_process.rs";
 const HANDOFF: &str = "engine/handoff.rs";
 
 #[rustfmt::skip] // One row, two lines: what is wrong, and how.
@@ -287,6 +288,10 @@ const MUTANTS: &[Mutant] = &[
         ["oldest > last", "oldest >= last"]),
     mutant("control", "flush is answered without a word", GOAL, ONLY,
         ["handoff.flushed(number);", ""]),
+    mutant("per_process", "value is made although there is one", PER_PROCESS, ONLY,
+        ["if here.child.get().is_none() && let Some(make) = make.take()", "if let Some(make) = make.take()"]),
+    mutant("per_process", "next process's value is taken for one's own", PER_PROCESS, 2,
+        ["while here.generation != generation {", "if here.generation != generation {"]),
     mutant("control", "first waker stays", CURRENT, ONLY,
         ["self.newest.store(u32::try_from(new).unwrap_or(0), Relaxed);",
          "if old == 0 { self.newest.store(u32::try_from(new).unwrap_or(0), Relaxed); }"]),
