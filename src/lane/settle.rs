@@ -27,6 +27,7 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         if home == moving || self.home.compare_exchange(home, moving, Acquire, Relaxed).is_err() {
             return false;
         }
+        self.assert_all_is_known();
         let started = self.seats.sum(Tally::Recording);
         let outcomes = [Tally::LaneFull, Tally::SpillFull, Tally::EndedClosed, Tally::Forked];
         let ended = outcomes.map(|tally| self.seats.sum(tally)).iter().sum::<u64>() + self.taken();
@@ -56,6 +57,17 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         // ORDERING: [settle] Release. Who reads this generation sees everything above.
         self.home.store(here, Release);
         true
+    }
+
+    /// Names every field, so that a new one does not compile before it is known what a child process makes of it. The first
+    /// row is put in order. In the second, blocks are taken and given without waiting, and what is counted beside a
+    /// settling stays counted; the rest is only read.
+    fn assert_all_is_known(&self) {
+        #[rustfmt::skip]
+        let Self {
+            rings: _, spill: _, seats: _, taken: _, reading: _, home: _, alarm: _, fork: _,
+            pool: _, unsettled: _, arena: _, itself: _, scratch: _, owner: _,
+        } = self;
     }
 
     /// Counts a span that was started while another thread was settling the lanes, and is lost as forked. It has a
