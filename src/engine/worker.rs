@@ -298,7 +298,7 @@ impl Worker {
         }
         let counts = &desk.counts;
         counts.repeats.set(self.exporter.repeats());
-        counts.connections.set(self.exporter.standing() as u64);
+        counts.connections.set(self.exporter.connections() as u64);
         counts.oldest.set(self.oldest(now));
         let (condition, reload) = (self.exporter.condition(), self.exporter.reload_failure().map(stale));
         let complaints = [reload.as_deref(), self.unread.as_deref()];

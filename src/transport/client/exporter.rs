@@ -66,8 +66,6 @@ pub(crate) struct Exporter {
     condition: Condition,
     /// Attempts in a row at which nothing listened on this machine.
     refusals: u32,
-    /// As many of them as came after the shutdown began.
-    last_refusals: u32,
     is_closing: bool,
     /// Requests that were sent again.
     repeats: u64,
@@ -104,6 +102,8 @@ enum NextMove {
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// While some connections are open, how long after a failure another one is tried.
 const GROW_AGAIN: Duration = Duration::from_secs(10);
+/// Attempts at which nothing listens on this machine, before a shutdown stops waiting: it may have been restarting at one.
+const REFUSALS_MAX: u32 = 2;
 /// How long an answer may take where the time for all attempts is longer than twice that, or has no end.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -135,7 +135,6 @@ impl Exporter {
             grow_at: Moment::START,
             condition: Condition::default(),
             refusals: 0,
-            last_refusals: 0,
             is_closing: false,
             repeats: 0,
         }
@@ -239,7 +238,7 @@ impl Exporter {
         let waiting = self.next_move().map(|next| self.earliest(next));
         let expiry = self.waiting.iter().filter_map(|request| self.expiry(request));
         let surplus = self.slots.iter().filter_map(Slot::idle_since).map(|since| since.after(IDLE_MAX));
-        let surplus = if self.standing() > 1 { surplus.min() } else { None };
+        let surplus = if self.connections() > 1 { surplus.min() } else { None };
         slots.chain(waiting).chain(expiry).chain(surplus).chain(self.addresses.due()).min()
     }
 
@@ -251,6 +250,8 @@ impl Exporter {
     /// The engine shuts down: makes the best of the time that is left.
     pub(crate) fn begin_closing(&mut self) {
         self.is_closing = true;
+        // At least one more attempt decides.
+        self.refusals = self.refusals.min(REFUSALS_MAX - 1);
         self.hurry();
     }
 
@@ -258,7 +259,7 @@ impl Exporter {
     /// and the last one came after the shutdown began.
     #[must_use]
     pub(crate) fn is_hopeless(&self) -> bool {
-        self.refusals >= 2 && self.last_refusals > 0
+        self.is_closing && self.refusals >= REFUSALS_MAX
     }
 
     /// Gives everything up: the spans of all requests that have not ended. Connections are closed.
@@ -303,7 +304,7 @@ impl Exporter {
 
     /// Open connections.
     #[must_use]
-    pub(crate) fn standing(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_up()).count()
     }
 
@@ -375,7 +376,7 @@ impl Exporter {
     /// When that step may be taken.
     fn earliest(&self, next: NextMove) -> Moment {
         match next {
-            NextMove::Connect(_) if self.standing() > 0 => self.retry_gate.not_before().max(self.grow_at),
+            NextMove::Connect(_) if self.connections() > 0 => self.retry_gate.not_before().max(self.grow_at),
             _ => self.retry_gate.not_before(),
         }
     }
@@ -396,14 +397,13 @@ impl Exporter {
 
     /// Notes that no connection, or no further one, could be made.
     fn no_connection(&mut self, failure: NoConnection, now: Moment) {
-        if self.standing() > 0 {
+        if self.connections() > 0 {
             // The open ones go on carrying the requests.
             self.grow_at = now.after(GROW_AGAIN);
         } else {
             self.refusals = if failure.is_refused_here { self.refusals + 1 } else { 0 };
             self.failed(Condition::Unreachable(failure.why), None, now, now);
             if self.is_closing {
-                self.last_refusals += u32::from(failure.is_refused_here);
                 self.retry_gate.hurry();
             }
         }
@@ -416,7 +416,7 @@ impl Exporter {
             let Some(since) = self.slots[at].idle_since() else {
                 continue;
             };
-            if is_wary || (now.since(since) >= IDLE_MAX && self.standing() > 1) {
+            if is_wary || (now.since(since) >= IDLE_MAX && self.connections() > 1) {
                 self.slots[at].close(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now });
             }
         }

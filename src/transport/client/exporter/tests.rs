@@ -269,7 +269,7 @@ fn attempts_that_fail_together_count_as_one_failure() {
         rig.submit(100);
         rig.pass(SOON);
     }
-    assert_eq!(rig.exporter.standing(), 4);
+    assert_eq!(rig.exporter.connections(), 4);
     rig.sim.reset_all();
     rig.until(SOON, |rig| rig.exporter.waiting.len() == 4);
     assert_eq!(rig.exporter.retry_gate.backoff, {
@@ -393,11 +393,11 @@ fn http_14_connections_grow_while_all_are_busy_and_go_when_idle() {
     }
     rig.pass(SOON);
     assert!(!rig.exporter.has_room());
-    assert_eq!((rig.exporter.standing(), rig.exporter.pending()), (4, 5));
+    assert_eq!((rig.exporter.connections(), rig.exporter.pending()), (4, 5));
     rig.until_all_end(Duration::from_secs(5));
-    assert_eq!((rig.exporter.standing(), rig.collector.seen().connections), (4, 4));
+    assert_eq!((rig.exporter.connections(), rig.collector.seen().connections), (4, 4));
     rig.pass(IDLE_MAX * 3);
-    assert_eq!(rig.exporter.standing(), 1);
+    assert_eq!(rig.exporter.connections(), 1);
     rig.finish();
 }
 
@@ -414,7 +414,7 @@ fn further_connection_that_cannot_be_had_is_no_trouble() {
     rig.pass(Duration::from_millis(500));
     assert_eq!((rig.exporter.condition(), rig.collector.seen().arrivals.len()), (&Condition::Fine, 2));
     rig.until_all_end(Duration::from_secs(6));
-    assert_eq!((rig.exporter.condition(), rig.taken(), rig.exporter.standing()), (&Condition::Fine, 6, 1));
+    assert_eq!((rig.exporter.condition(), rig.taken(), rig.exporter.connections()), (&Condition::Fine, 6, 1));
     assert!(rig.sim.waits() - waits < 60);
     rig.finish();
 }
@@ -509,12 +509,12 @@ fn idle_connections_of_a_peer_that_failed_are_not_tried_one_by_one() {
         rig.collector.will((0..4).map(|_| Do::Take(SOON)));
         (0..4).for_each(|_| _ = rig.submit(100));
         rig.until_all_end(Duration::from_secs(1));
-        assert_eq!(rig.exporter.standing(), 4);
+        assert_eq!(rig.exporter.connections(), 4);
         rig.collector.will([fault]);
         rig.submit(100);
         let waited = rig.until(Duration::from_secs(6), |rig| rig.taken() == 5);
         assert!(waited >= waited_min && waited < waited_min + Duration::from_secs(1), "{waited:?}");
-        assert_eq!((rig.exporter.standing(), rig.collector.seen().connections), (1, 5));
+        assert_eq!((rig.exporter.connections(), rig.collector.seen().connections), (1, 5));
         rig.finish();
     }
 }

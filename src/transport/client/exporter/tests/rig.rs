@@ -374,7 +374,7 @@ impl Rig {
         let open: usize = self.open.values().sum();
         let now = self.driver.now();
         assert_eq!(self.exporter.abandon(&mut self.driver, now), open);
-        assert_eq!((self.exporter.pending(), self.exporter.standing()), (0, 0));
+        assert_eq!((self.exporter.pending(), self.exporter.connections()), (0, 0));
         let limit = now.after(Duration::from_secs(1));
         self.open.clear();
         while self.driver.in_flight() > 0 {

@@ -47,6 +47,38 @@ fn name_that_is_not_found_is_asked_for_again_and_nothing_is_given_up() {
     rig.finish();
 }
 
+/// Elsewhere a refusal may be that of a machine in between, or of one that is being replaced.
+#[test]
+fn only_refusals_on_this_machine_and_in_a_shutdown_make_waiting_hopeless() {
+    let refused = |listens: &str, answer: Option<&str>| {
+        let mut rig = match answer {
+            None => Rig::at(listens, listens, Network::calm(5), 1),
+            Some(_) => Rig::at("collector.example:4318", listens, Network::calm(5), 1),
+        };
+        rig.sim.unlisten(&place(listens));
+        rig.submit(100);
+        for _ in 0..3 {
+            if let Some(address) = answer {
+                rig.settle(Ok(address));
+            }
+            next_failure(&mut rig, Duration::from_secs(10));
+            assert!(!rig.exporter.is_hopeless(), "nothing shuts down");
+        }
+        rig.exporter.begin_closing();
+        assert!(!rig.exporter.is_hopeless(), "one more attempt decides");
+        if let Some(address) = answer {
+            rig.settle(Ok(address));
+        }
+        next_failure(&mut rig, Duration::from_secs(10));
+        rig.exporter.is_hopeless()
+    };
+    assert!(refused("127.0.0.1:4318", None));
+    assert!(refused("[::1]:4318", None));
+    assert!(refused("127.0.0.1:4318", Some("127.0.0.1:4318")));
+    assert!(!refused(PLACE, None));
+    assert!(!refused(PLACE, Some(PLACE)));
+}
+
 #[test]
 fn lookup_that_hangs_is_given_up_in_time_and_tried_again() {
     let mut rig = named();
