@@ -11,6 +11,7 @@ use crate::{
     lane::Reader,
     notice::{self, Notice},
     record::{Draft, Record},
+    report::Ledger,
     trace::{Scope, Shared, SpanLanes},
 };
 
@@ -40,11 +41,11 @@ impl Drop for Leave {
 }
 
 impl Manual {
-    /// `is_told` says whether the program is to hear of a ring that is half full before the first drain: it may have forgotten
-    /// to drain, or to export.
+    /// `is_told` says whether the program is to hear of spans that nobody drains: it may have forgotten to, or to export.
     pub(super) fn new(lanes: &Arc<SpanLanes>, is_told: bool) -> Self {
         let unread = Notice::default();
         if is_told {
+            // Until the first drain the alarm is the program's.
             lanes.alarm().hang(Box::new(move || unread.say(notice::UNREAD)));
             lanes.alarm().sleep(|| false);
         }
@@ -86,6 +87,12 @@ impl Manual {
 
     /// Takes out everything, for nobody.
     pub(super) fn discard(&self, lanes: &Arc<SpanLanes>) {
+        // Asleep until the end: no drain came, and no ring was half full.
+        let was_asleep = !lanes.alarm().wake_up();
+        let waiting = Ledger::of(lanes, None).queued;
+        if was_asleep && waiting > 0 {
+            notice::undrained(waiting);
+        }
         self.with(lanes, |drain| drain.reader.take().map(|mut reader| reader.read(None, |_| ())));
     }
 

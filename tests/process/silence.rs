@@ -100,6 +100,22 @@ fn program_that_never_drains_is_told_before_it_loses_a_span() {
     }
 }
 
+/// A first program, with a few spans. Tests start many engines: once for the process is enough.
+#[test]
+fn first_engine_that_is_dropped_with_spans_that_nobody_drained_says_so() {
+    let told = told("first_engine_that_is_dropped_with_spans_that_nobody_drained_says_so", &[], || {
+        drop(Engine::start(Config::default()).unwrap());
+        for _ in 0..3 {
+            let engine = Engine::start(Config::default()).unwrap();
+            record(&engine.tracer("test"), 7);
+        }
+    });
+    if let Some(told) = told {
+        assert_eq!(told.matches("spanring: ").count(), 1, "{told}");
+        assert!(told.contains("dropped with 7 spans") && told.contains("Config::from_env"), "{told}");
+    }
+}
+
 #[test]
 fn exporter_none_is_told_at_start_and_a_disabled_engine_tells_nothing() {
     let case = || {

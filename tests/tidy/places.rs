@@ -93,6 +93,7 @@ const SHARED: &[(&str, &str, &str)] = &[
     ("src/sync/signal.rs", "static WATCH", "set without waiting, and knows whose process it is of"),
     ("src/sync/signal.rs", "static SETTING_UP", "a number of the process that it is of"),
     ("src/engine/hooks.rs", "static EXPORTING", "tried, never waited for"),
+    ("src/notice.rs", "static IS_SAID", "a flag"),
     ("src/sync/exit.rs", "static FIRST", "set once, without waiting"),
     ("src/sync/cpu.rs", "static OFFSET", "a number that every process finds the same"),
     ("src/sync/cpu.rs", "static PLACE", "a thread's own"),
