@@ -137,8 +137,8 @@ fn past() -> Deadline {
     Deadline::after(Duration::ZERO)
 }
 
-/// The worker, as far as callers have to do with it. What it makes of their questions is the library's `Goal`; the order
-/// of the steps is a copy of `Worker::turn` in `src/engine/worker.rs`, whose requests need a network.
+/// The worker, as far as callers have to do with it. What it makes of their questions is the library's `Goal`; the
+/// order of the steps is a copy of `Worker::turn` in `src/engine/worker.rs`, whose requests need a network.
 struct Worker {
     bed: Arc<Bed>,
     goal: Goal<Marks>,

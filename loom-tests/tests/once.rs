@@ -32,8 +32,8 @@ impl Drop for Value {
     }
 }
 
-/// Two threads set a value while a third looks twice. One of them is first; the other has its value back; and whoever looks
-/// sees nothing, or the first value whole, and then always that.
+/// Two threads set a value while a third looks twice. One of them is first; the other has its value back; and whoever
+/// looks sees nothing, or the first value whole, and then always that.
 #[test]
 fn first_value_stays_and_is_seen_whole() {
     let run = model(|run| {
@@ -65,8 +65,8 @@ fn first_value_stays_and_is_seen_whole() {
     run.expect(["[None, None]", "[None, Some(1)]", "[Some(1), Some(1)]", "[Some(2), Some(2)]"]);
 }
 
-/// A thread sets two values, another sets one and looks. Each sees its own value or a later one; none is lost, and none goes
-/// away while the place lasts.
+/// A thread sets two values, another sets one and looks. Each sees its own value or a later one; none is lost, and none
+/// goes away while the place lasts.
 #[test]
 fn later_values_follow_and_none_is_lost() {
     let run = model(|run| {

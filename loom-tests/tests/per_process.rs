@@ -9,8 +9,8 @@ const PARENT: u32 = 1;
 const CHILD: u32 = 2;
 const GRANDCHILD: u32 = 3;
 
-/// Two threads of a child ask for its value at once, a third looks. The two get the same one, made by one of them; the third
-/// finds it whole, or none. What the parent has is never theirs.
+/// Two threads of a child ask for its value at once, a third looks. The two get the same one, made by one of them; the
+/// third finds it whole, or none. What the parent has is never theirs.
 #[test]
 fn threads_of_a_child_get_one_value_and_it_is_not_the_parents() {
     let run = model(|run| {

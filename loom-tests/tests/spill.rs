@@ -99,8 +99,8 @@ fn block_that_comes_back_does_no_harm() {
     run.expect([2, 3]);
 }
 
-/// The reader has enough after one of three blocks and puts the rest back, while another thread pushes and a third closes the
-/// stack. Every block is taken once, and a stack that was closed stays closed.
+/// The reader has enough after one of three blocks and puts the rest back, while another thread pushes and a third
+/// closes the stack. Every block is taken once, and a stack that was closed stays closed.
 #[test]
 fn rest_that_is_put_back_is_not_lost_and_opens_nothing() {
     let run = model(|run| {

@@ -19,8 +19,9 @@ pub struct Config {
     /// may keep an eighth of the memory for open spans to themselves, also when they are idle. [`size`](crate::size)
     /// computes it.
     ///
-    /// Dropping the engine gives the rings back to the system (on Linux). What open spans have used stays resident until
-    /// each thread that recorded has turned to another engine, or ended: at most what the budget has for open spans.
+    /// Dropping the engine gives the rings back to the system (on Linux). What open spans have used stays resident
+    /// until each thread that recorded has turned to another engine, or ended: at most what the budget has for open
+    /// spans.
     pub memory_budget: usize,
     /// Rings that finished spans go through: a power of two from 1 to 128. `None` takes one for each core, at least
     /// four: fewer make threads meet, more make each smaller.

@@ -1,4 +1,5 @@
-//! The desk: what a worker works with, and what its supervisor and the callers share with it. It stays when a worker fails.
+//! The desk: what a worker works with, and what its supervisor and the callers share with it. It stays when a worker
+//! fails.
 
 use std::{
     any::Any,
@@ -34,7 +35,8 @@ thread_local! {
     static AT_WORK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How long a thread that is in a ring may hold up the end. Its end takes well under a microsecond, unless it is stopped.
+/// How long a thread that is in a ring may hold up the end. Its end takes well under a microsecond, unless it is
+/// stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(5);
 
 impl Desk {
@@ -62,8 +64,8 @@ impl Desk {
         }
     }
 
-    /// Tells the program. What its sink does wrong is its own; what it does with the engine does not wait, and what is said
-    /// meanwhile, by itself or by another thread, is not heard.
+    /// Tells the program. What its sink does wrong is its own; what it does with the engine does not wait, and what is
+    /// said meanwhile, by itself or by another thread, is not heard.
     pub(super) fn say(&self, topic: Topic, text: &str) {
         self.report(|reporter| reporter.say(topic, text));
     }

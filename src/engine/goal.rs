@@ -26,8 +26,8 @@ enum Stage<Marks> {
 }
 
 impl<Marks> Goal<Marks> {
-    /// Takes up a flush that is asked for, unless one is under way; `marks` says what it has to reach. Whether this is the
-    /// first that is heard of the last caller.
+    /// Takes up a flush that is asked for, unless one is under way; `marks` says what it has to reach. Whether this is
+    /// the first that is heard of the last caller.
     pub fn heed(&mut self, asked: Asked, marks: impl FnOnce() -> Marks) -> bool {
         if !asked.wants_flush {
             return false;
@@ -60,8 +60,8 @@ impl<Marks> Goal<Marks> {
         }
     }
 
-    /// Answers the flush that is under way once its last request has ended; whether it did. `oldest` is the oldest request
-    /// that has not.
+    /// Answers the flush that is under way once its last request has ended; whether it did. `oldest` is the oldest
+    /// request that has not.
     pub fn reach(&mut self, handoff: &Handoff, oldest: Option<u64>) -> bool {
         if let Some(Flush { number, stage: Stage::Sending(last) }) = self.flush
             && oldest.is_none_or(|oldest| oldest > last)

@@ -7,7 +7,8 @@ use crate::{
     transport::driver::Waker,
 };
 
-/// What callers ask of the worker, and what it has answered. The lock is held for a few moves, never while somebody works.
+/// What callers ask of the worker, and what it has answered. The lock is held for a few moves, never while somebody
+/// works.
 #[derive(Debug, Default)]
 pub struct Handoff {
     state: Mutex<State>,

@@ -17,32 +17,33 @@ use crate::{
     trace::SpanLanes,
 };
 
-/// Flushes the engine at the first of these signals, and goes on recording. **This is the one for servers**, which end by
-/// themselves: they stop accepting, finish the requests in flight, and drop the engine or call [`Engine::shutdown`] last.
+/// Flushes the engine at the first of these signals, and goes on recording. **This is the one for servers**, which end
+/// by themselves: they stop accepting, finish the requests in flight, and drop the engine or call [`Engine::shutdown`]
+/// last.
 ///
-/// A handler that the program has set for the signal runs at once, at this signal and at every later one; the flush goes on
-/// meanwhile, on a thread of its own, `spanring-signal`. It has `deadline`, and delivers what had ended before the signal,
-/// should the server be killed before it is done. A signal for which the program has no handler ends the process after the
-/// flush, and a second one at once. A signal that is ignored at this call, as by `nohup`, stays ignored. Child processes have
-/// nothing of this: there a signal does what it did before.
+/// A handler that the program has set for the signal runs at once, at this signal and at every later one; the flush
+/// goes on meanwhile, on a thread of its own, `spanring-signal`. It has `deadline`, and delivers what had ended before
+/// the signal, should the server be killed before it is done. A signal for which the program has no handler ends the
+/// process after the flush, and a second one at once. A signal that is ignored at this call, as by `nohup`, stays
+/// ignored. Child processes have nothing of this: there a signal does what it did before.
 ///
 /// # In Kubernetes
 ///
-/// * `terminationGracePeriodSeconds` is at least the time that the server takes to finish its requests, plus the deadline of
-///   the shutdown, plus a second: then comes `SIGKILL`, and what is left is lost without a line. The time of a `preStop` hook
-///   counts too: the signal is sent after it.
-/// * A process with the number 1, which the program is in most containers, is not ended by a signal that it does not handle.
-///   A server handles `SIGTERM`; for a program that does not, run an init (`tini`, `docker run --init`, or
+/// * `terminationGracePeriodSeconds` is at least the time that the server takes to finish its requests, plus the
+///   deadline of the shutdown, plus a second: then comes `SIGKILL`, and what is left is lost without a line. The time
+///   of a `preStop` hook counts too: the signal is sent after it.
+/// * A process with the number 1, which the program is in most containers, is not ended by a signal that it does not
+///   handle. A server handles `SIGTERM`; for a program that does not, run an init (`tini`, `docker run --init`, or
 ///   `shareProcessNamespace`).
 /// * A shell as process 1 passes no signal on: start the program by `exec`.
 ///
-/// The watch does not keep the engine alive. Call it once; a handler that the program sets later takes the signal away from it,
-/// unless that handler calls the one before, as those of `signal-hook` and tokio do.
+/// The watch does not keep the engine alive. Call it once; a handler that the program sets later takes the signal away
+/// from it, unless that handler calls the one before, as those of `signal-hook` and tokio do.
 ///
 /// # Errors
 ///
-/// `AlreadyExists` when there is a watch in this process, also one by [`shut_down_on_signals`]; `Unsupported` where there are
-/// no signals; and the system's own when it refuses a thread or a pipe.
+/// `AlreadyExists` when there is a watch in this process, also one by [`shut_down_on_signals`]; `Unsupported` where
+/// there are no signals; and the system's own when it refuses a thread or a pipe.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,20 +63,22 @@ pub fn flush_on_signals(engine: &Engine, signals: &[Signal], deadline: Duration)
     signal::at_first(signals, Handler::Meanwhile, move || distant.flush(deadline))
 }
 
-/// Shuts the engine down at the first of these signals, so that what has ended is delivered, and then lets the signal do what
-/// it would have done without this: end the process, or run the handler that the program had set before.
+/// Shuts the engine down at the first of these signals, so that what has ended is delivered, and then lets the signal
+/// do what it would have done without this: end the process, or run the handler that the program had set before.
 ///
-/// For programs that have no end of their own, such as batch jobs. Recording stops at the signal: a server that finishes its
-/// requests afterwards loses their spans (`closed`), and wants [`flush_on_signals`].
+/// For programs that have no end of their own, such as batch jobs. Recording stops at the signal: a server that
+/// finishes its requests afterwards loses their spans (`closed`), and wants [`flush_on_signals`].
 ///
-/// The signal's handler only wakes a thread, `spanring-signal`, which shuts down within `deadline`. Meanwhile the program goes
-/// on, but records nothing more. A second signal ends the process at once. A signal that is ignored at this call, as by
-/// `nohup`, stays ignored. Child processes have nothing of this: there a signal does what it did before.
+/// The signal's handler only wakes a thread, `spanring-signal`, which shuts down within `deadline`. Meanwhile the
+/// program goes on, but records nothing more. A second signal ends the process at once. A signal that is ignored at
+/// this call, as by `nohup`, stays ignored. Child processes have nothing of this: there a signal does what it did
+/// before.
 ///
-/// A process with the number 1, as in a container, is not ended by a signal that it does not handle, and with this it is not
-/// either: set a handler of your own before, or run an init.
+/// A process with the number 1, as in a container, is not ended by a signal that it does not handle, and with this it
+/// is not either: set a handler of your own before, or run an init.
 ///
-/// The watch does not keep the engine alive. Call it once; a handler that the program sets later takes the signal away from it.
+/// The watch does not keep the engine alive. Call it once; a handler that the program sets later takes the signal away
+/// from it.
 ///
 /// # Errors
 ///
@@ -85,11 +88,12 @@ pub fn shut_down_on_signals(engine: &Engine, signals: &[Signal], deadline: Durat
     signal::at_first(signals, Handler::Afterwards, move || distant.shut_down(deadline))
 }
 
-/// Shuts the engine down when the process exits: by [`std::process::exit`], by C's `exit`, or when `main` returns. For an
-/// engine in a static, which is never dropped.
+/// Shuts the engine down when the process exits: by [`std::process::exit`], by C's `exit`, or when `main` returns. For
+/// an engine in a static, which is never dropped.
 ///
-/// The exit waits for it, `deadline` at most. It does not run when the process is ended by a signal, by `abort` or by `_exit`.
-/// A child process shuts its own side of the engine down, if it has recorded anything. The hook does not keep the engine alive.
+/// The exit waits for it, `deadline` at most. It does not run when the process is ended by a signal, by `abort` or by
+/// `_exit`. A child process shuts its own side of the engine down, if it has recorded anything. The hook does not keep
+/// the engine alive.
 ///
 /// # Errors
 ///
@@ -117,8 +121,8 @@ pub fn shut_down_at_exit(engine: &Engine, deadline: Duration) -> io::Result<()> 
 /// Engines that export, for the last look at the exit of the process. Those that are gone leave it at the next start.
 static EXPORTING: Mutex<Vec<Distant>> = Mutex::new(Vec::new());
 
-/// Has an exit of the process say how many spans of this engine it loses. It delivers none: an exit that waits for a collector
-/// is the program's choice.
+/// Has an exit of the process say how many spans of this engine it loses. It delivers none: an exit that waits for a
+/// collector is the program's choice.
 pub(super) fn tell_at_exit(engine: &Engine) {
     // Never waited for: in a child process a thread of the parent may seem to hold it. A line less is no loss.
     let Ok(mut engines) = EXPORTING.try_lock() else {
@@ -143,12 +147,12 @@ fn tell_waiting() {
     }
 }
 
-/// Flushes the engine at every panic, after the hook that was there before, so that what led to the panic is delivered even
-/// if the process ends of it.
+/// Flushes the engine at every panic, after the hook that was there before, so that what led to the panic is delivered
+/// even if the process ends of it.
 ///
-/// It flushes and does not shut down, because a panic that is caught must not end tracing. The thread that panics waits for
-/// it, `deadline` at most; the longest that a panic may cost is the reason to keep it short. Spans that are open end later,
-/// when the stack unwinds: an engine that is dropped at the end of `main` delivers those.
+/// It flushes and does not shut down, because a panic that is caught must not end tracing. The thread that panics waits
+/// for it, `deadline` at most; the longest that a panic may cost is the reason to keep it short. Spans that are open
+/// end later, when the stack unwinds: an engine that is dropped at the end of `main` delivers those.
 ///
 /// The hook does not keep the engine alive.
 ///
@@ -164,8 +168,8 @@ pub fn flush_on_panic(engine: &Engine, deadline: Duration) {
     }));
 }
 
-/// An engine from afar. It never has a count of the engine itself: then the engine's drop would come here, on a thread that
-/// nobody waits for, when the program drops its own meanwhile.
+/// An engine from afar. It never has a count of the engine itself: then the engine's drop would come here, on a thread
+/// that nobody waits for, when the program drops its own meanwhile.
 struct Distant {
     lanes: Weak<SpanLanes>,
     exporting: Option<Weak<Exporting>>,

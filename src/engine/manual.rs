@@ -41,7 +41,8 @@ impl Drop for Leave {
 }
 
 impl Manual {
-    /// `is_told` says whether the program is to hear of spans that nobody drains: it may have forgotten to, or to export.
+    /// `is_told` says whether the program is to hear of spans that nobody drains: it may have forgotten to, or to
+    /// export.
     pub(super) fn new(lanes: &Arc<SpanLanes>, is_told: bool) -> Self {
         let unread = Notice::default();
         if is_told {

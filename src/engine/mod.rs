@@ -32,11 +32,11 @@ use manual::Manual;
 use plan::Plan;
 use supervisor::Supervisor;
 
-/// A running span pipeline. Dropping it shuts it down, and waits for that no longer than `export.shutdown_timeout`; spans that
-/// are still open then are counted as lost, not leaked.
+/// A running span pipeline. Dropping it shuts it down, and waits for that no longer than `export.shutdown_timeout`;
+/// spans that are still open then are counted as lost, not leaked.
 ///
-/// Tracers do not keep it alive: hold it until the program ends, and shut it down last. Spans that start or end later are lost
-/// as `closed`, which is told once on the standard error.
+/// Tracers do not keep it alive: hold it until the program ends, and shut it down last. Spans that start or end later
+/// are lost as `closed`, which is told once on the standard error.
 ///
 /// ```
 /// use spanring::{Config, Engine, Tracer};
@@ -116,15 +116,17 @@ impl std::error::Error for StartError {
 }
 
 impl Engine {
-    /// Starts an engine: checks the configuration, takes all memory that recording will ever use, and starts the export.
+    /// Starts an engine: checks the configuration, takes all memory that recording will ever use, and starts the
+    /// export.
     ///
-    /// Most of its time goes into the rings, half of `memory_budget`, which the kernel clears and maps now so that no span
-    /// waits for that later: about a millisecond for each MiB, so some 15 ms at the default. A smaller budget starts sooner.
+    /// Most of its time goes into the rings, half of `memory_budget`, which the kernel clears and maps now so that no
+    /// span waits for that later: about a millisecond for each MiB, so some 15 ms at the default. A smaller budget
+    /// starts sooner.
     ///
     /// # Errors
     ///
-    /// When a field of the configuration cannot work, also one from a variable (an endpoint that is no URL), or the system
-    /// refuses the memory or the thread.
+    /// When a field of the configuration cannot work, also one from a variable (an endpoint that is no URL), or the
+    /// system refuses the memory or the thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let blame = |error: ConfigError| {
             let variable = config.variable(error.field());
@@ -155,8 +157,8 @@ impl Engine {
 
     /// A tracer for an instrumentation scope: a name, or a [`Scope`] with version, schema and attributes.
     ///
-    /// Make one for each component at start, not one a request: scopes are looked for one by one, are never freed, and from
-    /// the 65,537th on are recorded as the first.
+    /// Make one for each component at start, not one a request: scopes are looked for one by one, are never freed, and
+    /// from the 65,537th on are recorded as the first.
     #[must_use]
     pub fn tracer(&self, scope: impl Into<Scope>) -> Tracer {
         if let Side::Exporting(exporting) = &self.side {
@@ -197,16 +199,16 @@ impl Engine {
         }
     }
 
-    /// Waits until everything that ended before this call is delivered, or counted as lost, or until the deadline. Spans that
-    /// end meanwhile may go along.
+    /// Waits until everything that ended before this call is delivered, or counted as lost, or until the deadline.
+    /// Spans that end meanwhile may go along.
     ///
     /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
     pub fn flush(&self, deadline: impl Into<Deadline>) -> Receipt {
         self.receipt(|supervisor| supervisor.flush(deadline.into()))
     }
 
-    /// Ends recording, delivers what has ended, and waits for it until the deadline; what is left then is counted as lost.
-    /// Later starts give spans that do not record. A second call only says how things stand.
+    /// Ends recording, delivers what has ended, and waits for it until the deadline; what is left then is counted as
+    /// lost. Later starts give spans that do not record. A second call only says how things stand.
     ///
     /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
     pub fn shutdown(&self, deadline: impl Into<Deadline>) -> Receipt {
@@ -220,9 +222,10 @@ impl Engine {
         })
     }
 
-    /// Runs the export on this thread, for [`WorkerChoice::Polled`](crate::WorkerChoice::Polled), where an example stands: until there is nothing to do but
-    /// wait, or about `budget` is spent: the clock is read between steps, and a step (a batch that is gathered and framed, a round
-    /// of the driver) is not interrupted. Says whether there is more to do now. Does nothing while another thread does.
+    /// Runs the export on this thread, for [`WorkerChoice::Polled`](crate::WorkerChoice::Polled), where an example
+    /// stands: until there is nothing to do but wait, or about `budget` is spent: the clock is read between steps, and
+    /// a step (a batch that is gathered and framed, a round of the driver) is not interrupted. Says whether there is
+    /// more to do now. Does nothing while another thread does.
     pub fn poll_once(&self, budget: Duration) -> bool {
         match &self.side {
             Side::Manual(_) => false,
@@ -259,8 +262,8 @@ impl Engine {
         self.lanes.owner().clock().uses_counter()
     }
 
-    /// Stops recording: later starts give spans that do not record, later ends are counted as lost. What has ended before
-    /// can still be drained. True when no thread was inside a lane; else call it again to close the rest.
+    /// Stops recording: later starts give spans that do not record, later ends are counted as lost. What has ended
+    /// before can still be drained. True when no thread was inside a lane; else call it again to close the rest.
     pub fn close(&self) -> bool {
         // In a child process a thread of the parent may seem to be in a ring.
         let _ = self.lanes.settle();
@@ -268,9 +271,9 @@ impl Engine {
         self.lanes.close()
     }
 
-    /// Takes out every span that has ended before this call, as OTLP bytes: one `ScopeSpans.spans` element each, with Unix
-    /// times. Returns how many there were. One drain runs at a time: another thread's waits, and one that the sink starts
-    /// finds nothing. An engine that exports takes them out itself: then there are none.
+    /// Takes out every span that has ended before this call, as OTLP bytes: one `ScopeSpans.spans` element each, with
+    /// Unix times. Returns how many there were. One drain runs at a time: another thread's waits, and one that the sink
+    /// starts finds nothing. An engine that exports takes them out itself: then there are none.
     pub fn drain(&self, sink: impl FnMut(&Scope, &[u8])) -> usize {
         match &self.side {
             Side::Manual(manual) => manual.drain(&self.lanes, sink),

@@ -1,8 +1,9 @@
-//! The one place for what a process exports with: its supervisor, and by that the desk, the thread, the worker and its TLS; or
-//! the lock of its drain. A child process can use nothing of its parent's that a thread may have held when it was forked.
+//! The one place for what a process exports with: its supervisor, and by that the desk, the thread, the worker and its
+//! TLS; or the lock of its drain. A child process can use nothing of its parent's that a thread may have held when it
+//! was forked.
 //!
-//! What does not hang in here is never locked: the plan is read only, the lanes are put in order by `Lanes::settle`. The rule
-//! `what_a_child_process_inherits_is_known` of tests/tidy holds new locks and statics against that.
+//! What does not hang in here is never locked: the plan is read only, the lanes are put in order by `Lanes::settle`.
+//! The rule `what_a_child_process_inherits_is_known` of tests/tidy holds new locks and statics against that.
 
 use crate::sync::once::SetOnce;
 
@@ -30,7 +31,8 @@ impl<T> PerProcess<T> {
         Some(&here.value)
     }
 
-    /// The value of this generation, which is this process's; made now if it has none. Of several threads the first one's.
+    /// The value of this generation, which is this process's; made now if it has none. Of several threads the first
+    /// one's.
     pub fn get_or(&self, generation: u32, make: impl FnOnce() -> T) -> &T {
         let mut make = Some(make);
         let mut here = self;

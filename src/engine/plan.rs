@@ -155,8 +155,8 @@ fn cramped(resource: &otlp::Resource, request_bytes_max: usize) -> Result<Option
     }
 }
 
-/// What to say of certificates where there is no TLS: the bytes would go out in the clear, which whoever gave them does not
-/// expect. What the program gave is an error. A variable is a warning, because other programs and signals share it.
+/// What to say of certificates where there is no TLS: the bytes would go out in the clear, which whoever gave them does
+/// not expect. What the program gave is an error. A variable is a warning, because other programs and signals share it.
 fn useless_files(export: &Export, endpoint: &Endpoint, config: &Config) -> Result<Vec<String>, ConfigError> {
     let files = [
         (CERTIFICATE, &export.certificate),

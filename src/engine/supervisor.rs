@@ -1,4 +1,5 @@
-//! The supervisor: sees that a worker is at the desk, on a thread of its own or in the program's calls, and replaces one that fails.
+//! The supervisor: sees that a worker is at the desk, on a thread of its own or in the program's calls, and replaces
+//! one that fails.
 
 use std::{
     io, mem,
@@ -194,7 +195,8 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         if self.desk.lanes.generation() != self.generation {
-            // A child process drops its parent's engine: the parent's driver and thread are not there, and are left alone.
+            // A child process drops its parent's engine: the parent's driver and thread are not there, and are left
+            // alone.
             mem::forget(self.polled.get_mut().unwrap_or_else(PoisonError::into_inner).take());
             mem::forget(self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         }
@@ -256,8 +258,8 @@ struct Pauses {
 }
 
 impl Pauses {
-    /// The pause behind a worker that failed after so long. One that worked for as long as the longest pause was well: what
-    /// failed before it does not count.
+    /// The pause behind a worker that failed after so long. One that worked for as long as the longest pause was well:
+    /// what failed before it does not count.
     fn after(&mut self, worked: Duration) -> Duration {
         let longer = if worked < PAUSE_MAX { self.last * 2 } else { PAUSE_MIN };
         self.last = longer.clamp(PAUSE_MIN, PAUSE_MAX);

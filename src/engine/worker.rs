@@ -1,4 +1,5 @@
-//! The engine's own work: lanes to batches, batches to requests, requests to the collector, and an account of every span.
+//! The engine's own work: lanes to batches, batches to requests, requests to the collector, and an account of every
+//! span.
 
 use std::{fmt, mem, time::Duration};
 
@@ -28,7 +29,8 @@ pub(super) struct Worker {
     batch: Batch,
     pace: Pace,
     scopes: Scopes,
-    /// Bytes that a request has, unless one span alone has more: less than the most once a collector took no such request.
+    /// Bytes that a request has, unless one span alone has more: less than the most once a collector took no such
+    /// request.
     request_bytes_aim: usize,
     driver: Driver,
     exporter: Exporter,
@@ -89,12 +91,13 @@ pub(super) enum Turn {
 const DRIVER_END_MAX: Duration = Duration::from_millis(10);
 /// How often the drops at the lanes are looked at: that sums up the counters of all threads.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
-/// How old the first batch may become, where the collector is on this machine. What is recorded together is sent together.
+/// How old the first batch may become, where the collector is on this machine. What is recorded together is sent
+/// together.
 const FIRST_AGE_MAX: Duration = Duration::from_millis(500);
 /// How long it is until a lane that could not be closed is tried again: a thread is in the middle of an end.
 const CLOSE_AGAIN: Duration = Duration::from_millis(1);
-/// The next requests are made for no less than this, beside the resource, because of a collector that called one too large: one that says so of each
-/// request would else get every span alone.
+/// The next requests are made for no less than this, beside the resource, because of a collector that called one too
+/// large: one that says so of each request would else get every span alone.
 const REQUEST_BYTES_LEARNT_MIN: usize = 4 << 10;
 
 impl Worker {
@@ -271,8 +274,8 @@ impl Worker {
         !self.visits.has_more && (is_wanted || age >= self.age_max(desk))
     }
 
-    /// How old a batch may become. The first one goes early to a collector on this machine, so that one that is not there is
-    /// told while somebody still watches the start.
+    /// How old a batch may become. The first one goes early to a collector on this machine, so that one that is not
+    /// there is told while somebody still watches the start.
     fn age_max(&self, desk: &Desk) -> Duration {
         let is_first = self.exporter.last_submitted() == 0 && desk.plan.route.endpoint.is_local();
         if is_first { desk.plan.schedule_delay.min(FIRST_AGE_MAX) } else { desk.plan.schedule_delay }

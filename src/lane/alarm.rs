@@ -1,5 +1,5 @@
-//! The alarm: a writer that finds its ring filled above the mark wakes the reader, if it sleeps, and only once; and in a child
-//! process the first thread that may start another has a reader called.
+//! The alarm: a writer that finds its ring filled above the mark wakes the reader, if it sleeps, and only once; and in
+//! a child process the first thread that may start another has a reader called.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::sync::{
     once::SetOnce,
 };
 
-/// Between writers and a reader that sleeps on a timer of its own. Without the alarm it would come in time for an even load,
-/// and too late for a burst.
+/// Between writers and a reader that sleeps on a timer of its own. Without the alarm it would come in time for an even
+/// load, and too late for a burst.
 #[derive(Default)]
 pub struct Alarm {
     /// Whether the reader sleeps. Set by the reader, cleared by the first writer that rings and by the reader.
     asleep: AtomicBool,
-    /// Whether this is a child process for which no reader was called. Set when the lanes are settled, cleared by the first
-    /// thread that calls.
+    /// Whether this is a child process for which no reader was called. Set when the lanes are settled, cleared by the
+    /// first thread that calls.
     is_unread: AtomicBool,
     /// What wakes it. Set once, before the first sleep.
     bell: SetOnce<Bell>,
@@ -25,8 +25,8 @@ pub struct Alarm {
     starter: SetOnce<Bell>,
 }
 
-/// What a writer calls. A bell takes one system call and waits for nothing. A starter may do more: it is called by ordinary
-/// code, never in a signal handler.
+/// What a writer calls. A bell takes one system call and waits for nothing. A starter may do more: it is called by
+/// ordinary code, never in a signal handler.
 pub(crate) type Bell = Box<dyn Fn() + Send + Sync>;
 
 impl Alarm {
@@ -42,8 +42,9 @@ impl Alarm {
 
     /// Says that the reader goes to sleep; false if it must not, because `is_filled`.
     pub fn sleep(&self, is_filled: impl FnOnce() -> bool) -> bool {
-        // ORDERING: [alarm] AcqRel. All swaps of the word are in one order. A writer whose swap comes later finds the reader
-        // asleep and rings. One whose swap came before is acquired here: what it published is seen by `is_filled`.
+        // ORDERING: [alarm] AcqRel. All swaps of the word are in one order. A writer whose swap comes later finds the
+        // reader asleep and rings. One whose swap came before is acquired here: what it published is seen by
+        // `is_filled`.
         self.asleep.swap(true, AcqRel);
         if is_filled() {
             // ORDERING: Relaxed. The reader is awake; a writer that still takes it for asleep rings for nothing.
@@ -70,11 +71,12 @@ impl Alarm {
         }
     }
 
-    /// Calls for a reader, if this is a child process that has none. False if that is left to a later call, because this one
-    /// may come from a signal handler, in which no thread can be started.
+    /// Calls for a reader, if this is a child process that has none. False if that is left to a later call, because
+    /// this one may come from a signal handler, in which no thread can be started.
     #[cold]
     pub fn call_reader(&self) -> bool {
-        // ORDERING: Relaxed. The flag alone is shared. A caller that has settled the lanes, or found them settled, sees it set.
+        // ORDERING: Relaxed. The flag alone is shared. A caller that has settled the lanes, or found them settled, sees
+        // it set.
         let Some(starter) = self.starter.get().filter(|_| self.is_unread.load(Relaxed)) else {
             return true;
         };
@@ -132,8 +134,8 @@ mod tests {
         }
     }
 
-    /// Where the program itself is the reader, a child process starts nothing: its recording threads need not ask whether a
-    /// signal handler is running.
+    /// Where the program itself is the reader, a child process starts nothing: its recording threads need not ask
+    /// whether a signal handler is running.
     #[test]
     fn child_calls_the_starter_once_and_never_the_bell() {
         let alarm = Alarm::default();
@@ -149,8 +151,8 @@ mod tests {
     }
 
     proptest! {
-        /// A reader that takes out a part now and then, and sleeps whenever it may, is woken by the record that fills the
-        /// ring past the mark, whatever it has read before.
+        /// A reader that takes out a part now and then, and sleeps whenever it may, is woken by the record that fills
+        /// the ring past the mark, whatever it has read before.
         #[test]
         fn alarm_rings_with_the_record_that_passes_the_mark(steps in vec((0..16u8, 8..200usize), 1..400)) {
             let shape = Shape { lanes: 1, ring_bytes: RING_BYTES, arena_bytes: 64 << 10, spill_bytes: 0, seats: 1 };

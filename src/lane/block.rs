@@ -39,7 +39,8 @@ unsafe impl<Owner: Send + Sync, Scratch: Send> Send for Block<Owner, Scratch> {}
 unsafe impl<Owner: Send + Sync, Scratch: Send + Sync> Sync for Block<Owner, Scratch> {}
 
 impl<Owner, Scratch: Copy + Default> Block<Owner, Scratch> {
-    /// Bytes of a block that are not its image, which has whole words of eight bytes: a record leaves it rounded up to those.
+    /// Bytes of a block that are not its image, which has whole words of eight bytes: a record leaves it rounded up to
+    /// those.
     pub const HEAD_LEN: usize = size_of::<Head<Owner, Scratch>>().next_multiple_of(8);
 
     /// The scratch, the bytes for a record's image, and what the owner of the lanes keeps there.
@@ -47,7 +48,8 @@ impl<Owner, Scratch: Copy + Default> Block<Owner, Scratch> {
     pub fn open(&mut self) -> (&mut Scratch, &mut [u8], &Owner) {
         let len = self.head().image_len as usize;
         let lanes = self.head().lanes;
-        // SAFETY: the block is ours alone (it is in no list), zeroed at birth, and lives as long as the lanes, which it holds.
+        // SAFETY: the block is ours alone (it is in no list), zeroed at birth, and lives as long as the lanes, which it
+        // holds.
         let image = unsafe { slice::from_raw_parts_mut(self.image_start().as_ptr(), len) };
         // SAFETY: the head is initialised since the block left the pool, and the block is ours alone.
         let scratch = unsafe { &mut self.head.as_mut().scratch };
@@ -93,8 +95,8 @@ impl<Owner, Scratch: Copy + Default> Block<Owner, Scratch> {
         self.head().class
     }
 
-    /// A block with room for `need` bytes, the scratch and the first `len` bytes of this one; `None` above the cap, or when the budget is
-    /// spent. It is larger than this one.
+    /// A block with room for `need` bytes, the scratch and the first `len` bytes of this one; `None` above the cap, or
+    /// when the budget is spent. It is larger than this one.
     #[must_use]
     pub fn grown(&self, len: usize, need: usize) -> Option<Self> {
         let mut class = self.class();
@@ -170,7 +172,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
             let image_len =
                 u32::try_from(class.bytes() - Block::<Owner, Scratch>::HEAD_LEN).expect("a block has at most 64 KiB");
             let head = self.head_of(number);
-            // SAFETY: the block has just left the pool, so it is ours alone; a unit is aligned beyond what a head needs.
+            // SAFETY: the block has just left the pool, so it is ours alone; a unit is aligned beyond what a head
+            // needs.
             unsafe { head.write(Head { lanes, number, image_len, record_len: 0, class, scratch: Scratch::default() }) };
             // SAFETY: lanes are only made by `Lanes::new`, in an `Arc`, and `self` proves that a count is left.
             unsafe { Arc::increment_strong_count(lanes.as_ptr()) };
@@ -188,8 +191,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         }
     }
 
-    /// Reads the record of a block that came out of a list, and gives the block back to the pool. The caller keeps a count of
-    /// the lanes of its own.
+    /// Reads the record of a block that came out of a list, and gives the block back to the pool. The caller keeps a
+    /// count of the lanes of its own.
     pub(super) fn free_listed(&self, number: u32, read: impl FnOnce(&[u8])) {
         let block = self.listed(number);
         // The block goes back also when `read` panics.

@@ -19,16 +19,18 @@ use crate::sync::{
 
 /// A value and the notes of those who came while it was held.
 ///
-/// A thread that finds the value free holds it; a thread that finds it held leaves a note (a block's number, linked through
-/// the pool's table) and goes on. A holder applies the notes before it lets go, oldest first, but only so many: what is left
-/// then waits for the next thread that comes. So a thread that is stopped while it holds delays changes, not threads, and no
-/// thread works for the others without end. Who closes the value leaves no such rest: its notes are all applied.
+/// A thread that finds the value free holds it; a thread that finds it held leaves a note (a block's number, linked
+/// through the pool's table) and goes on. A holder applies the notes before it lets go, oldest first, but only so many:
+/// what is left then waits for the next thread that comes. So a thread that is stopped while it holds delays changes,
+/// not threads, and no thread works for the others without end. Who closes the value leaves no such rest: its notes are
+/// all applied.
 #[derive(Debug)]
 pub struct Combined<T> {
-    /// [`HELD`], [`CLOSED`], how many notes are left and not taken off (from bit 32 on), and the top note's number plus one
-    /// (below). Written by everyone who comes and by the holder.
+    /// [`HELD`], [`CLOSED`], how many notes are left and not taken off (from bit 32 on), and the top note's number plus
+    /// one (below). Written by everyone who comes and by the holder.
     word: AtomicU64,
-    /// What the thread that closes says to the holder that makes the last change; zero before. Written by the first to close.
+    /// What the thread that closes says to the holder that makes the last change; zero before. Written by the first to
+    /// close.
     last: AtomicU64,
     inside: UnsafeCell<Inside<T>>,
 }
@@ -86,9 +88,10 @@ impl<T> Combined<T> {
             // ORDERING: Relaxed. The note is ours until the word's Release below shows it.
             links[note as usize].store(top(word), Relaxed);
             let top = if is_held { u64::from(note + 1) } else { HELD };
-            // ORDERING: [hold] Acquire, for the thread that becomes the holder: the value is as the last one left it, and the
-            // notes below its own are as they were left.
-            // ORDERING: [note] Release, for a thread that leaves a note: the holder that takes it sees its bytes and its link.
+            // ORDERING: [hold] Acquire, for the thread that becomes the holder: the value is as the last one left it,
+            // and the notes below its own are as they were left.
+            // ORDERING: [note] Release, for a thread that leaves a note: the holder that takes it sees its bytes and
+            // its link.
             // ORDERING: Relaxed on failure: the value is only the next guess.
             match self.word.compare_exchange(word, (word & !TOP) + ONE_NOTE + top, AcqRel, Relaxed) {
                 Ok(_) if is_held => return Left::Noted,
@@ -99,8 +102,8 @@ impl<T> Combined<T> {
         }
     }
 
-    /// Refuses every later note, and lets the holder make the last change by what `last` says (not zero). The caller becomes
-    /// the holder if there is none. False when the value was closed before.
+    /// Refuses every later note, and lets the holder make the last change by what `last` says (not zero). The caller
+    /// becomes the holder if there is none. False when the value was closed before.
     pub fn close(&self, last: u64) -> (bool, Option<Hold<'_, T>>) {
         debug_assert!(last != 0, "zero is how the word says that nobody closes");
         // ORDERING: Relaxed. Whoever makes the last change has seen the word's CLOSED, which comes with it.
@@ -129,7 +132,8 @@ impl<T> Combined<T> {
         // ORDERING: Relaxed. Only a guess, which the exchange checks.
         let mut word = self.word.load(Relaxed);
         while word & (HELD | CLOSED) == 0 {
-            // ORDERING: [hold] Acquire. The value and the notes are as they were left. Relaxed on failure: only a guess.
+            // ORDERING: [hold] Acquire. The value and the notes are as they were left. Relaxed on failure: only a
+            // guess.
             match self.word.compare_exchange(word, (word & !TOP) | HELD, Acquire, Relaxed) {
                 Ok(_) => return Some(Hold { of: self, taken: top(word) }),
                 Err(found) => word = found,
@@ -163,8 +167,8 @@ pub struct Hold<'a, T> {
 }
 
 impl<T> Hold<'_, T> {
-    /// Lets go, after `apply` has seen the notes that wait, oldest first: `enough` of them, and all if the value was closed.
-    /// Then `finish` makes the last change.
+    /// Lets go, after `apply` has seen the notes that wait, oldest first: `enough` of them, and all if the value was
+    /// closed. Then `finish` makes the last change.
     pub fn release(
         mut self,
         links: &[AtomicU32],
@@ -194,10 +198,12 @@ impl<T> Hold<'_, T> {
                 // ORDERING: Relaxed. It came with CLOSED, which was seen with Acquire.
                 let last = self.of.last.load(Relaxed);
                 self.inside(|inside| finish(&mut inside.value, last));
-                // ORDERING: Relaxed. Nobody holds a closed value again; it is dropped by a thread that has every other handle.
+                // ORDERING: Relaxed. Nobody holds a closed value again; it is dropped by a thread that has every other
+                // handle.
                 return self.of.word.store(CLOSED, Relaxed);
             } else {
-                // ORDERING: [hold] Release. The next holder sees the value, and the notes that wait inside, as we leave them.
+                // ORDERING: [hold] Release. The next holder sees the value, and the notes that wait inside, as we leave
+                // them.
                 // ORDERING: [last] Acquire on failure, as above.
                 match self.of.word.compare_exchange(word, (word & !HELD) - applied * ONE_NOTE, Release, Acquire) {
                     Ok(_) => return,
@@ -252,8 +258,8 @@ pub enum Change {
 
 // Callers keep a count of the lanes of their own: a note's block gives its count back.
 impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
-    /// Changes `value` by a note of `len` bytes: now, or when a holder comes to it. The notes of one value may take half of the
-    /// memory for open spans.
+    /// Changes `value` by a note of `len` bytes: now, or when a holder comes to it. The notes of one value may take
+    /// half of the memory for open spans.
     pub fn change<T>(
         &self,
         value: &Combined<T>,

@@ -344,8 +344,8 @@ mod tests {
         Lanes::new(shape, ()).expect("the memory can be had")
     }
 
-    /// The rings of a span that is refused have one thing in common: all are full, and there is nothing but to drop it. One
-    /// that only met other threads is worth a block.
+    /// The rings of a span that is refused have one thing in common: all are full, and there is nothing but to drop it.
+    /// One that only met other threads is worth a block.
     #[test]
     fn span_is_dropped_as_full_only_where_no_ring_was_held() {
         let shape = Shape { lanes: 8, ring_bytes: 1 << 12, arena_bytes: 1 << 16, spill_bytes: 0, seats: 1 };

@@ -53,8 +53,8 @@ pub struct Pool {
     carved: CachePadded<AtomicU64>,
     /// Of those, units in blocks above the first size. Written and read with `carved`.
     carved_large: AtomicU64,
-    /// Blocks of the first size that threads may keep to themselves beside those that they may already. Written by threads that
-    /// come and go.
+    /// Blocks of the first size that threads may keep to themselves beside those that they may already. Written by
+    /// threads that come and go.
     keepable: AtomicU32,
     /// One link a unit: to the next free block, or in the spill stack to the next block there. A block is in one list.
     links: Box<[AtomicU32]>,
@@ -66,8 +66,9 @@ pub const UNIT: usize = 128;
 /// How many blocks move between a thread and the pool at a time.
 pub(crate) const GROUP: usize = 4;
 
-/// Which part of the arena threads may keep to themselves: nobody gets a block back from a thread that went idle, so open
-/// spans can count on the rest only. With an eighth, that is a quarter of the memory budget, which `size` promises.
+/// Which part of the arena threads may keep to themselves: nobody gets a block back from a thread that went idle, so
+/// open spans can count on the rest only. With an eighth, that is a quarter of the memory budget, which `size`
+/// promises.
 const KEPT_PART: usize = 8;
 
 /// While there is plenty, a thread may keep all that it can use; the last ones of many get one block each.

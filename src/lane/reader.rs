@@ -56,9 +56,9 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         self.reading.load(Acquire) == GIVEN_UP
     }
 
-    /// Gives the memory of the rings back to the system, as far as it has served its time: they are closed and read to the
-    /// end. Threads that recorded last to these lanes hold on to them until they turn to others, or end; what they keep
-    /// resident then is what open spans have used.
+    /// Gives the memory of the rings back to the system, as far as it has served its time: they are closed and read to
+    /// the end. Threads that recorded last to these lanes hold on to them until they turn to others, or end; what they
+    /// keep resident then is what open spans have used.
     pub fn give_back(self: &Arc<Self>) {
         let reader = self.reader();
         if reader.is_some() || self.is_given_up() {

@@ -276,8 +276,8 @@ impl Ring {
         self.reader.head.store(tail, Release);
     }
 
-    /// Gives the ring's memory back to the system if it is of no use any more: closed, left by its last writer, and read to
-    /// the end.
+    /// Gives the ring's memory back to the system if it is of no use any more: closed, left by its last writer, and
+    /// read to the end.
     ///
     /// # Safety
     ///
@@ -292,8 +292,8 @@ impl Ring {
     }
 
     /// Gives up what is published and makes the ring fit for the child process of this generation: the parent delivers
-    /// its spans, whose bytes read as zeros here. Says whether a thread of the parent held the lease. A closed ring stays
-    /// closed.
+    /// its spans, whose bytes read as zeros here. Says whether a thread of the parent held the lease. A closed ring
+    /// stays closed.
     ///
     /// # Safety
     ///
@@ -344,8 +344,8 @@ impl Ring {
         }
         // The end of this round of the memory.
         let round_end = (start | (capacity - 1)) + 1;
-        // A writer has to look whether the reader sleeps with the record that passes the mark, and with each one after it:
-        // the reader may have made a little room since, and have gone to sleep on a ring that was half full again.
+        // A writer has to look whether the reader sleeps with the record that passes the mark, and with each one after
+        // it: the reader may have made a little room since, and have gone to sleep on a ring that was half full again.
         let mark = head + self.mark();
         self.lease.limit.set(round_end.min(mark.max(start + need)));
         Some(start)
@@ -470,8 +470,8 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        // ORDERING: Relaxed. Only the reader writes the head: who finds another one there than its own last is a visitor
-        // that forked and panicked in the child, whose own life has begun meanwhile (`Ring::abandon`).
+        // ORDERING: Relaxed. Only the reader writes the head: who finds another one there than its own last is a
+        // visitor that forked and panicked in the child, whose own life has begun meanwhile (`Ring::abandon`).
         let is_ours = self.ring.reader.head.load(Relaxed) == self.released;
         if is_ours && self.at > self.released {
             self.release();

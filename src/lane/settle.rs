@@ -59,9 +59,9 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         true
     }
 
-    /// Names every field, so that a new one does not compile before it is known what a child process makes of it. The first
-    /// row is put in order. In the second, blocks are taken and given without waiting, and what is counted beside a
-    /// settling stays counted; the rest is only read.
+    /// Names every field, so that a new one does not compile before it is known what a child process makes of it. The
+    /// first row is put in order. In the second, blocks are taken and given without waiting, and what is counted beside
+    /// a settling stays counted; the rest is only read.
     fn assert_all_is_known(&self) {
         #[rustfmt::skip]
         let Self {

@@ -23,17 +23,18 @@ pub struct Share<Owner, Scratch: Copy + Default = ()> {
     /// The engine that is served. Alive while it stands here.
     lanes: Option<Arc<Lanes<Owner, Scratch>>>,
     seat: SeatId,
-    /// What every start and end looks at: the lanes that are served, if the seat in them is the thread's own; else null.
+    /// What every start and end looks at: the lanes that are served, if the seat in them is the thread's own; else
+    /// null.
     home: *const Lanes<Owner, Scratch>,
     /// That seat. Dangling without a home.
     own_seat: NonNull<Seat>,
-    /// The ring of the core that the thread ran on when that was last looked up, and how often it may still be used: the
-    /// look-up is a chain of loads in front of the lease, and a thread seldom moves. Dangling without a home.
+    /// The ring of the core that the thread ran on when that was last looked up, and how often it may still be used:
+    /// the look-up is a chain of loads in front of the lease, and a thread seldom moves. Dangling without a home.
     ring: Cell<NonNull<Ring>>,
     ring_uses: Cell<u32>,
     drought: Cell<Drought>,
-    /// How many free blocks the thread may keep. Threads that came late, of very many, have to do without: each start takes a
-    /// block from the pool then, and each end gives it back.
+    /// How many free blocks the thread may keep. Threads that came late, of very many, have to do without: each start
+    /// takes a block from the pool then, and each end gives it back.
     kept_max: u32,
     /// Free blocks of the first size: at most as many, but for a moment.
     magazine: ArrayVec<Block<Owner, Scratch>, MAGAZINE>,
@@ -45,8 +46,8 @@ const MAGAZINE: usize = 2 * GROUP;
 /// How often a ring is used before the core's number is looked up again.
 const RING_USES: u32 = 32;
 
-/// What a thread remembers that has found all rings full: to look at eight of them for each span that is dropped would cost
-/// several times the span, and pull their lines from the cores that use them.
+/// What a thread remembers that has found all rings full: to look at eight of them for each span that is dropped would
+/// cost several times the span, and pull their lines from the cores that use them.
 #[derive(Clone, Copy, Debug)]
 struct Drought {
     /// Where the tail of the thread's own ring stood. When it has moved, there is room again.
@@ -128,8 +129,8 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
         magazine.pop()
     }
 
-    /// Offers a finished record of `len` bytes that did not get into the thread's own ring at once, or has no home here: to
-    /// the ring of the core and its siblings, or in a drought to the first of them alone.
+    /// Offers a finished record of `len` bytes that did not get into the thread's own ring at once, or has no home
+    /// here: to the ring of the core and its siblings, or in a drought to the first of them alone.
     pub fn offer(&self, lanes: &Lanes<Owner, Scratch>, len: usize, fill: impl FnOnce(&mut [u8])) -> Offer {
         // The thread may have moved.
         self.ring_uses.set(0);
@@ -138,8 +139,8 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
         if let Offer::Queued { tries } = offer
             && ptr::eq(self.home, lanes)
         {
-            // The ring that took it is the first choice for a while: who finds its own full or held need not find that out at
-            // every end.
+            // The ring that took it is the first choice for a while: who finds its own full or held need not find that
+            // out at every end.
             self.ring.set(NonNull::from(lanes.ring(hint + tries - 1)));
             self.ring_uses.set(RING_USES);
         }
@@ -233,8 +234,8 @@ impl<'a, Owner, Scratch: Copy + Default> Home<'a, Owner, Scratch> {
             Some(uses) => self.share.ring_uses.set(uses),
             None => self.look_up_ring(),
         }
-        // SAFETY: uses are left only since a look-up or an offer at home, and end with the home: the ring lies in the lanes that are served, which
-        // `share.lanes` keeps alive for as long as `share` is borrowed; it never moves.
+        // SAFETY: uses are left only since a look-up or an offer at home, and end with the home: the ring lies in the
+        // lanes that are served, which `share.lanes` keeps alive for as long as `share` is borrowed; it never moves.
         unsafe { self.share.ring.get().as_ref() }
     }
 

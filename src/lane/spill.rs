@@ -71,9 +71,9 @@ impl Spill {
 
     /// Takes every block, oldest first, and hands each to `take`. `size` says how many bytes a block has.
     ///
-    /// No block is popped alone, so a number that comes back cannot be mistaken for its earlier self. When `take` has enough or
-    /// panics, the blocks behind go back onto the stack; when the stack was abandoned under it they are nobody's. Returns how
-    /// many were taken, and the last answer.
+    /// No block is popped alone, so a number that comes back cannot be mistaken for its earlier self. When `take` has
+    /// enough or panics, the blocks behind go back onto the stack; when the stack was abandoned under it they are
+    /// nobody's. Returns how many were taken, and the last answer.
     pub fn take_all(
         &self,
         links: &[AtomicU32],
@@ -85,7 +85,8 @@ impl Spill {
         if self.head.load(Relaxed) & !CLOSED == 0 {
             return (0, Visit::Next);
         }
-        // ORDERING: [spill] Acquire. Every block on the stack, and its link, is as its pusher left it. Closed stays closed.
+        // ORDERING: [spill] Acquire. Every block on the stack, and its link, is as its pusher left it. Closed stays
+        // closed.
         let top = self.head.fetch_and(CLOSED, Acquire) & !CLOSED;
         let mut rest = Rest { spill: self, links, oldest: turn_around(links, top) };
         let mut count = 0;
@@ -105,7 +106,8 @@ impl Spill {
 
     /// Refuses every later push. Blocks that are on the stack stay for the reader.
     pub fn close(&self) {
-        // ORDERING: Relaxed. Nothing comes with it, and an exchange of any ordering keeps the pushes before it published.
+        // ORDERING: Relaxed. Nothing comes with it, and an exchange of any ordering keeps the pushes before it
+        // published.
         self.head.fetch_or(CLOSED, Relaxed);
     }
 

@@ -43,8 +43,8 @@ impl Memory {
         unsafe { self.start.add(offset) }
     }
 
-    /// Gives child processes zeros here, where the system can, instead of a copy. A fork shares the pages of a copy until
-    /// one side writes, and so makes the parent fault once more on each page of it.
+    /// Gives child processes zeros here, where the system can, instead of a copy. A fork shares the pages of a copy
+    /// until one side writes, and so makes the parent fault once more on each page of it.
     #[cfg(not(loom))]
     pub fn wipe_on_fork(&self) {
         imp::wipe_on_fork(self.start, self.len);
@@ -52,15 +52,15 @@ impl Memory {
 
     /// Backs every page now, so that no later access faults.
     ///
-    /// One call, which clears 16 MiB in some 15 ms with pages of 4 KiB. With pages of 2 MiB it took 2 to 10 ms where the
-    /// kernel had them at hand, and up to 200 ms where it had to move memory to make them: not worth it.
+    /// One call, which clears 16 MiB in some 15 ms with pages of 4 KiB. With pages of 2 MiB it took 2 to 10 ms where
+    /// the kernel had them at hand, and up to 200 ms where it had to move memory to make them: not worth it.
     #[cfg(not(loom))]
     pub(crate) fn prefault(&self) {
         imp::prefault(self.start, self.len);
     }
 
-    /// Gives the pages back to the system, where it can take them while the mapping stays (Linux). The bytes are zeros then,
-    /// or what they were.
+    /// Gives the pages back to the system, where it can take them while the mapping stays (Linux). The bytes are zeros
+    /// then, or what they were.
     ///
     /// # Safety
     ///
@@ -134,8 +134,8 @@ mod imp {
     pub(super) unsafe fn give_back(start: NonNull<u8>, len: usize) {
         #[cfg(target_os = "linux")]
         {
-            // SAFETY: handed on from the caller. The pages of a private anonymous mapping come back as zeros; a refusal leaves
-            // them as they are.
+            // SAFETY: handed on from the caller. The pages of a private anonymous mapping come back as zeros; a refusal
+            // leaves them as they are.
             unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) };
         }
         #[cfg(not(target_os = "linux"))]

@@ -1,5 +1,5 @@
-//! The bar for forks: children of a parent under load, whose first span is often one of a signal handler, in the middle of
-//! an allocation. None hangs, every ledger closes, and every span arrives once, by https where that is built in.
+//! The bar for forks: children of a parent under load, whose first span is often one of a signal handler, in the middle
+//! of an allocation. None hangs, every ledger closes, and every span arrives once, by https where that is built in.
 //!
 //! The long run, some minutes: `SPANRING_FORKS=10000 cargo test --release --features tls --test process fork_bar`
 
@@ -171,7 +171,8 @@ fn work(engine: &Engine, shared: &SharedSpan) -> Option<u64> {
     let own = SPANS + HANDLED.load(SeqCst);
     let receipt = engine.shutdown(PATIENCE);
     let ledger = receipt.ledger;
-    // A span of the handler that came while the child put itself in order is counted as forked, with those of the parent.
+    // A span of the handler that came while the child put itself in order is counted as forked, with those of the
+    // parent.
     let is_right = receipt.is_complete
         && ledger.is_closed()
         && ledger.exported >= SPANS

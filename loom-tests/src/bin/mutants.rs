@@ -11,8 +11,8 @@
 //! * `Stack::pop`'s exchange with Relaxed on success. The head that it confirms was loaded with Acquire, and never
 //!   recurs.
 //! * `Spill::close` with Relaxed. A read-modify-write continues the release sequence of the pushes before it.
-//! * `Spill::put_back` with Relaxed. Its exchange continues the release of whoever pushed the block, and the link is for the
-//!   next reader, which comes by [reader].
+//! * `Spill::put_back` with Relaxed. Its exchange continues the release of whoever pushed the block, and the link is
+//!   for the next reader, which comes by [reader].
 //! * `Ring::give_back` looking with Relaxed: every writer's last bytes come with the tail that the reader went to.
 //! * `Lanes::settle` finding the lanes settled with Relaxed: what it guards are counts, which bring their own Acquire.
 //! * The exchange of `Lanes::settle` with Relaxed on success. loom never moves a later access before an earlier one,

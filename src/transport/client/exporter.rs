@@ -102,7 +102,8 @@ enum NextMove {
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// While some connections are open, how long after a failure another one is tried.
 const GROW_AGAIN: Duration = Duration::from_secs(10);
-/// Attempts at which nothing listens on this machine, before a shutdown stops waiting: it may have been restarting at one.
+/// Attempts at which nothing listens on this machine, before a shutdown stops waiting: it may have been restarting at
+/// one.
 const REFUSALS_MAX: u32 = 2;
 /// How long an answer may take where the time for all attempts is longer than twice that, or has no end.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
