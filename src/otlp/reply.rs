@@ -141,7 +141,7 @@ impl<'a> Content<'a> {
     }
 }
 
-/// The fields of a message, up to and with the first that is none.
+/// The fields of a message, up to and with the first invalid one.
 fn fields(mut rest: &[u8]) -> impl Iterator<Item = Result<Field<'_>, Malformed>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {

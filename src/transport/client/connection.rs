@@ -19,7 +19,7 @@ use super::{
 pub(super) struct Greeting {
     /// Asks a proxy for a tunnel.
     pub(super) tunnel: Option<Vec<u8>>,
-    /// The encryption, where the endpoint wants it.
+    /// The encryption, for an `https` endpoint.
     pub(super) session: Option<Session>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Connection {
     /// Exchanges that this connection has served. A peer may close a used connection at any time, and so under a
     /// request.
     served: u32,
-    /// Whether its operations were cancelled. What was sent is unknown then, and nobody listens any more.
+    /// Whether its operations were cancelled. How much was sent is unknown then, and nothing receives any more.
     is_spent: bool,
 }
 
@@ -70,7 +70,7 @@ pub(super) enum Change {
     Ended(Request, ExchangeEnd),
 }
 
-/// What a connection wants next.
+/// What to do with a connection next.
 #[derive(Debug)]
 pub(super) enum Step {
     Stay,

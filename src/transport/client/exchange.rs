@@ -128,7 +128,7 @@ impl Exchange {
         match self.reply.feed(bytes) {
             Ok(Progress { reply: None, .. }) => None,
             Ok(Progress { reply: Some(reply), .. }) if !is_sent && (200..300).contains(&reply.status) => {
-                // A refusal may come early, but nobody can have taken what was not sent.
+                // A refusal may come early, but what was not sent cannot have been taken.
                 Some(ExchangeEnd::Broken { why: "the peer said yes before it had the request".into(), is_stale: false })
             }
             Ok(Progress { reply: Some(mut reply), used }) => {

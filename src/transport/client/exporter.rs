@@ -36,7 +36,7 @@ pub(crate) struct Settings {
     pub timeout: Duration,
     /// Whether bodies are compressed.
     pub compression: Compression,
-    /// The time since 1970, for a collector that says until when it wants to be left alone.
+    /// The time since 1970, for a collector that names the time of the next request.
     pub unix_time: fn() -> Duration,
     /// Where random numbers start. Equal seeds make equal runs.
     pub seed: u64,
@@ -81,7 +81,7 @@ pub(crate) enum Condition {
     Unknown,
     /// It took the last request.
     Fine,
-    /// It answers, and wants to be asked again later, or answered in part.
+    /// It asks for another try later, or did not answer in time or in full.
     Troubled(String),
     /// It answers, and refuses: each outcome says so.
     Refusing(String),
@@ -511,7 +511,7 @@ impl Exporter {
         self.note(condition, now);
     }
 
-    /// Notes the failure of an attempt that began at `began`, and how long the collector wants to be left alone.
+    /// Notes the failure of an attempt that began at `began`, and the wait that the collector asked for.
     fn failed(&mut self, condition: Condition, after: Option<Duration>, began: Moment, now: Moment) {
         self.retry_gate.failed(after, began, now);
         self.note(condition, now);

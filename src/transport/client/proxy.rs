@@ -52,7 +52,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// When it is none; proxies that are reached by TLS or SOCKS are not supported.
+    /// When it is not one; proxies that are reached by TLS or SOCKS are not supported.
     pub fn parse(url: &str) -> Result<Self, EndpointError> {
         Self::read(url).map_err(|fault| EndpointError::new(url, fault))
     }

@@ -10,7 +10,7 @@ pub enum Verdict {
     /// The collector has it. Whether it took all of it is not known: its answer is compressed, which was not asked
     /// for, or longer than is kept. A success, with a warning.
     TakenUnread,
-    /// Send it again, after back-off, and not before the peer wants it.
+    /// Send it again, after back-off, and not before the peer allows it.
     Retry {
         /// When that is, if it says so.
         after: Option<RetryAfter>,

@@ -1,4 +1,5 @@
-//! The rules of the seam, checked in one place for every driver: handles, what is in flight, and who may do what when.
+//! The rules of the seam, checked in one place for every driver: handles, operations in flight, and what is allowed
+//! when.
 
 use super::completion::{Conn, Operation};
 

@@ -59,7 +59,7 @@ pub use moment::Moment;
 pub use resolve::{Answer, Resolver};
 pub use waker::{Bell, Waker};
 
-/// Moves bytes for one thread: the one that opened it, because the kernel gives a ring's completions to nobody else.
+/// Moves bytes for one thread: the one that opened it, because the kernel gives a ring's completions to no other.
 ///
 /// After a fork the child must forget the driver it has inherited, not use or drop it: the ring's memory is not there.
 pub struct Driver {
@@ -299,11 +299,11 @@ pub struct Abandoned {
 /// Not a problem of ours on these systems: socket2 sets the socket up so that it raises no signal.
 #[cfg(target_vendor = "apple")]
 const SEND_FLAGS: i32 = 0;
-/// A peer that has gone is an error, not a signal that ends the host.
+/// A closed connection is an error, not a signal that ends the process.
 #[cfg(all(unix, not(target_vendor = "apple")))]
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 
-/// Ends a connection whose peer acknowledges nothing for so long.
+/// Ends a connection whose peer acknowledges nothing for this long.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn limit_unacknowledged(socket: &Socket, time: Duration) {
     let _ = socket.set_tcp_user_timeout(Some(time));

@@ -142,7 +142,7 @@ impl Poll {
         is_woken
     }
 
-    /// Ends every operation and gives the buffers back: nobody else knows them.
+    /// Ends every operation and gives the buffers back: only this machine has them.
     pub(super) fn abandon(&mut self, completions: &mut Vec<Completion>, reason: impl Fn() -> io::Error) {
         for link in self.links.drain(..).flatten() {
             let mut link = link;

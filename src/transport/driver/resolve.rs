@@ -120,7 +120,7 @@ impl fmt::Debug for Resolver {
 }
 
 impl Drop for Resolver {
-    /// The thread ends after its lookup, and nobody waits for it.
+    /// The thread ends after its lookup, and is not waited for.
     fn drop(&mut self) {
         self.desk.state().is_closed = true;
         self.desk.changed.notify_one();

@@ -34,15 +34,15 @@ use link::{Link, Step};
 pub struct Network {
     /// Decides everything that is left to chance.
     pub seed: u64,
-    /// What takes time takes at least so long.
+    /// The shortest delay.
     pub delay_min: Duration,
-    /// And at most so long.
+    /// The longest delay.
     pub delay_max: Duration,
     /// Sends and receives that move fewer bytes than they could, often a single one.
     pub short_per_mille: u64,
-    /// Connects that are refused, though somebody listens.
+    /// Connects that are refused, though a peer listens.
     pub refused_per_mille: u64,
-    /// Connects that nobody answers.
+    /// Connects that are never answered.
     pub unanswered_per_mille: u64,
     /// Sends, receives and replies that meet a reset.
     pub reset_per_mille: u64,
@@ -174,7 +174,7 @@ enum Listener {
     Ignores,
 }
 
-/// An unanswered connect fails after so long: six doublings of a second, as Linux repeats it by default.
+/// An unanswered connect fails after this long: six doublings of a second, as Linux repeats it by default.
 const CONNECT_TIME: Duration = Duration::from_secs(127);
 
 impl Sim {
@@ -198,7 +198,7 @@ impl Sim {
         Self { world: Arc::new(Mutex::new(world)) }
     }
 
-    /// Listens at an address, with a new peer for each connection; in the place of who listened there before.
+    /// Listens at an address, with a new peer for each connection; replaces what listened there before.
     pub fn listen<P: Peer + 'static>(&self, address: Address, mut accept: impl FnMut() -> P + Send + 'static) {
         let accept = move || Box::new(accept()) as Box<dyn Peer>;
         self.world().listeners.insert(address, Listener::Accepts(Box::new(accept)));

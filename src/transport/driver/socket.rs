@@ -6,7 +6,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::{completion::Address, limit_unacknowledged};
 
-/// A silent partition is noticed after so long without an acknowledgement, in either direction: a little longer
+/// A silent partition is noticed after this long without an acknowledgement, in either direction: a little longer
 /// than the default deadline of an attempt, 10 s, which counts while there is one.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 /// Probes on an idle connection: often enough to keep a NAT's entry, which lasts some minutes.

@@ -57,7 +57,7 @@ pub(super) struct Uring {
     sends: u32,
     /// Times in a row that the kernel was too busy to listen.
     refusals: u32,
-    /// When a drop has to be done with waiting, if somebody said so.
+    /// When a drop has to stop waiting, if that was set.
     leave: Option<Moment>,
 }
 
@@ -199,13 +199,13 @@ impl Uring {
         let (buffer, range) = link.send.insert((buffer, range));
         let bytes = &buffer[range.clone()];
         let len = u32::try_from(bytes.len()).unwrap_or(SEND_BYTES_MAX).min(SEND_BYTES_MAX);
-        // Without MSG_WAITALL: who sends has to see that a slow peer takes bytes, and that an answer is one to the
+        // Without MSG_WAITALL: the sender has to see that a slow peer takes bytes, and that an answer is one to the
         // beginning.
         let entry = opcode::Send::new(Fd(link.socket.as_raw_fd()), bytes.as_ptr(), len);
         let entry = entry.build().user_data(tag(Operation::Send as u8, conn));
         self.sends += 1;
-        // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nobody writes
-        // there.
+        // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nothing
+        // writes there.
         unsafe { self.push(entry) };
     }
 
@@ -218,7 +218,7 @@ impl Uring {
         let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
         let entry = opcode::Recv::new(Fd(link.socket.as_raw_fd()), buffer.as_mut_ptr(), len);
         let entry = entry.build().user_data(tag(Operation::Recv as u8, conn));
-        // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nobody looks
+        // SAFETY: the bytes lie on the heap, owned by the link until `complete` or `leak` takes them, and nothing reads
         // there.
         unsafe { self.push(entry) };
     }
@@ -282,8 +282,8 @@ impl Uring {
 
     /// # Safety
     ///
-    /// What the entry points at stays where it is, and nobody else uses it in conflict with the kernel, until the entry
-    /// has completed.
+    /// What the entry points at stays where it is, and nothing else uses it in conflict with the kernel, until the
+    /// entry has completed.
     unsafe fn push(&mut self, entry: squeue::Entry) {
         self.pending += 1;
         self.backlog.push_back(entry);
@@ -302,7 +302,7 @@ impl Uring {
         }
     }
 
-    /// Submits, and waits for a completion, at most so long; a zero only looks.
+    /// Submits, and waits for a completion, at most this long; zero only looks.
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.flush();
         // A send completes as it is submitted, mostly. That is not what we wait for: its answer is.
@@ -350,7 +350,7 @@ impl Uring {
         Ok(())
     }
 
-    /// Waits until there is work in the ring, or the bell rings, at most so long.
+    /// Waits until there is work in the ring, or the bell rings, at most this long.
     fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
         let Idle::Outside(alarm) = &self.idle else {
             return Ok(());
@@ -448,7 +448,7 @@ impl Uring {
     }
 
     /// Ends every operation. What the kernel does not give back is left to it, and a copy goes to the caller: it only
-    /// reads what is sent, and what it still receives nobody wants.
+    /// reads what is sent, and what it still receives is of no use.
     pub(super) fn abandon(&mut self, completions: &mut Vec<Completion>, reason: impl Fn() -> io::Error) {
         let is_drained = self.drain(self.timer.now().after(DRAIN_TIME));
         completions.append(&mut self.ready);
@@ -517,7 +517,7 @@ impl Drop for Uring {
         if !self.drain(until) {
             return self.leak();
         }
-        // SAFETY: dropped here only, and nobody uses the ring after the drop of its owner.
+        // SAFETY: dropped here only, and nothing uses the ring after the drop of its owner.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
     }
 }
@@ -577,7 +577,7 @@ impl EventFd {
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the call has just made the descriptor, and nobody else has it.
+        // SAFETY: the call has just made the descriptor, and nothing else has it.
         Ok(Self(unsafe { File::from_raw_fd(descriptor) }))
     }
 }

@@ -84,7 +84,7 @@ impl fmt::Debug for Gzip {
     }
 }
 
-/// The content of one gzip member, which ends where `bytes` end; `None` if it is none, or longer than `len_max`.
+/// The content of one gzip member, which ends where `bytes` end; `None` if it is invalid, or longer than `len_max`.
 ///
 /// For a request of ours that has to be split. Memory grows with the content, up to that length.
 #[must_use]

@@ -516,7 +516,7 @@ mod tests {
         format!("{OK}{rest}").into_bytes()
     }
 
-    /// Replies and what is none, for the tests that cut them in pieces.
+    /// Replies and other streams, for the tests that cut them in pieces.
     fn samples() -> Vec<Vec<u8>> {
         let long = "x".repeat(20_000);
         [

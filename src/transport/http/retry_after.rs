@@ -1,8 +1,8 @@
-//! The header `Retry-After`: how long the peer wants to be left alone.
+//! The header `Retry-After`: how long to wait before the next request.
 
 use std::time::{Duration, SystemTime};
 
-/// When the peer wants to hear from us again (HTTP-07). RFC 9110, section 10.2.3.
+/// When the peer wants the next request (HTTP-07). RFC 9110, section 10.2.3.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RetryAfter {
     /// So many seconds after the reply.

@@ -78,7 +78,8 @@ impl Peer {
     }
 }
 
-/// Carries bytes both ways until nobody has more to say; the client gets them in pieces of these lengths, in turn.
+/// Carries bytes both ways until neither side has more to say; the client gets them in pieces of these lengths, in
+/// turn.
 pub(crate) fn talk(session: &mut Session, peer: &mut Peer, pieces: &[usize]) -> Result<Vec<u8>, String> {
     let mut pieces = pieces.iter().cycle();
     let mut plain = vec![];

@@ -53,7 +53,7 @@ impl TlsSource for Tls {
 pub struct Certificates {
     /// The issuers of servers that we trust.
     pub trust: Trust,
-    /// Who we are, for servers that ask.
+    /// Our own certificate, for servers that ask.
     pub identity: Option<Identity>,
 }
 
@@ -128,7 +128,7 @@ impl fmt::Display for TlsFile {
     }
 }
 
-/// What is wrong with the configuration, and what would help: text for the one who wrote it.
+/// What is wrong with the configuration, and what would help, as text for the user.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsError {
     file: Option<TlsFile>,

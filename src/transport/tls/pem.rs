@@ -92,7 +92,7 @@ fn trust_of_file(file: &Pem) -> Result<RootCertStore, TlsError> {
     Ok(trust)
 }
 
-/// Leaves out what is broken, unlike the user's own file: nobody here can mend what came with the system. Windows
+/// Leaves out what is broken, unlike the user's own file: the user cannot mend what came with the system. Windows
 /// fetches some of its roots when it first needs them; those are not among the found.
 fn trust_of_system(found: &SystemTrust) -> Result<RootCertStore, TlsError> {
     let mut trust = RootCertStore::empty();

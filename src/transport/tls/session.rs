@@ -79,7 +79,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// When the cryptography fails, for want of random numbers.
+    /// When the system gives no random numbers.
     pub fn session(&self) -> Result<Session, String> {
         let connection = ClientConnection::new(Arc::clone(&self.config), self.server.0.name.clone());
         let mut connection = connection.map_err(|error| meaning(&error, &self.server(&[])))?;
@@ -112,7 +112,7 @@ impl fmt::Debug for Tls {
 pub struct Session {
     connection: ClientConnection,
     tls: Tls,
-    /// The first bytes of the server, as many as the head of a record: they tell who speaks no TLS at all.
+    /// The first bytes of the server, as many as the head of a record: they show a server without TLS.
     opening: ArrayVec<u8, 5>,
     has_ended: bool,
 }

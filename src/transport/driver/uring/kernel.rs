@@ -8,7 +8,7 @@ use std::fs;
 /// poll.
 const RELEASE_MIN: (u32, u32) = (6, 1);
 
-/// Why not to ask, if there is a reason. A file that cannot be read is none.
+/// Why not to ask, if there is a reason. A file that cannot be read is not one.
 pub(super) fn objection() -> Option<String> {
     let read = |path| fs::read_to_string(path).ok();
     let release = read("/proc/sys/kernel/osrelease").and_then(|text| too_old(&text));
@@ -24,7 +24,7 @@ fn too_old(release: &str) -> Option<String> {
     ((major, minor) < RELEASE_MIN).then(|| format!("kernel {major}.{minor} is older than {least_major}.{least_minor}"))
 }
 
-/// 1 is for those who may ask: they find out by asking.
+/// 1 allows some processes: only asking tells.
 fn disabled(setting: &str) -> Option<String> {
     (setting.trim() == "2").then(|| "kernel.io_uring_disabled is 2".into())
 }

@@ -9,7 +9,7 @@ use std::{
 use super::Uring;
 use crate::transport::driver::completion::{Conn, Event};
 
-/// Nobody else is needed for it: with opening the ring it took 0.2 to 0.3 ms (debug build, 6.18, two busy cores).
+/// It needs no peer: with opening the ring it took 0.2 to 0.3 ms (debug build, 6.18, two busy cores).
 const TIME: Duration = Duration::from_millis(50);
 
 /// Sends, receives and cancels on a pair of sockets: there are sandboxes that promise more than they do.
