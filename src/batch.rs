@@ -367,6 +367,37 @@ mod tests {
         assert_eq!(fill(&[10, 10, 500, 10], fits + small - 1), [(2, 0, 2 * small), (1, 0, large), (1, 0, small)]);
     }
 
+    /// What an earlier batch left over may fill one alone; then nothing is read, and there may be more.
+    #[test]
+    fn batch_that_is_filled_by_what_was_carried_says_that_it_is_full() {
+        let lanes = lanes();
+        (0..3).for_each(|_| end(&lanes, 0, 0, 300));
+        let mut reader = lanes.reader().unwrap();
+        let mut batch = Batch::default();
+        let mut fill = |spans_max, bytes_max| {
+            let visited = batch.fill(&mut reader, None, bounds(spans_max, bytes_max), &Raw, 5, |_| 10);
+            let held = batch.held();
+            batch.clear();
+            (visited, held)
+        };
+        let (first, held) = fill(10, 500);
+        assert_eq!((first.is_full, held), (true, 2), "one and the one that did not fit");
+        assert_eq!(fill(1, 500), (Visited { spans: 0, oversize: 0, is_full: true }, 1));
+        assert_eq!(fill(10, 500), (Visited { spans: 1, oversize: 0, is_full: false }, 1));
+    }
+
+    #[test]
+    fn memory_is_kept_for_a_few_batches_and_not_for_each_scope() {
+        let run = |bytes| Run { scope: 0, spans: Vec::with_capacity(bytes) };
+        let kept = |runs: Vec<Run>| {
+            let mut batch = Batch { runs, ..Batch::default() };
+            batch.clear();
+            batch.runs.iter().map(|run| run.spans.capacity()).sum::<usize>()
+        };
+        assert_eq!(kept(vec![run(KEPT_BYTES_MAX / 2), run(KEPT_BYTES_MAX / 2)]), KEPT_BYTES_MAX);
+        assert_eq!(kept(vec![run(KEPT_BYTES_MAX / 2), run(KEPT_BYTES_MAX / 2 + 1)]), 0);
+    }
+
     #[test]
     fn busy_ring_does_not_keep_the_other_waiting() {
         let lanes = lanes();

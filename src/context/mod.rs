@@ -197,8 +197,27 @@ mod tests {
     fn malformed_trace_state_is_refused_whole() {
         let long = format!("a={}", "x".repeat(257));
         let many: Vec<String> = (0..33).map(|index| format!("k{index}=v")).collect();
-        for text in ["a", "=1", "A=1", "@a=1", "a=", "a=b=c", "a=1,a=2", "a=ü", &long, &many.join(",")] {
+        let long_key = format!("{}=1", "a".repeat(257));
+        for text in ["a", "=1", "A=1", "@a=1", "a=", "a=b=c", "a=1,a=2", "a=ü", &long, &long_key, &many.join(",")] {
             assert_eq!(TraceState::new(text), Err(InvalidTraceState), "{text}");
         }
+    }
+
+    #[test]
+    fn trace_state_may_be_as_long_as_the_specification_says() {
+        let longest = format!("{}={}", "a".repeat(256), "x".repeat(256));
+        let most: Vec<String> = (0..32).map(|index| format!("k{index}=v")).collect();
+        for text in [longest, most.join(",")] {
+            assert_eq!(TraceState::new(&text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn valid_context_has_both_ids() {
+        let context = |trace, span| SpanContext::remote(TraceId(trace), SpanId(span), 0, TraceState::default());
+        let (mut high, mut low) = ([0; 16], [0; 16]);
+        (high[0], low[15]) = (1, 1);
+        assert!([high, low].into_iter().all(|trace| context(trace, [1; 8]).is_valid()));
+        assert!(!context([0; 16], [1; 8]).is_valid() && !context(high, [0; 8]).is_valid());
     }
 }

@@ -413,3 +413,74 @@ fn cut(text: &str) -> &str {
     let end = (TEXT_LEN_MAX - 3..=TEXT_LEN_MAX).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn used_draft_begins_as_a_new_one() {
+        let limits = SpanLimits { attribute_count: 1, event_count: 1, link_count: 1, ..SpanLimits::default() };
+        let target = LinkTarget {
+            ids: Ids { trace: TraceId([1; 16]), span: SpanId([2; 8]) },
+            trace_state: "",
+            trace_flags: 1,
+            is_remote: true,
+        };
+        let none: [(Key<'_>, Value<'_>); 0] = [];
+        let mut image = vec![0; 1024];
+        let mut used = Draft::new(7, Kind::Client, Stamp::wall(1));
+        for key in ["a", "b"] {
+            used.attribute(&mut image, &limits, Key::new(key), Value::Int(1)).expect("it has room");
+            used.event(&mut image, &limits, Stamp::wall(1), "e", none).expect("it has room");
+            used.link(&mut image, &limits, target, none).expect("it has room");
+        }
+        used.status(&mut image, Status::Ok).expect("it has room");
+        assert_eq!((used.attributes.dropped, used.events_dropped, used.links_dropped), (1, 1, 1));
+        let mut new = Draft::default();
+        for draft in [&mut used, &mut new] {
+            draft.begin_anew(3, Kind::Server, Stamp::wall(2), SpanId([5; 8]), 1);
+        }
+        assert_eq!(format!("{used:?}"), format!("{new:?}"));
+    }
+
+    /// However the bytes of an image fit, its end has room: three counts as long as can be, and a status.
+    #[test]
+    fn full_image_has_room_for_the_end() {
+        let limits = SpanLimits { attribute_count: u32::MAX, ..SpanLimits::default() };
+        let none: [(Key<'_>, Value<'_>); 0] = [];
+        for len in 100..164 {
+            let text = "x".repeat(len);
+            let (mut image, mut draft) = (vec![0; 1024], Draft::new(0, Kind::Internal, Stamp::wall(1)));
+            for key in 0..20 {
+                let _ = draft.attribute(&mut image, &limits, Key::new(&key.to_string()), Value::Str(&text));
+            }
+            // What is left is filled to the byte.
+            for len in (0..text.len()).rev() {
+                let _ = draft.event(&mut image, &limits, Stamp::wall(1), &text[..len], none);
+            }
+            for count in [&mut draft.attributes.dropped, &mut draft.events_dropped, &mut draft.links_dropped] {
+                *count = u32::MAX - 1;
+            }
+            draft.drop_attribute();
+            draft.drop_event();
+            draft.drop_link();
+            draft.status(&mut image, Status::Ok).expect("a status without a text finds room");
+            assert_eq!(draft.seal(&mut image), draft.len);
+            assert!(draft.len > image.len() - 20, "{len}: {} bytes", draft.len);
+        }
+    }
+
+    /// A character of each length across the limit: what is kept is as long as can be, and whole.
+    #[test]
+    fn long_text_is_cut_at_the_last_character_that_fits() {
+        for character in ["a", "ä", "€", "🦀"] {
+            for before in 0..character.len() {
+                let text = "x".repeat(before) + &character.repeat(TEXT_LEN_MAX);
+                let kept = cut(&text);
+                assert!(text.starts_with(kept));
+                assert_eq!(kept.len(), TEXT_LEN_MAX - (TEXT_LEN_MAX - before) % character.len(), "{character}");
+            }
+        }
+    }
+}
