@@ -18,6 +18,7 @@ pub struct PerProcess<T> {
 }
 
 impl<T> PerProcess<T> {
+    /// The value of this process, whose generation it is.
     pub fn new(generation: u32, value: T) -> Self {
         Self { generation, value, child: SetOnce::new() }
     }
