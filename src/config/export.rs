@@ -36,7 +36,8 @@ pub struct Export {
     /// Bytes of one request before compression, at least 96 KiB. 1 MiB, and less where the `memory_budget` wants it:
     /// all requests on their way take an eighth of it. What a collector calls too large is split, and the limit learnt.
     pub request_bytes_max: usize,
-    /// How long a span may wait for others to share a request with. 5 s.
+    /// How long a span may wait for others to share a request with. 5 s; half a second for the first request to a
+    /// collector on this machine, so that one that is not there is told early.
     pub schedule_delay: Duration,
     /// How long dropping the engine waits for what has ended to be delivered. 5 s.
     pub shutdown_timeout: Duration,

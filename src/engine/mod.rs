@@ -208,7 +208,8 @@ impl Engine {
     }
 
     /// Ends recording, delivers what has ended, and waits for it until the deadline; what is left then is counted as
-    /// lost. Later starts give spans that do not record. A second call only says how things stand.
+    /// lost. It does not wait where nothing listens on this machine at two attempts. Later starts give spans that do
+    /// not record. A second call only says how things stand.
     ///
     /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
     pub fn shutdown(&self, deadline: impl Into<Deadline>) -> Receipt {
