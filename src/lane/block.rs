@@ -6,6 +6,7 @@ use super::{
     Lanes,
     pool::{Class, UNIT},
 };
+use crate::sync::handler;
 
 /// A block, owned. It holds a count of the engine's `Arc`, so its memory outlives the engine if it must.
 ///
@@ -159,7 +160,19 @@ impl<Owner, Scratch> Drop for Block<Owner, Scratch> {
         // SAFETY: the block holds a count of the `Arc` that the lanes live in.
         unsafe { lanes.as_ref() }.pool.give(class, &[number]);
         // SAFETY: the pointer came from the `Arc`, and the block held one of its counts, which it gives back here once.
-        unsafe { Arc::decrement_strong_count(lanes.as_ptr()) };
+        Lanes::let_go(unsafe { Arc::from_raw(lanes.as_ptr()) });
+    }
+}
+
+impl<Owner, Scratch> Lanes<Owner, Scratch> {
+    /// Gives back a count, wherever that may be. The last one frees the lanes; in a signal handler they are leaked
+    /// instead, because the handler may have interrupted the allocator. Their rings were given back with the engine.
+    pub fn let_go(self: Arc<Self>) {
+        if let Some(lanes) = Arc::into_inner(self)
+            && handler::may_be_running()
+        {
+            mem::forget(lanes);
+        }
     }
 }
 

@@ -100,6 +100,7 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
         lanes.seats.give(self.seat);
         self.seat = SeatId::Shared;
         self.home = ptr::null();
+        lanes.let_go();
     }
 
     /// What the thread has of `lanes`, if it serves them and has a seat of its own there: all that an end needs.

@@ -454,6 +454,7 @@ fn spill(mut block: SpanBlock, context: &SpanContext, end: Stamp, share: Option<
     };
     let teller = share.map_or_else(|| lanes.seats().shared(), |share| share.teller(&lanes));
     teller.count(tally);
+    lanes.let_go();
 }
 
 /// Takes a block home to the thread's magazine, or to the pool.
