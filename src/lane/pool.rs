@@ -55,7 +55,7 @@ pub struct Pool {
     carved_large: AtomicU64,
     /// Blocks of the first size that threads may keep to themselves beside those that they may already. Written by
     /// threads that come and go.
-    keepable: AtomicU32,
+    keepable: AtomicU64,
     /// One link a unit: to the next free block, or in the spill stack to the next block there. A block is in one list.
     links: Box<[AtomicU32]>,
 }
@@ -72,7 +72,7 @@ pub(crate) const GROUP: usize = 4;
 const KEPT_PART: usize = 8;
 
 /// While there is plenty, a thread may keep all that it can use; the last ones of many get one block each.
-const KEEPERS: u32 = 64;
+const KEEPERS: u64 = 64;
 
 impl Pool {
     /// A pool over an arena of `arena_bytes`.
@@ -84,7 +84,7 @@ impl Pool {
             free: std::array::from_fn(|_| CachePadded::new(Stack::new())),
             carved: CachePadded::new(AtomicU64::new(0)),
             carved_large: AtomicU64::new(0),
-            keepable: AtomicU32::new(number((arena_bytes / KEPT_PART / Class::First.bytes()) as u64)),
+            keepable: AtomicU64::new((arena_bytes / KEPT_PART / Class::First.bytes()) as u64),
             links: (0..units).map(|_| AtomicU32::new(0)).collect(),
         }
     }
@@ -116,15 +116,15 @@ impl Pool {
     }
 
     /// How many blocks a thread may keep that could use `wanted`. It gives them back by [`Pool::unkeep`].
-    pub fn keep(&self, wanted: u32) -> u32 {
-        let share = |keepable: u32| keepable.div_ceil(KEEPERS).min(wanted);
+    pub fn keep(&self, wanted: u64) -> u64 {
+        let share = |keepable: u64| keepable.div_ceil(KEEPERS).min(wanted);
         // ORDERING: Relaxed. A sum that bounds; the blocks themselves go by the stack.
         let before = self.keepable.fetch_update(Relaxed, Relaxed, |keepable| Some(keepable - share(keepable)));
         before.map_or(0, share)
     }
 
     /// Takes back what [`Pool::keep`] allowed.
-    pub fn unkeep(&self, count: u32) {
+    pub fn unkeep(&self, count: u64) {
         // ORDERING: Relaxed. As in `keep`.
         self.keepable.fetch_add(count, Relaxed);
     }
@@ -212,9 +212,9 @@ mod tests {
         let pool = Pool::new(4 << 20);
         let eighth = (4 << 20) / 8 / 640;
         let kept: Vec<_> = std::iter::from_fn(|| Some(pool.keep(8)).filter(|&kept| kept > 0)).collect();
-        assert_eq!(kept.iter().sum::<u32>(), eighth);
+        assert_eq!(kept.iter().sum::<u64>(), eighth);
         assert_eq!((kept[0], kept.last()), (8, Some(&1)), "the first gets what it wants, the last one block");
-        assert!(kept.len() > 2 * eighth as usize / 8, "{} share it", kept.len());
+        assert!(kept.len() as u64 > 2 * eighth / 8, "{} share it", kept.len());
         assert_eq!(pool.keep(8), 0);
         kept.iter().for_each(|&count| pool.unkeep(count));
         assert_eq!(pool.keep(3), 3);

@@ -35,7 +35,7 @@ pub struct Share<Owner, Scratch: Copy + Default = ()> {
     drought: Cell<Drought>,
     /// How many free blocks the thread may keep. Threads that came late, of very many, have to do without: each start
     /// takes a block from the pool then, and each end gives it back.
-    kept_max: u32,
+    kept_max: u64,
     /// Free blocks of the first size: at most as many, but for a moment.
     magazine: ArrayVec<Block<Owner, Scratch>, MAGAZINE>,
 }
@@ -86,7 +86,7 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
         }
         self.ring_uses.set(0);
         self.drought.set(Drought { tail: 0, spans: 0 });
-        self.kept_max = lanes.pool.keep(MAGAZINE as u32);
+        self.kept_max = lanes.pool.keep(MAGAZINE as u64);
         self.lanes = Some(Arc::clone(lanes));
     }
 
@@ -122,7 +122,7 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
     fn refill(&mut self) -> Option<Block<Owner, Scratch>> {
         let lanes = self.lanes.as_ref()?;
         let magazine = &mut self.magazine;
-        if self.kept_max < GROUP as u32 {
+        if self.kept_max < GROUP as u64 {
             lanes.take_blocks::<1>(Class::First, |block| magazine.push(block));
         } else {
             lanes.take_blocks::<GROUP>(Class::First, |block| magazine.push(block));
@@ -178,7 +178,7 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
     #[inline(always)]
     pub fn put_own(&mut self, block: Block<Owner, Scratch>) {
         debug_assert!(self.serves(block.lanes()));
-        if block.class() != Class::First || self.magazine.len() >= self.kept_max as usize {
+        if block.class() != Class::First || self.magazine.len() as u64 >= self.kept_max {
             return self.overflow(block);
         }
         // SAFETY: `kept_max` is at most what the magazine has room for.

@@ -5,7 +5,8 @@
 ///
 /// It goes through a pthread key: registering a Rust thread-local destructor allocates, and aborts when that allocation
 /// comes back to us. glibc keeps the values of the first 32 keys in the thread itself, and allocates for those of later
-/// keys: in a program that makes so many before its first engine, a thread must not come here first in a signal handler.
+/// keys: in a program that makes so many before its first engine, a thread must not come here first in a signal
+/// handler.
 pub(crate) fn at_exit(call: fn()) {
     imp::at_exit(call);
 }
