@@ -46,7 +46,7 @@ impl Memory {
     /// Gives child processes zeros here, where the system can, instead of a copy. A fork shares the pages of a copy
     /// until one side writes, and so makes the parent fault once more on each page of it.
     #[cfg(not(loom))]
-    pub fn wipe_on_fork(&self) {
+    pub(crate) fn wipe_on_fork(&self) {
         imp::wipe_on_fork(self.start, self.len);
     }
 
