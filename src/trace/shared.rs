@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(finished(&engine).len(), 0, "the stopped thread has it");
         open.core.release(hold, 0, apply, finish);
         let span = finished(&engine).remove(0);
-        assert_eq!(span.attributes.len() as u32 + span.dropped_attributes, CHANGES);
+        assert_eq!(u32::try_from(span.attributes.len()).unwrap() + span.dropped_attributes, CHANGES);
         assert_eq!(Misuse::ChangeLost.count(), lost);
     }
 
