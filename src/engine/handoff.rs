@@ -1,4 +1,4 @@
-//! The hand-off between callers and the worker: what is asked, how far it has come, and who wakes whom.
+//! The hand-off between callers and the worker: what is asked, what is done, and how each wakes the other.
 
 use std::{mem, sync::PoisonError};
 
@@ -26,7 +26,7 @@ struct State {
     shutdown: Option<Deadline>,
     /// Whether the worker has ended, and accounted for everything that it had.
     is_over: bool,
-    /// Whether the worker shall fail, once: a test wants to see it.
+    /// Whether the worker is to fail, once, for a test.
     failure: bool,
 }
 
@@ -120,14 +120,14 @@ impl Handoff {
         self.waker.set(waker);
     }
 
-    /// Makes the worker look. Nobody waits here: writers come here too, also from signal handlers.
+    /// Makes the worker look. This never waits: writers call it too, also from signal handlers.
     pub fn wake(&self) {
         // A worker that is setting its waker has yet to look.
         self.waker.look(Waker::wake);
     }
 
     pub(super) fn with_lock_held<R>(&self, work: impl FnOnce() -> R) -> R {
-        // A waker that is being set is looked at by nobody.
+        // The waker needs no lock: its readers skip one that is being set.
         let Self { state: _, changed: _, waker: _ } = self;
         let _state = self.state();
         work()

@@ -169,7 +169,7 @@ pub fn flush_on_panic(engine: &Engine, deadline: Duration) {
 }
 
 /// An engine from afar. It never has a count of the engine itself: then the engine's drop would come here, on a thread
-/// that nobody waits for, when the program drops its own meanwhile.
+/// for which the program does not wait, when the program drops its own meanwhile.
 struct Distant {
     lanes: Weak<SpanLanes>,
     exporting: Option<Weak<Exporting>>,
@@ -186,7 +186,7 @@ impl From<&Engine> for Distant {
 }
 
 impl Distant {
-    /// Nobody is left to read the receipt of this, or of the shutdown; the diagnostics tell of losses.
+    /// The receipt is not read, here or after a shutdown; the diagnostics tell of losses.
     fn flush(&self, deadline: Duration) {
         if let Some((lanes, exporting)) = self.reach() {
             exporting.supervisor(&lanes).flush(Deadline::after(deadline));

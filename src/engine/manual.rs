@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Manual(PerProcess<Mutex<Drain>>);
 
-/// The reading half: who takes spans out, and the clock that dates them.
+/// The reading half: the reader of the lanes, and the clock that dates spans.
 #[derive(Debug)]
 struct Drain {
     reader: Option<Reader<Shared, Draft>>,
@@ -86,7 +86,7 @@ impl Manual {
         })
     }
 
-    /// Takes out everything, for nobody.
+    /// Takes everything out and drops it.
     pub(super) fn discard(&self, lanes: &Arc<SpanLanes>) {
         // Asleep until the end: no drain came, and no ring was half full.
         let was_asleep = !lanes.alarm().wake_up();

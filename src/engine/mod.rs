@@ -238,7 +238,7 @@ impl Engine {
         let begun = Deadline::after(Duration::ZERO);
         let before = self.ledger();
         let is_reached = match &self.side {
-            // Nobody delivers what the program has not taken out.
+            // What the program has not taken out is not delivered.
             Side::Manual(_) => false,
             Side::Exporting(exporting) => run(exporting.supervisor(&self.lanes)),
         };

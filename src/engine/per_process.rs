@@ -9,7 +9,7 @@ use crate::sync::once::SetOnce;
 
 /// A value for the process that made this, and one for each process that is forked off it.
 ///
-/// Nobody waits for anybody, so a child that was forked in the middle of anything can make its own.
+/// It never waits, so a child can make its own whatever its parent was doing when it was forked.
 #[derive(Debug)]
 pub struct PerProcess<T> {
     generation: u32,

@@ -31,7 +31,7 @@ use crate::{
 pub(super) struct Supervisor {
     desk: Arc<Desk>,
     choice: WorkerChoice,
-    /// Whether the thread was spawned. Set by the first who needs it.
+    /// Whether the thread was spawned. Set by the first call that needs it.
     is_spawned: AtomicBool,
     thread: Mutex<Option<Thread>>,
     /// The worker of a program that polls.
@@ -238,12 +238,12 @@ fn write_off(desk: &Desk, why: &str, when: &str) {
     }
     let lost = desk.lanes.taken().saturating_sub(desk.counts.ended());
     desk.counts.lose(Cause::WorkerLost, lost);
-    let text = format!("the export failed and begins anew {when}, {lost} spans were lost with it: {why}");
+    let text = format!("the export failed and restarts {when}, {lost} spans were lost with it: {why}");
     desk.status.set_health(Health::Degraded(text.clone()));
     desk.say(Topic::Worker, &text);
 }
 
-/// Closes the lanes and takes out what waits there, for nobody; how many spans that were.
+/// Closes the lanes, takes out what waits there, and drops it. Returns how many spans that were.
 fn abandon(lanes: &Arc<SpanLanes>) -> Option<u64> {
     lanes.owner().close();
     let _ = lanes.close();
@@ -258,7 +258,7 @@ struct Pauses {
 }
 
 impl Pauses {
-    /// The pause behind a worker that failed after so long. One that worked for as long as the longest pause was well:
+    /// The pause after a worker that failed after so long. One that worked for as long as the longest pause was well:
     /// what failed before it does not count.
     fn after(&mut self, worked: Duration) -> Duration {
         let longer = if worked < PAUSE_MAX { self.last * 2 } else { PAUSE_MIN };
@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_and_begin_anew_behind_a_worker_that_was_well() {
+    fn pauses_double_and_start_over_after_a_worker_that_was_well() {
         let mut pauses = Pauses::default();
         let mut after = |worked: Duration| pauses.after(worked).as_millis();
         let failing = [(); 12].map(|()| after(PAUSE_MAX - Duration::from_millis(1)));

@@ -96,8 +96,8 @@ const DROPS_EVERY: Duration = Duration::from_secs(1);
 const FIRST_AGE_MAX: Duration = Duration::from_millis(500);
 /// How long it is until a lane that could not be closed is tried again: a thread is in the middle of an end.
 const CLOSE_AGAIN: Duration = Duration::from_millis(1);
-/// The next requests are made for no less than this, beside the resource, because of a collector that called one too
-/// large: one that says so of each request would else get every span alone.
+/// After a request that the collector called too large the limit is halved, never below this plus the resource: a
+/// collector that rejects everything would otherwise get one span a request.
 const REQUEST_BYTES_LEARNT_MIN: usize = 4 << 10;
 
 impl Worker {
@@ -179,7 +179,7 @@ impl Worker {
     pub(super) fn finish(mut self, desk: &Desk) {
         let now = self.driver.now();
         let given_up = self.exporter.abandon(&mut self.driver, now) + self.batch.held();
-        // What ends from here on is lost as closed, not queued for nobody.
+        // What ends from here on is lost as closed, not queued.
         desk.close_lanes();
         let lost = given_up as u64 + self.reader.give_up();
         desk.counts.lose(Cause::ShutdownDeadline, lost);
@@ -246,11 +246,11 @@ impl Worker {
         // A shutdown wants all there is.
         let marks = goal.marks().filter(|_| !self.is_closing).map(|marks| &**marks);
         let plan = &desk.plan;
-        let behind_the_resource = |bytes: usize| bytes.saturating_sub(plan.resource.envelope_len_max());
+        let without_the_resource = |bytes: usize| bytes.saturating_sub(plan.resource.envelope_len_max());
         let bounds = Bounds {
             spans_max: plan.batch_spans_max,
-            bytes_aim: behind_the_resource(self.request_bytes_aim),
-            bytes_max: behind_the_resource(plan.request_bytes_max),
+            bytes_aim: without_the_resource(self.request_bytes_aim),
+            bytes_max: without_the_resource(plan.request_bytes_max),
         };
         let visited = batch.fill(reader, marks, bounds, anchors, now.nanos(), |scope| {
             scopes.head(&desk.lanes, scope).envelope_len_max()
@@ -294,7 +294,7 @@ impl Worker {
         self.batch.clear();
     }
 
-    /// Notes what became of requests.
+    /// Books the requests that have ended.
     fn account(&mut self, desk: &Desk, now: Moment) {
         for outcome in mem::take(&mut self.outcomes) {
             self.account_one(desk, outcome, now);

@@ -59,7 +59,7 @@ impl ForkWord {
     }
 }
 
-/// The word that was made first. One that is made at the same time is used by nobody.
+/// The word that was made first. One that another thread makes at the same time is not used.
 #[cfg(not(loom))]
 fn process() -> ForkWord {
     match PROCESS.get() {
@@ -82,7 +82,7 @@ fn process() -> ForkWord {
     *PROCESS
 }
 
-/// The generation of a process that never forked. Zero is what the kernel leaves behind.
+/// The generation of a process that never forked. Zero is what the kernel leaves.
 const FIRST: u32 = 1;
 
 #[cfg(all(unix, not(miri), not(loom)))]

@@ -195,7 +195,7 @@ mod imp {
             let is_ours: Vec<_> = is_ours.map(|(number, _)| *number).collect();
             // ORDERING: Relaxed. A handler that does not see it yet ends the process, as it was asked to.
             self.is_over.store(true, Relaxed);
-            // Who took the signal over from us, and passed it on to us, has had it already.
+            // A handler that was set later, and called ours, has had the signal already.
             let Some(number) = signal.filter(|number| is_ours.contains(number) && !self.passes_on(*number)) else {
                 return;
             };
@@ -280,7 +280,7 @@ mod imp {
         Ok(all)
     }
 
-    /// Waits for the handler; `None` if there is nobody left to ring.
+    /// Waits for the handler; `None` if it can ring no more.
     fn hear(mut rope: PipeReader) -> Option<c_int> {
         let mut bytes = [0; size_of::<c_int>()];
         rope.read_exact(&mut bytes).ok().map(|()| c_int::from_ne_bytes(bytes))
@@ -321,7 +321,7 @@ mod imp {
         unsafe { libc::sigemptyset(&raw mut set) };
         // SAFETY: the set is a valid place, and the number is a signal's.
         unsafe { libc::sigaddset(&raw mut set, number) };
-        // SAFETY: the set is filled, and nobody wants to know the old one.
+        // SAFETY: the set is filled, and the old one is not asked for.
         unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) };
     }
 }

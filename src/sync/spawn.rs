@@ -105,7 +105,7 @@ mod imp {
         // SAFETY: only `start` passes this function on, with a task of its own making, and the thread is given it once.
         let Task(name, work) = *unsafe { Box::from_raw(task.cast::<Task>()) };
         call_it(name);
-        // Nobody above can take a panic; it has been said already.
+        // No caller can take a panic; its message is out already.
         let _ = catch_unwind(AssertUnwindSafe(work));
         ptr::null_mut()
     }

@@ -108,7 +108,7 @@ fn worker_that_fails_costs_what_it_had_and_is_replaced() {
     assert_eq!(ledger.lost.total(), ledger.lost.worker_lost);
     assert_eq!(collector.tally().spans, ledger.exported);
     let lines = lines.lock().unwrap().join("\n");
-    assert!(lines.contains("the export failed and begins anew") && lines.contains("as a test wants it"), "{lines}");
+    assert!(lines.contains("the export failed and restarts") && lines.contains("as a test wants it"), "{lines}");
     assert_eq!(engine.health(), Health::Healthy);
 }
 
