@@ -64,9 +64,7 @@ pub struct Pool {
 pub const UNIT: usize = 128;
 
 /// How many blocks move between a thread and the pool at a time.
-pub(crate) const GROUP: usize = GROUP_COUNT as usize;
-/// The same, as the pool counts blocks.
-pub(crate) const GROUP_COUNT: u32 = 4;
+pub(crate) const GROUP: usize = 4;
 
 /// Which part of the arena threads may keep to themselves: nobody gets a block back from a thread that went idle, so
 /// open spans can count on the rest only. With an eighth, that is a quarter of the memory budget, which `size`

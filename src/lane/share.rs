@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use super::{
     Block, LANES_MAX, Lanes, Offer,
-    pool::{Class, GROUP, GROUP_COUNT},
+    pool::{Class, GROUP},
     ring::Ring,
     seats::{Seat, SeatId, Teller},
 };
