@@ -33,7 +33,7 @@ impl<T> Current<T> {
             free.unwrap_or_else(|| (old, self.places[old].write().unwrap_or_else(PoisonError::into_inner)));
         let before = place.replace(value);
         drop(place);
-        // ORDERING: Relaxed. The lock of the place carries the value, and a thread that finds the older one looks at that.
+        // ORDERING: Relaxed. The lock of the place carries the value; a thread that finds the older place looks there.
         self.newest.store(u32::try_from(new).unwrap_or(0), Relaxed);
         drop(before);
         if new != old

@@ -161,7 +161,7 @@ mod imp {
                 // wait.
                 unsafe { libc::write(self.bell.as_raw_fd(), byte.as_ptr().cast(), byte.len()) };
             } else if !self.is_over() && !self.passes_on(number) && now(number).is_ok_and(|action| is_ours(&action)) {
-                // Somebody is out of patience. A handler that was set later, and called this one, knows what to do
+                // The user is out of patience. A handler that was set later, and called this one, knows what to do
                 // itself.
                 // SAFETY: an action is plain data, of which all zeros is a value: the default, without flags.
                 let _ = set(number, &unsafe { std::mem::zeroed() });
