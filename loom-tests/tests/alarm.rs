@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use spanring::internals::{Lanes, Offer, Shape};
+use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use spanring::internals::{ForkWord, Lanes, Offer, Shape};
 use spanring_loom::{RING_BYTES, model};
 
 struct Shared {
@@ -57,4 +57,42 @@ fn reader_never_sleeps_over_a_filled_ring() {
         });
     });
     run.expect(["woken", "noticed"]);
+}
+
+/// The process forks while the parent's reader sleeps, and two threads of the child come: one that records, and one
+/// that becomes the reader. A reader is called for once, the sleep of the parent's is forgotten, and the child's own is
+/// not.
+#[test]
+fn child_forgets_the_sleep_of_its_parents_reader_alone() {
+    let run = model(|run| {
+        let shared = Shared::new();
+        let calls = Arc::new(AtomicU32::new(0));
+        let called = Arc::clone(&calls);
+        shared.lanes.alarm().start_by(Box::new(move || {
+            called.fetch_add(1, SeqCst);
+        }));
+        assert!(shared.lanes.alarm().sleep(|| shared.lanes.is_filled()), "the parent's reader");
+        ForkWord::of_process().wipe();
+        let (writes, sleeps) = run.two(
+            &shared,
+            |shared| {
+                let is_settled = shared.lanes.settle() && shared.lanes.alarm().call_reader();
+                if is_settled {
+                    (0..3).for_each(|_| shared.end());
+                }
+                is_settled
+            },
+            |shared| {
+                let is_settled = shared.lanes.settle() && shared.lanes.alarm().call_reader();
+                is_settled && shared.lanes.alarm().sleep(|| shared.lanes.is_filled())
+            },
+        );
+        assert_eq!(calls.load(SeqCst), 1, "a reader is called for once");
+        assert_eq!(shared.lanes.is_filled(), writes);
+        let rang = shared.rang.load(SeqCst);
+        assert!(!writes || !sleeps || rang, "the reader sleeps, and nobody woke it");
+        assert!(writes || !rang, "nobody wrote");
+        run.note(format!("{writes} {sleeps} {rang}"));
+    });
+    run.expect(["true true true", "true false false", "false true false"]);
 }

@@ -36,7 +36,7 @@ impl Alarm {
     }
 
     /// Has `starter` called in each child process; the first one stays.
-    pub(crate) fn start_by(&self, starter: Bell) {
+    pub fn start_by(&self, starter: Bell) {
         let _ = self.starter.set(starter);
     }
 

@@ -32,12 +32,16 @@
 //! | [reclaim] | `Ring::read`, `Ring::skip` | `Ring::extend` | the room of what was read | `reclaim.rs` |
 //! | [spill] | `Spill::push` | `Spill::take_all` | a whole block | `spill.rs` |
 //! | [free] | `Stack::push` | `Stack::pop` | a block or a seat, with nobody left in it | `handover.rs` |
-//! | [reader] | `Reader::drop` | `Lanes::reader` | the read positions, from one reader to the next | `reader.rs` |
+//! | [reader] | `Reader::drop`, `Reader::give_up` | `Lanes::reader`, `Lanes::is_given_up` | the read positions, from one reader to the next; the last count | `reader.rs` |
 //! | [settle] | `Lanes::settle` | `Lanes::settle` | the lanes as a child process reset them | `settle.rs` |
 //! | [count] | `Counter::add_owned` | `Counter::load` | what the thread had counted before | `counts.rs` |
 //! | [note] | `Combined::leave` | `Hold::release` | a change that waits for the holder of a span | `combine.rs` |
 //! | [alarm] | `Alarm::ring` | `Alarm::sleep` | that a ring is filled | `alarm.rs` |
 //! | [hold] | `Hold::release` | `Combined::leave` | the span, from one holder to the next | `combine.rs` |
+//!
+//! The models offer records as a span's end does: by `Lease::claim_at_once`, and where that does not do, by
+//! `Lease::claim`. What a thread keeps for itself has no ordering; that it stays with the ring that took its span is
+//! modelled in `share.rs`.
 //! | [once] | `SetOnce::set` | `SetOnce::get` | a value that is set once | `once.rs` |
 //! | [last] | `Combined::close` | `Hold::release` | what the last change of a shared span is | `combine.rs` |
 

@@ -64,6 +64,7 @@ const BLOCK: &str = "lane/block.rs";
 const POOL: &str = "lane/pool.rs";
 const COMBINED: &str = "lane/combined.rs";
 const LANES: &str = "lane/mod.rs";
+const SHARE: &str = "lane/share.rs";
 const READER: &str = "lane/reader.rs";
 const SETTLE: &str = "lane/settle.rs";
 const ONCE: &str = "sync/once.rs";
@@ -130,6 +131,14 @@ const MUTANTS: &[Mutant] = &[
         ["if is_filled()", "if is_filled() && false"]),
     mutant("alarm", "writer passes the mark without a look", RING, ONLY,
         ["mark.max(start + need)", "free_to"]),
+    mutant("alarm", "sleep of the parent's reader is not forgotten", ALARM, 2,
+        ["self.asleep.store(false, Relaxed);", ""]),
+    mutant("alarm", "sleep of the child's reader is forgotten", SETTLE, ONLY,
+        ["self.home.store(here, Release);", "self.home.store(here, Release); self.alarm.settle();"]),
+    mutant("alarm", "nobody calls for a reader in a child", ALARM, ONLY,
+        ["self.is_unread.store(true, Relaxed);", ""]),
+    mutant("alarm", "each thread of a child calls for a reader", ALARM, ONLY,
+        ["self.is_unread.swap(false, Relaxed)", "self.is_unread.load(Relaxed)"]),
     mutant("flush", "flush reads past its marks", RING, ONLY,
         ["tail.min(mark)", "tail.max(mark.min(0))"]),
     mutant("flush", "flush leaves the spill stack", READER, ONLY,
@@ -253,6 +262,10 @@ const MUTANTS: &[Mutant] = &[
         ["if held > 0 { Offer::Busy } else { Offer::Full }", "if full > 0 { Offer::Full } else { Offer::Busy }"]),
     mutant("lanes", "held ring keeps the others open", LANES, ONLY,
         ["is_closed &= ring.close();", "if is_closed { is_closed = ring.close(); }"]),
+    mutant("share", "thread goes back to the ring that it met another in", SHARE, ONLY,
+        ["lanes.ring(hint + tries - 1)", "lanes.ring(hint)"]),
+    mutant("share", "ring that took a span is forgotten", SHARE, ONLY,
+        ["self.ring_uses.set(RING_USES);", ""]),
     mutant("control", "flush is asked for in silence", HANDOFF, ONLY,
         ["self.wake(); asked", "asked"]),
     mutant("control", "worker is woken before it is asked", HANDOFF, ONLY,
