@@ -74,9 +74,9 @@ pub struct Lanes<Owner, Scratch = ()> {
     arena: Memory,
     /// Spans that the reader has taken out. Written by the reader.
     taken: CachePadded<Taken>,
-    /// [`reader::NOBODY`], [`reader::READER`] or [`reader::GIVEN_UP`]. Written by [`Lanes::reader`] and the reader.
+    /// `reader::NOBODY`, `reader::READER` or `reader::GIVEN_UP`. Written by [`Lanes::reader`] and the reader.
     reading: AtomicU32,
-    /// The generation of the process that these lanes are fit for, with [`MOVING`] while they are not yet. Written by
+    /// The generation of the process that these lanes are fit for, with `MOVING` while they are not yet. Written by
     /// [`Lanes::settle`].
     home: AtomicU32,
     /// Spans that were started while another thread was settling these lanes. Written by their threads.
