@@ -535,6 +535,15 @@ mod tests {
         assert!(near(age_across, ASLEEP + HALF) && near(length_across, ASLEEP + HALF), "{age_across} {length_across}");
     }
 
+    #[test]
+    fn counter_that_stands_still_leaves_the_rate_as_it_was() {
+        let (fake, mut anchors) = settled();
+        fake.advance(Duration::from_secs(2));
+        fake.jump_counter(-2 * SECOND);
+        anchors.refresh();
+        assert_eq!(halves(&fake, &mut anchors, 3), [HALF; 3]);
+    }
+
     /// Lets a second pass in which the counter gains so many ticks on the monotonic clock, with a look at each step.
     fn drift(fake: &FakeClock, anchors: &mut Anchors, ticks: i64, steps: u32) {
         for _ in 0..steps {

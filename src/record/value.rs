@@ -363,6 +363,17 @@ mod tests {
     }
 
     #[test]
+    fn map_has_as_many_entries_as_can_be_compared_and_no_more() {
+        let keys: Vec<String> = (0..=MAP_LEN_MAX).map(|index| index.to_string()).collect();
+        let entries: Vec<_> = keys.iter().map(|key| (key.as_str(), Value::Empty)).collect();
+        let written = |entries: &[(&str, Value<'_>)]| {
+            Value::Map(entries).write(&mut Out::after(&mut vec![0; 1 << 16], 0), &SpanLimits::default(), 1)
+        };
+        assert_eq!(written(&entries[..MAP_LEN_MAX]), Ok(()));
+        assert_eq!(written(&entries), Err(Full { need: usize::MAX }));
+    }
+
+    #[test]
     fn digits_of_large_numbers_are_exact() {
         for value in [0, 9, 10, u64::MAX, 1 << 63] {
             assert_eq!(decimal(value, &mut [0; 20]), value.to_string().as_bytes());
