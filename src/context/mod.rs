@@ -175,7 +175,8 @@ fn is_key(key: &str) -> bool {
         && key.bytes().all(|byte| letter(&byte) || b"_-*/@".contains(&byte))
 }
 
-/// W3C Trace Context: 1 to 256 printable characters but `,` and `=`. A member is trimmed before, so the last is no space.
+/// W3C Trace Context: 1 to 256 printable characters but `,` and `=`. A member is trimmed before, so the last is no
+/// space.
 fn is_value(value: &str) -> bool {
     (1..=256).contains(&value.len())
         && value.bytes().all(|byte| (0x20..=0x7E).contains(&byte) && byte != b',' && byte != b'=')
