@@ -17,9 +17,28 @@ pub(crate) const UNREAD: &str = "spanring: a ring is half full, and no span was 
 /// Says that the process exits and loses spans.
 pub(crate) fn at_exit(waiting: u64) {
     stderr::write_line(&format!(
-        "spanring: the process exits, and {waiting} spans that wait are lost: drop the engine or call `Engine::shutdown` \
-         before, or let `shut_down_at_exit` do it"
+        "spanring: the process exits, and {} lost: drop the engine or call `Engine::shutdown` before, or let \
+         `shut_down_at_exit` do it",
+        counted(waiting, "span that waits is", "spans that wait are")
     ));
+}
+
+/// Says that a signal ends the process, which loses these spans, and why they were not delivered, if that is known.
+pub(crate) fn at_signal(waiting: u64, open: u64, why: Option<&str>) {
+    let verb = if waiting + open == 1 { "is" } else { "are" };
+    let waiting = (waiting > 0).then(|| counted(waiting, "span that waits", "spans that wait"));
+    let open = (open > 0).then(|| counted(open, "span that is open", "spans that are open"));
+    let lost = waiting.into_iter().chain(open).collect::<Vec<_>>().join(" and ");
+    let why = why.map_or(String::new(), |why| format!(" ({why})"));
+    stderr::write_line(&format!(
+        "spanring: a signal ends the process, and {lost} {verb} lost{why}: give the signal's flush more time, or handle \
+         the signal, end all spans and call `Engine::shutdown`"
+    ));
+}
+
+/// A number, and the words for one or for several.
+pub(crate) fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 /// Says, once in a process, that an engine was dropped with spans that nobody took.

@@ -9,6 +9,7 @@ use std::{
 use super::{Engine, Side, exporting::Exporting};
 use crate::{
     notice,
+    report::Health,
     sync::{
         deadline::Deadline,
         exit,
@@ -24,8 +25,9 @@ use crate::{
 /// A handler that the program has set for the signal runs at once, at this signal and at every later one; the flush
 /// goes on meanwhile, on a thread of its own, `spanring-signal`. It has `deadline`, and delivers what had ended before
 /// the signal, should the server be killed before it is done. A signal for which the program has no handler ends the
-/// process after the flush, and a second one at once. A signal that is ignored at this call, as by `nohup`, stays
-/// ignored. Child processes have nothing of this: there a signal does what it did before.
+/// process after the flush, with a line on the standard error if spans are lost by that, and a second one at once. A
+/// signal that is ignored at this call, as by `nohup`, stays ignored. Child processes have nothing of this: there a
+/// signal does what it did before.
 ///
 /// # In Kubernetes
 ///
@@ -60,7 +62,7 @@ use crate::{
 /// ```
 pub fn flush_on_signals(engine: &Engine, signals: &[Signal], deadline: Duration) -> io::Result<()> {
     let distant = Distant::from(engine);
-    signal::at_first(signals, Handler::Meanwhile, move || distant.flush(deadline))
+    signal::at_first(signals, Handler::Meanwhile, move || distant.flush(deadline), tell_at_signal)
 }
 
 /// Shuts the engine down at the first of these signals, so that what has ended is delivered, and then lets the signal
@@ -85,7 +87,7 @@ pub fn flush_on_signals(engine: &Engine, signals: &[Signal], deadline: Duration)
 /// As for [`flush_on_signals`].
 pub fn shut_down_on_signals(engine: &Engine, signals: &[Signal], deadline: Duration) -> io::Result<()> {
     let distant = Distant::from(engine);
-    signal::at_first(signals, Handler::Afterwards, move || distant.shut_down(deadline))
+    signal::at_first(signals, Handler::Afterwards, move || distant.shut_down(deadline), tell_at_signal)
 }
 
 /// Shuts the engine down when the process exits: by [`std::process::exit`], by C's `exit`, or when `main` returns. For
@@ -136,15 +138,47 @@ pub(super) fn tell_at_exit(engine: &Engine) {
 }
 
 fn tell_waiting() {
-    let Ok(engines) = EXPORTING.try_lock() else {
-        return;
-    };
-    let reached = engines.iter().filter_map(Distant::reach).filter(|(lanes, _)| !lanes.owner().is_closed());
-    let ledgers = reached.map(|(lanes, exporting)| exporting.ledger(&lanes));
-    let waiting: u64 = ledgers.map(|ledger| ledger.queued + ledger.in_flight).sum();
+    let Left { waiting, .. } = left();
     if waiting > 0 {
         notice::at_exit(waiting);
     }
+}
+
+/// A signal is about to end the process.
+fn tell_at_signal() {
+    let Left { waiting, open, why } = left();
+    if waiting + open > 0 {
+        notice::at_signal(waiting, open, why.as_deref());
+    }
+}
+
+/// What the engines that are not shut down have left.
+#[derive(Default)]
+struct Left {
+    waiting: u64,
+    open: u64,
+    /// Why it was not delivered, as far as that is known.
+    why: Option<String>,
+}
+
+fn left() -> Left {
+    let mut left = Left::default();
+    let Ok(engines) = EXPORTING.try_lock() else {
+        return left;
+    };
+    let reached = engines.iter().filter_map(Distant::reach);
+    for (lanes, exporting) in reached.filter(|(lanes, _)| !lanes.owner().is_closed()) {
+        let ledger = exporting.ledger(&lanes);
+        let waiting = ledger.queued + ledger.in_flight;
+        left.waiting += waiting;
+        left.open += ledger.live;
+        if let Health::Degraded(why) | Health::Down(why) = exporting.health(&lanes)
+            && waiting > 0
+        {
+            left.why.get_or_insert(why);
+        }
+    }
+    left
 }
 
 /// Flushes the engine at every panic, after the hook that was there before, so that what led to the panic is delivered

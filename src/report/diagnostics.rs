@@ -65,7 +65,8 @@ impl fmt::Display for Diagnostic {
 /// around that call.
 ///
 /// A few lines go to the standard error instead, each once, because no thread of ours is left that may call a sink:
-/// that nobody drains, that spans come after the engine is gone, and that the process exits with spans waiting.
+/// that nobody drains, that spans come after the engine is gone, and that the process exits, or is ended by a signal,
+/// with spans waiting.
 #[derive(Clone)]
 pub struct DiagnosticSink(Arc<dyn Fn(&Diagnostic) + Send + Sync>);
 

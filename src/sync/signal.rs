@@ -26,13 +26,18 @@ pub(crate) enum Handler {
 }
 
 /// Does `work` at the first of these signals, on a thread of its own; the signal keeps the disposition that it had
-/// before. A signal that is ignored stays so.
+/// before. A signal that is ignored stays so. `last_words` are said after the work if the signal then ends the process.
 ///
 /// # Errors
 ///
 /// When there is such a watch in this process already, the system refuses a thread or a pipe, or has no signals.
-pub(crate) fn at_first(signals: &[Signal], handler: Handler, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    imp::at_first(signals, handler, work)
+pub(crate) fn at_first(
+    signals: &[Signal],
+    handler: Handler,
+    work: impl FnOnce() + Send + 'static,
+    last_words: fn(),
+) -> io::Result<()> {
+    imp::at_first(signals, handler, work, last_words)
 }
 
 #[cfg(all(unix, not(loom)))]
@@ -78,6 +83,7 @@ mod imp {
         signals: &[Signal],
         handler: Handler,
         work: impl FnOnce() + Send + 'static,
+        last_words: fn(),
     ) -> io::Result<()> {
         let word = ForkWord::of_process();
         let generation = word.settle();
@@ -85,7 +91,7 @@ mod imp {
         if SETTING_UP.swap(generation.into(), Relaxed) == u64::from(generation) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let result = set_up(signals, handler, word, generation, work);
+        let result = set_up(signals, handler, word, generation, work, last_words);
         // ORDERING: Relaxed. As above.
         SETTING_UP.store(0, Relaxed);
         result
@@ -97,6 +103,7 @@ mod imp {
         word: ForkWord,
         generation: u32,
         work: impl FnOnce() + Send + 'static,
+        last_words: fn(),
     ) -> io::Result<()> {
         if WATCH.get().is_some_and(|watch| watch.is_of(generation) && !watch.is_over()) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -111,6 +118,9 @@ mod imp {
             let signal = hear(rope);
             // A panic has said what it has to say, and must not keep the process from its end.
             let _ = catch_unwind(AssertUnwindSafe(work));
+            if signal.is_some_and(|number| watch.is_fatal(number)) {
+                let _ = catch_unwind(last_words);
+            }
             watch.give_back(signal);
         };
         match spawn::start("spanring-signal", stand_by) {
@@ -213,6 +223,12 @@ mod imp {
         fn put_back(&self, number: c_int) -> bool {
             let is_ours = now(number).is_ok_and(|action| is_ours(&action));
             is_ours && self.before_of(number).is_some_and(|before| set(number, before).is_ok())
+        }
+
+        /// Whether the signal ends the process once it is given back: the program handles it neither before nor since.
+        fn is_fatal(&self, number: c_int) -> bool {
+            now(number).is_ok_and(|action| is_ours(&action))
+                && self.before_of(number).is_some_and(|before| !has_handler(before))
         }
 
         fn is_of(&self, generation: u32) -> bool {
@@ -332,7 +348,7 @@ mod imp {
 
     use super::{Handler, Signal};
 
-    pub(super) fn at_first(_: &[Signal], _: Handler, _: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(super) fn at_first(_: &[Signal], _: Handler, _: impl FnOnce() + Send + 'static, _: fn()) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

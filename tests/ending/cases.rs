@@ -4,7 +4,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Lines, Write},
+    io::{self, BufRead, BufReader, Lines, Write},
     net::TcpListener,
     os::unix::process::ExitStatusExt,
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
@@ -31,6 +31,7 @@ pub const CASES: &[(&str, fn())] = &[
     ("handler_that_returns_gets_every_signal", handler_that_returns_gets_every_signal),
     ("server_goes_on_recording_after_the_flush_at_its_signal", server_goes_on_recording),
     ("flush_at_a_signal_without_a_handler_ends_the_process_after_it", flush_without_a_handler_ends_the_process),
+    ("spans_that_a_flush_at_a_signal_leaves_are_told_as_the_process_ends", spans_that_a_flush_leaves_are_told),
     ("engine_in_a_static_is_shut_down_at_exit", engine_in_a_static_is_shut_down),
     ("exit_of_a_child_leaves_the_spans_to_its_parent", exit_of_a_child_leaves_the_spans),
     ("ignored_signal_stays_ignored", ignored_signal_stays_ignored),
@@ -136,6 +137,29 @@ fn flush_without_a_handler_ends_the_process() {
     let _connection = hole.accept().unwrap();
     actor.kill(libc::SIGINT);
     assert_eq!(actor.end().signal(), Some(libc::SIGINT));
+}
+
+/// Nobody else can tell of them: the worker has not given them up, and the program is not asked.
+fn spans_that_a_flush_leaves_are_told() {
+    let hole = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = url(&nobody);
+    drop(nobody);
+    let collector = collector();
+    let lost = format!("a signal ends the process, and {SPANS} spans that wait and 1 span that is open are lost");
+    for (url, deadline, words) in [
+        (url(&hole), Duration::from_millis(300), &[lost.as_str(), "Engine::shutdown"][..]),
+        (closed, Duration::from_millis(300), &[lost.as_str(), "refused"]),
+        (collector.url(), PATIENCE, &["a signal ends the process, and 1 span that is open is lost"]),
+    ] {
+        let mut actor = Actor::heard("flushed", &url, deadline);
+        actor.expect("ready");
+        actor.kill(libc::SIGTERM);
+        assert_eq!(actor.end().signal(), Some(libc::SIGTERM));
+        let told = actor.told();
+        assert_eq!(told.lines().count(), 1, "{told:?}");
+        words.iter().for_each(|word| assert!(told.contains(word), "{word:?} in {told:?}"));
+    }
 }
 
 fn engine_in_a_static_is_shut_down() {
@@ -278,15 +302,29 @@ struct Told {
 
 impl Actor {
     fn start(role: &str, endpoint: &str, deadline: Duration) -> Self {
+        Self::start_with(role, endpoint, deadline, Stdio::inherit())
+    }
+
+    /// One whose standard error is read.
+    fn heard(role: &str, endpoint: &str, deadline: Duration) -> Self {
+        Self::start_with(role, endpoint, deadline, Stdio::piped())
+    }
+
+    fn start_with(role: &str, endpoint: &str, deadline: Duration, stderr: Stdio) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.env(ROLE, role).env(ENDPOINT, endpoint).env(DEADLINE, deadline.as_millis().to_string());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child, stdin, lines: BufReader::new(stdout).lines() }
     }
 
     fn line(&mut self) -> String {
         self.lines.next().expect("the process says something").unwrap()
+    }
+
+    /// What it has told on its standard error.
+    fn told(&mut self) -> String {
+        io::read_to_string(self.child.stderr.take().expect("it is read")).unwrap()
     }
 
     fn expect(&mut self, line: &str) {
