@@ -151,10 +151,10 @@ mod tests {
     }
 
     proptest! {
-        /// A reader that takes out a part now and then, and sleeps whenever it may, is woken by the record that fills
-        /// the ring past the mark, whatever it has read before.
+        /// A reader that takes out a part now and then, and sleeps whenever it may, is woken before the ring is filled
+        /// more than a sixteenth past the mark, whatever it has read before.
         #[test]
-        fn alarm_rings_with_the_record_that_passes_the_mark(steps in vec((0..16u8, 8..200usize), 1..400)) {
+        fn alarm_rings_soon_after_the_mark_is_passed(steps in vec((0..16u8, 8..200usize), 1..400)) {
             let shape = Shape { lanes: 1, ring_bytes: RING_BYTES, arena_bytes: 64 << 10, spill_bytes: 0, seats: 1 };
             let lanes = Lanes::<()>::new(shape, ()).unwrap();
             let rang = Arc::new(AtomicBool::new(false));
@@ -167,7 +167,8 @@ mod tests {
                 if kind > 0 {
                     end(&lanes, size);
                     let waiting = lanes.fill().ring_waiting;
-                    prop_assert!(!sleeps || !lanes.is_filled() || rang.load(Relaxed), "{waiting} of {RING_BYTES}");
+                    let is_due = waiting > (RING_BYTES / 2 + RING_BYTES / 16) as u64;
+                    prop_assert!(!sleeps || !is_due || rang.load(Relaxed), "{waiting} of {RING_BYTES}");
                     continue;
                 }
                 lanes.alarm().wake_up();

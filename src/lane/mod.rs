@@ -163,8 +163,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         match self.claim(rings_max, hint, len) {
             Ok((claim, tries)) => {
                 claim.publish(fill);
-                // Behind the publish, and outside of the lease: a writer comes here with the record that takes its ring
-                // past the mark, and with each one from there on.
+                // After the publish, and outside of the lease: a writer comes here with the record that takes its ring
+                // past the mark, and at every sixteenth of the ring from there on.
                 if self.ring(hint + tries - 1).is_filled() {
                     self.alarm.ring();
                 }

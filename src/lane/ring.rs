@@ -348,10 +348,13 @@ impl Ring {
         }
         // The end of this round of the memory.
         let round_end = (start | (capacity - 1)) + 1;
-        // A writer has to look whether the reader sleeps with the record that passes the mark, and with each one after
-        // it: the reader may have made a little room since, and have gone to sleep on a ring that was half full again.
+        // A writer has to look whether the reader sleeps with the record that passes the mark. Past it a sixteenth of the
+        // ring goes by between looks: the reader may have made a little room since, and have gone to sleep on a ring
+        // that was half full again, but a look at each record would slow every burst down.
         let mark = head + self.mark();
-        self.lease.limit.set(round_end.min(mark.max(start + need)));
+        let past = start + need;
+        let next_look = if past <= mark { mark } else { free_to.min(past + capacity / 16) };
+        self.lease.limit.set(round_end.min(next_look));
         Some(start)
     }
 
