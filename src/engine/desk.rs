@@ -11,6 +11,7 @@ use std::{
 
 use super::{handoff::Handoff, plan::Plan, status::Status};
 use crate::{
+    notice::counted,
     report::{Counts, Ledger, Reporter, Topic},
     sync::{deadline::Deadline, ticks},
     trace::SpanLanes,
@@ -87,12 +88,26 @@ impl Desk {
         is_said
     }
 
-    /// The last word on losses, whatever was told of them before.
-    pub(super) fn tell_balance(&self) {
+    /// The last word on losses, in one line: what was not delivered at the end and why, what was lost in all, whatever
+    /// was told of it before, and what will be.
+    pub(super) fn tell_balance(&self, undelivered: u64, why: &str) {
         let ledger = self.ledger();
-        let (lost, started) = (ledger.lost.total(), ledger.started);
-        if lost > 0 {
-            self.insist(Topic::Loss, &format!("{lost} of {started} spans lost: {}", ledger.lost));
+        let lost = ledger.lost.without_forked();
+        let mut parts = vec![];
+        if undelivered > 0 {
+            let spans = counted(undelivered, "span was", "spans were");
+            parts.push(format!("{spans} not delivered when the engine shut down{why}"));
+        }
+        if lost.total() > undelivered {
+            let started = ledger.started - ledger.lost.forked;
+            parts.push(format!("{} of {started} spans lost: {lost}", lost.total()));
+        }
+        if ledger.live > 0 {
+            let spans = counted(ledger.live, "span is", "spans are");
+            parts.push(format!("{spans} still open and will be lost: end spans before the shutdown"));
+        }
+        if !parts.is_empty() {
+            self.insist(Topic::Loss, &parts.join("; "));
         }
     }
 

@@ -32,8 +32,8 @@ use manual::Manual;
 use plan::Plan;
 use supervisor::Supervisor;
 
-/// A running span pipeline. Dropping it shuts it down, and waits for that no longer than `export.shutdown_timeout`;
-/// spans that are still open then are counted as lost, not leaked.
+/// A running span pipeline. Dropping it shuts it down, and waits for that no longer than `export.shutdown_timeout`.
+/// Spans that are still open then will be lost: a line says how many, and each counts as `closed` when it ends.
 ///
 /// Tracers do not keep it alive: hold it until the program ends, and shut it down last. Spans that start or end later
 /// are lost as `closed`, which is told once on the standard error.

@@ -222,7 +222,7 @@ fn run(desk: &Desk) {
             desk.close_lanes();
             let left = abandon(&desk.lanes).unwrap_or(0);
             desk.counts.lose(Cause::ShutdownDeadline, left);
-            desk.tell_balance();
+            desk.tell_balance(left, "");
             desk.status.set_health(Health::Down("the engine has shut down".into()));
             break;
         }

@@ -183,16 +183,13 @@ impl Worker {
         desk.close_lanes();
         let lost = given_up as u64 + self.reader.give_up();
         desk.counts.lose(Cause::ShutdownDeadline, lost);
-        if lost > 0 {
-            let why = match self.exporter.condition() {
-                // It was told with the failure.
-                told if *told == self.told => String::new(),
-                Condition::Troubled(why) | Condition::Refusing(why) | Condition::Unreachable(why) => format!(": {why}"),
-                Condition::Unknown | Condition::Fine => String::new(),
-            };
-            desk.insist(Topic::Loss, &format!("{lost} spans were not delivered when the engine shut down{why}"));
-        }
-        desk.tell_balance();
+        let why = match self.exporter.condition() {
+            // It was told with the failure.
+            told if *told == self.told => String::new(),
+            Condition::Troubled(why) | Condition::Refusing(why) | Condition::Unreachable(why) => format!(": {why}"),
+            Condition::Unknown | Condition::Fine => String::new(),
+        };
+        desk.tell_balance(lost, &why);
         // Before the last word: what waits for it may end the process.
         let _left_to_the_kernel = self.driver.shut_down(now.after(DRIVER_END_MAX));
         desk.counts.connections.set(0);

@@ -72,7 +72,8 @@ causes! {
     /// They started or ended after the engine was closed: by [`Engine::shutdown`](crate::Engine::shutdown),
     /// [`Engine::close`](crate::Engine::close), or because it was dropped. Close it later.
     closed, Closed, Place::Lanes { starts: &[Tally::StartedClosed], ends: &[Tally::EndedClosed] }, "already_shutdown";
-    /// They were open or waiting in the parent when this process was forked. The parent delivers them itself.
+    /// They were open or waiting in the parent when this process was forked. The parent delivers them itself:
+    /// [`Receipt::is_lossless`](crate::Receipt::is_lossless) and the diagnostics take no notice of them.
     forked, Forked, Place::Lanes { starts: &[], ends: &[Tally::Forked] }, "";
     /// No request can carry them: one span above `request_bytes_max`, or above what the collector takes. Record less.
     oversize, Oversize, Place::Export, "oversize";
@@ -127,6 +128,11 @@ impl Lost {
     #[must_use]
     pub fn by_cause(&self) -> [(&'static str, u64); Cause::ALL.len()] {
         Cause::ALL.map(|cause| (cause.name(), self.of(cause)))
+    }
+
+    /// Without those that are the parent's to deliver.
+    pub(crate) fn without_forked(&self) -> Self {
+        Self { forked: 0, ..*self }
     }
 
     /// What was lost since an earlier look.

@@ -18,7 +18,7 @@ pub struct Ledger {
     pub started: u64,
     /// Of these, spans that the sampler kept from recording: a decision, not a loss.
     pub not_sampled: u64,
-    /// Recording and not ended.
+    /// Recording and not ended. Once the engine is closed they are lost as `closed` when they end.
     pub live: u64,
     /// Ended, and waiting in the lanes.
     pub queued: u64,
@@ -34,6 +34,8 @@ pub struct Ledger {
     pub sibling_hits: u64,
     recording: u64,
     ended: u64,
+    /// Whether the engine was closed, so that what is live will be lost.
+    is_last: bool,
 }
 
 impl Ledger {
@@ -75,7 +77,13 @@ impl Ledger {
             sibling_hits,
             recording,
             ended,
+            is_last: core.owner().is_closed(),
         }
+    }
+
+    /// Whether spans are open that will be lost when they end.
+    pub(super) fn loses_open(&self) -> bool {
+        self.is_last && self.live > 0
     }
 
     /// Spans that were dropped so far because the memory for them was full.

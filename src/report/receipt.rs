@@ -42,22 +42,33 @@ impl Receipt {
     }
 
     /// Whether every span that had ended before the call was delivered, and no span was lost since the engine was
-    /// started.
+    /// started, or will be because it is still open after a shutdown. Open spans at a flush are as usual. What a child
+    /// process has as `forked` is its parent's to deliver, and no loss.
     #[must_use]
     pub fn is_lossless(&self) -> bool {
-        self.is_complete && self.ledger.lost.total() == 0
+        self.is_complete && self.ledger.lost.without_forked().total() == 0 && !self.ledger.loses_open()
     }
 }
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { is_complete, exported, lost, waiting, elapsed, ledger: _ } = self;
+        let Self { is_complete, exported, lost, waiting, elapsed, ledger } = self;
+        let lost = lost.without_forked();
         write!(f, "{exported} delivered, {} lost", lost.total())?;
         if lost.total() > 0 {
             write!(f, " ({lost})")?;
         }
+        write!(f, ", {waiting} waiting")?;
+        if ledger.live > 0 {
+            write!(f, ", {} still open", ledger.live)?;
+        }
         let end = if *is_complete { "complete" } else { "incomplete" };
-        write!(f, ", {waiting} waiting; {end} after {elapsed:.1?}")
+        write!(f, "; {end} after {elapsed:.1?}")?;
+        let lost_in_all = ledger.lost.without_forked().total();
+        if lost_in_all > lost.total() {
+            write!(f, " ({lost_in_all} lost since the start)")?;
+        }
+        Ok(())
     }
 }
 
@@ -92,10 +103,15 @@ mod tests {
         let line = |after, is_reached| {
             Receipt::new(&ledger(1, 0, 0, 1), after, is_reached, Duration::from_micros(12_345)).to_string()
         };
-        assert_eq!(line(ledger(4, 0, 0, 1), true), "3 delivered, 0 lost, 0 waiting; complete after 12.3ms");
-        let mut after = ledger(1, 70, 10, 3);
-        after.lost.oversize = 1;
-        let lost = "0 delivered, 3 lost (2 as closed, 1 as oversize), 80 waiting; incomplete after 12.3ms";
+        let mut after = ledger(4, 0, 0, 1);
+        let before = "3 delivered, 0 lost, 0 waiting; complete after 12.3ms (1 lost since the start)";
+        assert_eq!(line(after, true), before);
+        (after.lost.closed, after.lost.forked) = (0, 7);
+        assert_eq!(line(after, true), "3 delivered, 0 lost, 0 waiting; complete after 12.3ms", "the parent has them");
+        after = ledger(1, 70, 10, 3);
+        (after.lost.oversize, after.live) = (1, 5);
+        let lost = "0 delivered, 3 lost (2 as closed, 1 as oversize), 80 waiting, 5 still open; incomplete after \
+            12.3ms (4 lost since the start)";
         assert_eq!(line(after, false), lost);
     }
 }

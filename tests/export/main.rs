@@ -11,6 +11,7 @@ mod flush;
 mod https;
 mod interop;
 mod interop_collector;
+mod last_line;
 mod outage;
 #[cfg(target_os = "linux")]
 mod own_process;

@@ -116,6 +116,47 @@ fn child_exports_whatever_its_parent_held() {
     }
 }
 
+/// They are the parent's to deliver, and a child that says that it lost them raises a false alarm.
+#[test]
+fn spans_of_the_parent_are_no_losses_of_a_child() {
+    let _alone = alone();
+    let collector = Collector::start(Mode::Ids).unwrap();
+    let told = Arc::new(AtomicBool::new(false));
+    let is_told = Arc::clone(&told);
+    let export = Export {
+        schedule_delay: Duration::from_secs(3600),
+        diagnostics: Some(DiagnosticSink::new(move |_| is_told.store(true, Relaxed))),
+        ..Export::to(&collector.url())
+    };
+    let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
+    let tracer = engine.tracer("parent");
+    let open = tracer.span("open").start();
+    (0..4).for_each(|_| tracer.span("ended").start().end());
+    // SAFETY: as in `child`.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        end_if_it_hangs();
+        (0..SPANS_OF_CHILD).for_each(|_| engine.tracer("child").span("child").start().end());
+        let receipt = engine.shutdown(PATIENCE);
+        let line = receipt.to_string();
+        let is_right = receipt.is_lossless()
+            && receipt.ledger.lost.forked == 5
+            && line.contains(" 0 lost, 0 waiting; complete")
+            && !line.contains("since the start")
+            && !told.load(Relaxed);
+        if !is_right {
+            eprintln!("child: {line}, is told: {}, {receipt:?}", told.load(Relaxed));
+        }
+        // SAFETY: as in `child`.
+        unsafe { libc::_exit(i32::from(!is_right)) }
+    }
+    wait_for(pid);
+    drop(open);
+    assert!(engine.shutdown(PATIENCE).is_lossless());
+    assert_eq!(collector.tally().spans, 5 + SPANS_OF_CHILD);
+}
+
 /// A child that only records exports all the same, from its first span on.
 #[test]
 fn child_that_only_records_exports() {
