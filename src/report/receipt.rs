@@ -9,12 +9,6 @@ use super::{causes::Lost, ledger::Ledger};
 #[must_use = "a receipt says what was lost"]
 #[non_exhaustive]
 pub struct Receipt {
-    /// Whether every span that had ended before the call is accounted for: delivered, or counted as lost. Always true
-    /// if none is `waiting`; after a flush also if only spans that ended later are. It says nothing of losses:
-    /// [`is_lossless`](Self::is_lossless) does.
-    ///
-    /// False if the deadline came first, and for an engine that exports nothing while spans wait for its program.
-    pub is_complete: bool,
     /// Spans that were delivered during the call.
     pub exported: u64,
     /// Spans that were lost during the call, by cause.
@@ -25,6 +19,7 @@ pub struct Receipt {
     pub elapsed: Duration,
     /// The whole ledger, as it is now.
     pub ledger: Ledger,
+    is_complete: bool,
 }
 
 impl Receipt {
@@ -39,6 +34,16 @@ impl Receipt {
             elapsed,
             ledger: after,
         }
+    }
+
+    /// Whether every span that had ended before the call is accounted for: delivered, or counted as lost. Always true
+    /// if none is `waiting`; after a flush also if only spans that ended later are. It says nothing of losses:
+    /// [`is_lossless`](Self::is_lossless) does.
+    ///
+    /// False if the deadline came first, and for an engine that exports nothing while spans wait for its program.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// Whether every span that had ended before the call was delivered, and no span was lost since the engine was
@@ -89,7 +94,7 @@ mod tests {
             [(0, 0, false, true), (0, 0, true, true), (1, 0, false, false), (0, 1, false, false), (1, 1, true, true)]
         {
             let receipt = receipt(ledger(2, queued, in_flight, 1), is_reached);
-            assert_eq!((receipt.is_complete, receipt.waiting), (is_complete, queued + in_flight), "{receipt}");
+            assert_eq!((receipt.is_complete(), receipt.waiting), (is_complete, queued + in_flight), "{receipt}");
             assert!(!receipt.is_lossless(), "one was lost before the call");
         }
         let lossless =

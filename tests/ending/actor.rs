@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spanring::{Config, DiagnosticSink, DriverChoice, Engine, Export, Receipt, Signal};
+use spanring::{Config, DiagnosticSink, DriverChoice, Engine, Export, Signal};
 
 use crate::holes::NOISE;
 
@@ -116,7 +116,7 @@ pub fn act(role: &str) {
             say("caught");
             hear();
             record(&engine);
-            assert!(engine.shutdown(patience()).is_complete);
+            assert!(engine.shutdown(patience()).is_complete());
         }
         _ if role.starts_with("exit") => exit(role[4..].parse().unwrap_or(0)),
         _ => panic!("no such role: {role}"),
@@ -247,9 +247,11 @@ fn tell_shutdown(engine: &Engine) {
     let receipt = engine.shutdown(patience());
     let elapsed = begun.elapsed().as_micros();
     // A worker that was kept from its last word by the machine has it later.
-    let Receipt { ledger, is_complete: is_over, .. } = engine.shutdown(NOISE);
-    let is_accounted = is_over && ledger.is_closed() && ledger.exported + ledger.lost.shutdown_deadline == SPANS as u64;
-    say(&format!("{elapsed} {} {is_accounted}", receipt.is_complete));
+    let last = engine.shutdown(NOISE);
+    let ledger = last.ledger;
+    let is_accounted =
+        last.is_complete() && ledger.is_closed() && ledger.exported + ledger.lost.shutdown_deadline == SPANS as u64;
+    say(&format!("{elapsed} {} {is_accounted}", receipt.is_complete()));
 }
 
 extern "C" fn end_in_handler(_: i32) {

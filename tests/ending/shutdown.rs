@@ -68,7 +68,7 @@ fn engine(hole: &Hole, round: usize, worker: WorkerChoice) -> Engine {
     if round % 4 >= 2 {
         // A request is out when the shutdown begins, in every other pair of rounds.
         let flushed = engine.flush(Duration::from_millis(10));
-        assert!(!flushed.is_complete && flushed.exported == 0, "{flushed:?}");
+        assert!(!flushed.is_complete() && flushed.exported == 0, "{flushed:?}");
     }
     engine
 }
@@ -86,16 +86,16 @@ fn check(place: &str, worker: WorkerChoice, call: impl Fn(Arc<Engine>) -> Round)
         for round in 0..rounds() {
             let engine = Arc::new(engine(&hole, round, worker));
             let Round { receipt, elapsed } = call(Arc::clone(&engine));
-            times.note(elapsed, receipt.is_complete);
+            times.note(elapsed, receipt.is_complete());
             assert!(receipt.ledger.is_closed(), "{receipt:?}");
             assert_eq!(receipt.ledger.exported, 0, "{receipt:?}");
             assert_eq!(receipt.lost.shutdown_deadline + receipt.waiting, SPANS, "{receipt:?}");
-            if receipt.is_complete {
+            if receipt.is_complete() {
                 assert_eq!((receipt.lost.shutdown_deadline, receipt.waiting), (SPANS, 0), "{receipt:?}");
             }
             // A worker that was kept from its last word by the machine has it later.
             let last = engine.shutdown(NOISE);
-            assert!(last.is_complete && last.ledger.is_closed(), "{last:?}");
+            assert!(last.is_complete() && last.ledger.is_closed(), "{last:?}");
             assert_eq!((last.ledger.lost.shutdown_deadline, last.ledger.lost.total()), (SPANS, SPANS), "{last:?}");
         }
         let unfinished = times.tell();
@@ -192,6 +192,6 @@ fn span_that_waits_between_two_requests_is_counted_at_the_deadline() {
     while engine.flush(Duration::from_millis(10)).ledger.in_flight < 5 && begun.elapsed() < NOISE {}
     let _ = engine.shutdown(Duration::ZERO);
     let receipt = engine.shutdown(NOISE);
-    assert!(receipt.is_complete && receipt.ledger.is_closed() && receipt.waiting == 0, "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.is_closed() && receipt.waiting == 0, "{receipt:?}");
     assert_eq!(receipt.ledger.lost.shutdown_deadline, LARGE, "{receipt:?}");
 }

@@ -35,7 +35,7 @@ fn flush_delivers_what_has_ended_before_it() {
         for round in 1..=3 {
             record(&engine, 1500);
             let receipt = engine.flush(PATIENCE);
-            assert!(receipt.is_complete, "{receipt:?}");
+            assert!(receipt.is_complete(), "{receipt:?}");
             assert_eq!((receipt.ledger.exported, receipt.lost.total(), receipt.waiting), (round * 1500, 0, 0));
             assert_eq!(collector.tally().spans, round * 1500);
         }
@@ -46,7 +46,7 @@ fn flush_delivers_what_has_ended_before_it() {
         assert!(!stats.driver_reason.is_empty());
         assert_eq!(stats.requests, 9);
         let receipt = engine.shutdown(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
         assert_eq!(receipt.ledger.exported, 4500);
     }
 }
@@ -57,7 +57,7 @@ fn compressed_requests_arrive_whole() {
     let export = Export { compression: Compression::Gzip, ..Export::to(&collector.url()) };
     let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
     record(&engine, 2000);
-    assert!(engine.shutdown(PATIENCE).is_complete);
+    assert!(engine.shutdown(PATIENCE).is_complete());
     assert_eq!(collector.tally().spans, 2000);
 }
 
@@ -69,7 +69,7 @@ fn batch_leaves_when_its_first_span_is_old_enough() {
     let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
     record(&engine, 3);
     assert!(collector.wait_for(Instant::now() + PATIENCE, |tally| tally.spans == 3));
-    assert!(engine.shutdown(PATIENCE).is_complete);
+    assert!(engine.shutdown(PATIENCE).is_complete());
 }
 
 /// A burst between two visits of a drain that sleeps: the writer that passes the mark wakes it, and nothing is dropped.
@@ -97,11 +97,11 @@ fn worker_that_fails_costs_what_it_had_and_is_replaced() {
     let export = Export { diagnostics: Some(sink), ..Export::to(&collector.url()) };
     let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
     record(&engine, 1000);
-    assert!(engine.flush(PATIENCE).is_complete);
+    assert!(engine.flush(PATIENCE).is_complete());
     internals::fail_worker(&engine);
     record(&engine, 1000);
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete, "{receipt:?}");
+    assert!(receipt.is_complete(), "{receipt:?}");
     let ledger = receipt.ledger;
     assert!(ledger.is_closed() && ledger.queued + ledger.in_flight == 0, "{ledger:?}");
     assert_eq!(ledger.exported + ledger.lost.worker_lost, 2000, "{ledger:?}");
@@ -118,7 +118,7 @@ fn prometheus_text_has_every_metric_and_its_sums_agree() {
     let collector = Collector::start(Mode::Count).unwrap();
     let engine = engine(&collector, DriverChoice::Auto);
     record(&engine, 1000);
-    assert!(engine.flush(PATIENCE).is_complete);
+    assert!(engine.flush(PATIENCE).is_complete());
     let open = engine.tracer("test").span("open").start();
     let text = engine.stats().prometheus();
     let value = |sample: &str| -> f64 {
@@ -164,10 +164,10 @@ fn age_of_the_oldest_span_shows_what_waits() {
     let engine = engine(&collector, DriverChoice::Auto);
     collector.pause();
     record(&engine, 10);
-    assert!(!engine.flush(Duration::from_millis(100)).is_complete);
+    assert!(!engine.flush(Duration::from_millis(100)).is_complete());
     assert!(engine.stats().oldest > Duration::from_millis(50), "{:?}", engine.stats().oldest);
     collector.resume();
-    assert!(engine.flush(PATIENCE).is_complete);
+    assert!(engine.flush(PATIENCE).is_complete());
     assert_eq!(engine.stats().oldest, Duration::ZERO);
 }
 

@@ -73,7 +73,7 @@ fn attempt(service: &Service, stand: &Stand) {
     while stand.met() < enough {
         // It cuts the wait between two attempts short.
         let receipt = service.engine.flush(Duration::from_millis(150));
-        assert!(!receipt.is_complete && Instant::now() < late, "{} of {enough}: {receipt:?}", stand.met());
+        assert!(!receipt.is_complete() && Instant::now() < late, "{} of {enough}: {receipt:?}", stand.met());
     }
 }
 

@@ -102,13 +102,13 @@ fn healed(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<(), 
         let late = Instant::now() + PATIENCE;
         while !matches!(run.engine.health(), Health::Down(_)) && Instant::now() < late {
             let receipt = run.engine.flush(WHILE);
-            let is_kept = !receipt.is_complete && receipt.waiting == run.spans;
+            let is_kept = !receipt.is_complete() && receipt.waiting == run.spans;
             ensure(is_kept, || format!("nobody was there: {receipt:?}"))?;
         }
         run.stand.collector.restart().unwrap();
     }
     let receipt = run.engine.flush(PATIENCE);
-    ensure(receipt.is_complete, || format!("the flush was not done in time: {receipt:?}"))?;
+    ensure(receipt.is_complete(), || format!("the flush was not done in time: {receipt:?}"))?;
     run.verdict(&row.expect)?;
 
     let first = (run.stand.delivered(), run.engine.ledger().lost);
@@ -123,7 +123,7 @@ fn healed(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<(), 
         return ensure(is_counted, || format!("{ledger:?}"));
     }
     let receipt = run.engine.flush(PATIENCE);
-    ensure(receipt.is_complete, || format!("the second flush was not done in time: {receipt:?}"))?;
+    ensure(receipt.is_complete(), || format!("the second flush was not done in time: {receipt:?}"))?;
     let second = (run.stand.delivered(), run.engine.ledger().lost);
     if row.expect.heals_after.is_some() || row.expect.delivered == Delivered::All {
         let is_whole = second == (first.0 + run.spans, first.1);
@@ -131,7 +131,7 @@ fn healed(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<(), 
         ensure(run.engine.health() == Health::Healthy, || format!("{:?}", run.engine.health()))?;
     }
     let receipt = run.engine.shutdown(PATIENCE);
-    ensure(receipt.is_complete && receipt.waiting == 0, || format!("{receipt:?}"))?;
+    ensure(receipt.is_complete() && receipt.waiting == 0, || format!("{receipt:?}"))?;
     ensure(receipt.ledger.is_closed(), || format!("the ledger does not close: {receipt:?}"))
 }
 
@@ -150,7 +150,7 @@ fn left_alone(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<
     ensure(receipt.elapsed < deadline + Duration::from_secs(10), || format!("late: {receipt:?}"))?;
     // A worker that gets no processor at its deadline has its account ready a little later.
     let receipt = run.engine.shutdown(PATIENCE);
-    ensure(receipt.is_complete && receipt.waiting == 0, || format!("not ended: {receipt:?}"))?;
+    ensure(receipt.is_complete() && receipt.waiting == 0, || format!("not ended: {receipt:?}"))?;
     // What is in flight when the time is up may have been taken; the collector has then what counts as lost.
     run.verdict(&Expect {
         resend: if expect.resend == Resend::Required { Resend::Allowed } else { expect.resend },

@@ -49,7 +49,7 @@ fn flush_delivers_whatever_had_ended_when_it_was_called() {
                         }
                         let before = ended.load(SeqCst);
                         let receipt = engine.flush(PATIENCE);
-                        assert!(receipt.is_complete, "{receipt:?}");
+                        assert!(receipt.is_complete(), "{receipt:?}");
                         assert!(receipt.ledger.exported >= before, "{before} had ended: {receipt:?}");
                         let there = collector.tally().spans;
                         assert!(there >= before, "{before} had ended, {there} are there");
@@ -75,12 +75,12 @@ fn flush_during_a_shutdown_ends_and_loses_nothing() {
             move || engine.flush(PATIENCE)
         });
         let receipt = engine.shutdown(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
         let receipt = flusher.join().unwrap();
-        assert!(receipt.is_complete, "{receipt:?}");
+        assert!(receipt.is_complete(), "{receipt:?}");
         assert_eq!((engine.ledger().exported, collector.tally().spans), (1000, 1000));
         // Both are of no effect now, and say so at once.
-        assert!(engine.flush(PATIENCE).is_complete && engine.shutdown(PATIENCE).is_complete);
+        assert!(engine.flush(PATIENCE).is_complete() && engine.shutdown(PATIENCE).is_complete());
         tracer.span("late").start().end();
         assert_eq!(engine.ledger().lost.closed, 1);
     }
@@ -108,7 +108,7 @@ fn flush_in_a_diagnostic_sink_does_not_wait() {
     engine.tracer("flush").span("work").start().end();
     let _ = engine.flush(Duration::from_millis(100));
     let receipt = receiver.recv_timeout(PATIENCE).unwrap();
-    assert!(!receipt.is_complete && receipt.elapsed < PATIENCE / 2, "{receipt:?}");
+    assert!(!receipt.is_complete() && receipt.elapsed < PATIENCE / 2, "{receipt:?}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn host_that_polls_needs_no_thread_of_ours() {
         scope.spawn(|| {
             (0..5000).for_each(|_| tracer.span("work").start().end());
             // From another thread than the one that polls.
-            assert!(engine.flush(PATIENCE).is_complete);
+            assert!(engine.flush(PATIENCE).is_complete());
             stop.store(true, SeqCst);
         });
         while !stop.load(SeqCst) {
@@ -134,7 +134,7 @@ fn host_that_polls_needs_no_thread_of_ours() {
     tracer.span("last").start().end();
     // And with no thread that polls: the shutdown does the work itself.
     let receipt = engine.shutdown(PATIENCE);
-    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
     assert_eq!(collector.tally().spans, 5001);
 }
 
@@ -156,7 +156,7 @@ fn spans_that_nobody_polls_wait_until_the_lanes_are_full() {
     assert!(ledger.lost.lane_full > 0 && ledger.queued + ledger.lost.lane_full == spans, "{ledger:?}");
     assert_eq!(collector.tally().spans, 0);
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete, "{receipt:?}");
+    assert!(receipt.is_complete(), "{receipt:?}");
     assert_eq!(receipt.ledger.exported, ledger.queued, "the flush does the work itself");
     assert_eq!(collector.tally().spans, ledger.queued);
 }
@@ -173,7 +173,7 @@ fn second_flush_begins_where_the_first_ends() {
             for _ in 0..3 {
                 scope.spawn(|| {
                     tracer.span("work").start().end();
-                    assert!(engine.flush(PATIENCE).is_complete);
+                    assert!(engine.flush(PATIENCE).is_complete());
                 });
             }
         });
@@ -192,7 +192,7 @@ fn span_that_ends_after_a_missed_deadline_is_lost_as_closed() {
     let mut open = tracer.span("open").start();
     let _ = engine.shutdown(Duration::from_millis(50));
     let receipt = engine.shutdown(PATIENCE);
-    assert!(receipt.is_complete, "{receipt:?}");
+    assert!(receipt.is_complete(), "{receipt:?}");
     open.end();
     let ledger = engine.ledger();
     assert!(ledger.is_closed() && ledger.queued + ledger.in_flight + ledger.live == 0, "{ledger:?}");
@@ -226,7 +226,7 @@ fn flush_ends_under_endless_load() {
     // More than may be on the way at a time.
     (0..1000).for_each(|_| tracer.span("work").start().end());
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.exported >= 1000 && receipt.waiting > 0, "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.exported >= 1000 && receipt.waiting > 0, "{receipt:?}");
     assert!(engine.shutdown(PATIENCE).ledger.is_closed());
 }
 
@@ -248,11 +248,11 @@ fn receipt_with_every_span_counted_is_complete() {
     let tracer = engine.tracer("test");
     (0..80).for_each(|_| tracer.span("work").start().end());
     let first = engine.shutdown(Duration::ZERO);
-    assert_eq!(first.is_complete, first.waiting == 0, "{first}");
+    assert_eq!(first.is_complete(), first.waiting == 0, "{first}");
     reached.recv().unwrap();
     let receipt = engine.shutdown(Duration::ZERO);
     assert_eq!((receipt.waiting, receipt.ledger.lost.shutdown_deadline), (0, 80), "{receipt:?}");
-    assert!(receipt.is_complete && !receipt.is_lossless(), "{receipt:?}");
+    assert!(receipt.is_complete() && !receipt.is_lossless(), "{receipt:?}");
     drop(release);
     drop(engine);
 }

@@ -43,7 +43,7 @@ fn server_of_the_given_authority_takes_everything() {
             let service = Service::start(driver, trusting(&folder, &collector.url()));
             for _ in 0..3 {
                 service.record();
-                assert!(service.engine.flush(PATIENCE).is_complete);
+                assert!(service.engine.flush(PATIENCE).is_complete());
             }
             service.delivers(&collector, 3 * SPANS);
             assert_eq!((collector.received().len(), collector.tally().connections), (3, 1));
@@ -141,13 +141,13 @@ fn child_that_is_forked_while_a_certificate_is_read_delivers_its_spans() {
             fork_and_wait(|| {
                 record(&service.engine);
                 let receipt = service.engine.shutdown(PATIENCE / 4);
-                receipt.is_complete && receipt.ledger.is_closed() && receipt.ledger.exported == SPANS
+                receipt.is_complete() && receipt.ledger.is_closed() && receipt.ledger.exported == SPANS
             });
             writer.write_all(AUTHORITY.pem().as_bytes()).unwrap();
             drop(writer);
             flush.join().unwrap()
         });
-        assert!(receipt.is_complete, "{receipt:?}, {:?}", service.lines());
+        assert!(receipt.is_complete(), "{receipt:?}, {:?}", service.lines());
         assert_eq!((collector.tally().spans, service.engine.ledger().exported), (2 * SPANS, SPANS));
     }
 }
@@ -208,7 +208,7 @@ fn https_server_at_a_plain_endpoint_is_told_as_such() {
         let service = Service::start(driver, Export::to(&collector.url().replace("https://", "http://")));
         service.record();
         let receipt = service.engine.flush(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
         assert_eq!((receipt.lost.rejected, receipt.lost.total()), (SPANS, SPANS));
         service.says(&["the peer speaks TLS", "https://"]);
     });

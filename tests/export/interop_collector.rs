@@ -69,7 +69,7 @@ fn exported_spans_arrive_as_they_were_recorded() {
         record_all_kinds(&engine);
         let receipt = engine.shutdown(PATIENCE);
         let expected = twins(1);
-        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
         assert_eq!((receipt.ledger.exported, receipt.lost.total()), (expected.len() as u64, 0), "{receipt:?}");
         assert_eq!(discrepancies(&expected, &collector.spans()), Vec::<String>::new(), "{driver:?} {compression:?}");
     }
@@ -97,7 +97,7 @@ fn kills_in_the_middle_of_requests_lose_nothing_and_repeat_only_whole_requests()
         let engine = exporting(&collector, config, Export { driver, compression, ..export });
         let recorded = under_load(&engine, || {
             for kill in 0..KILLS {
-                assert!(engine.flush(PATIENCE).is_complete, "{driver:?} {compression:?}, before kill {kill}");
+                assert!(engine.flush(PATIENCE).is_complete(), "{driver:?} {compression:?}, before kill {kill}");
                 if kill < KILLS_UNANSWERED {
                     // What is written from here on is not answered.
                     collector.hold_answers();
@@ -114,7 +114,7 @@ fn kills_in_the_middle_of_requests_lose_nothing_and_repeat_only_whole_requests()
             }
         });
         let receipt = engine.shutdown(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
         assert_eq!((receipt.ledger.exported, receipt.ledger.lost.total()), (recorded.len() as u64, 0), "{receipt:?}");
 
         let mut times: BTreeMap<BTreeSet<Vec<u8>>, usize> = BTreeMap::new();

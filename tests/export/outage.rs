@@ -70,7 +70,7 @@ fn outage_that_the_memory_is_sized_for_loses_nothing() {
     let is_back = collector.wait_for(Instant::now() + STEP_MAX, |tally| tally.spans > before);
     assert!(is_back, "the recovery takes more than a step of the back-off");
     let receipt = engine.shutdown(PATIENCE);
-    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
     assert_eq!(receipt.ledger.lost.total(), 0, "{receipt:?}");
     let tally = collector.tally();
     // A request whose answer was lost with the collector may be there twice.
@@ -92,7 +92,7 @@ fn outage_that_the_memory_is_too_small_for_is_counted_to_the_span() {
     assert!(full.lost.lane_full > 0 && full.lost.total() == full.lost.lane_full, "{full:?}");
     collector.restart().unwrap();
     let receipt = engine.shutdown(PATIENCE);
-    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
     let tally = collector.tally();
     assert_eq!(receipt.ledger.lost.total(), receipt.ledger.lost.lane_full);
     assert_eq!(tally.spans - tally.ids_seen_twice, receipt.ledger.exported);

@@ -68,7 +68,7 @@ fn worker_that_waits_uses_no_processor() {
             (0..50_000).for_each(|_| tracer.span("work").start().end());
             // A flush that is not done keeps the worker asked.
             let deadline = Duration::from_secs(if case.is_none() { 20 } else { 1 });
-            assert_eq!(engine.flush(deadline).is_complete, case.is_none(), "{case:?}");
+            assert_eq!(engine.flush(deadline).is_complete(), case.is_none(), "{case:?}");
             let before = ticks();
             // Nothing that is waited for here comes; a signal from another thread would be one.
             assert!(!healthy.wait_for(Instant::now() + WATCH, |_| false));

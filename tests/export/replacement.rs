@@ -20,7 +20,7 @@ fn replaced_workers_leave_no_descriptor_behind() {
             let descriptors_behind_a_failure = || {
                 internals::fail_worker(&engine);
                 // The worker that fails does not hear of it: the next one does.
-                assert!(engine.flush(PATIENCE).is_complete);
+                assert!(engine.flush(PATIENCE).is_complete());
                 fs::read_dir("/proc/self/fd").unwrap().count()
             };
             let first = descriptors_behind_a_failure();

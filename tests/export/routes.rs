@@ -45,7 +45,7 @@ fn unix_socket_may_come_late_and_go_and_come_back() {
         assert_names(&service.is_down(), &[&path.display().to_string(), "No such file"]);
         service.says(&["unix://", "cannot be reached", "spans wait"]);
         let mut collector = Collector::start_with(Arc::new(Path(path)), Mode::Record, Arc::new(serve)).unwrap();
-        assert!(service.engine.flush(PATIENCE).is_complete);
+        assert!(service.engine.flush(PATIENCE).is_complete());
         assert_eq!(collector.tally().spans, SPANS);
         collector.stop();
         service.record();
@@ -105,7 +105,7 @@ fn proxy_gets_the_whole_url_and_its_credentials_with_every_request() {
         let service = Service::start(driver, through(&proxy, "user:p%40ss@"));
         for _ in 0..3 {
             service.record();
-            assert!(service.engine.flush(PATIENCE).is_complete);
+            assert!(service.engine.flush(PATIENCE).is_complete());
         }
         service.delivers(&collector, 3 * SPANS);
         let received = collector.received();
@@ -132,7 +132,7 @@ fn http_12_proxy_that_wants_other_credentials_is_final_and_says_where_to_put_the
             let service = Service::start(driver, through(&proxy, credentials));
             service.record();
             let receipt = service.engine.flush(PATIENCE);
-            assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+            assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
             assert_eq!((receipt.lost.rejected, receipt.lost.total(), collector.tally().spans), (SPANS, SPANS, 0));
             let address = proxy.url("").replace("http://", "");
             service.says(&["407", &format!("through the proxy {address}"), "user:password@", "the proxy's URL"]);
@@ -190,7 +190,7 @@ fn proxy_of_the_environment_is_used() {
             let engine = Engine::start(config).unwrap();
             record(&engine);
             let receipt = engine.shutdown(PATIENCE);
-            assert_eq!((receipt.is_complete, receipt.ledger.exported), (true, SPANS), "{receipt:?}");
+            assert_eq!((receipt.is_complete(), receipt.ledger.exported), (true, SPANS), "{receipt:?}");
         });
     }
     let collector = Collector::start(Mode::Ids).unwrap();

@@ -70,7 +70,7 @@ fn http_01_http_02_http_16_request_says_what_it_is_and_who_sends_it() {
     let headers = vec![("api-key".to_owned(), "secret".to_owned())];
     let engine = engine(Export { headers, ..Export::to(&collector.url()) });
     record(&engine, 3);
-    assert!(engine.flush(PATIENCE).is_complete);
+    assert!(engine.flush(PATIENCE).is_complete());
     let [request] = <[_; 1]>::try_from(collector.received()).unwrap();
     // The collector takes nothing but a POST of HTTP/1.1, and refuses what is not protobuf.
     assert_eq!(request.head.path, "/v1/traces");
@@ -95,7 +95,7 @@ fn http_03_compressed_body_is_named_as_such() {
     let collector = Collector::start(Mode::Record).unwrap();
     let engine = engine(Export { compression: Compression::Gzip, ..Export::to(&collector.url()) });
     record(&engine, 200);
-    assert!(engine.flush(PATIENCE).is_complete);
+    assert!(engine.flush(PATIENCE).is_complete());
     let [request] = <[_; 1]>::try_from(collector.received()).unwrap();
     assert!(request.head.headers.iter().any(|pair| *pair == ("content-encoding".into(), "gzip".into())));
     assert_eq!(collector.tally().spans, 200);
@@ -122,7 +122,7 @@ fn http_04_no_request_is_above_the_limit_and_what_cannot_fit_is_counted() {
         span.end();
     }
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
     assert_eq!((receipt.exported, receipt.lost.oversize, receipt.lost.total()), (6, 2, 2), "{receipt:?}");
     assert_eq!(collector.tally().spans, 6);
     let sizes: Vec<_> = collector.received().iter().map(|request| request.head.body_bytes).collect();
@@ -148,7 +148,7 @@ fn http_04_spans_that_waited_for_a_batch_and_fit_in_none_are_counted() {
         span.end();
     }
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.ledger.is_closed() && receipt.waiting == 0, "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.is_closed() && receipt.waiting == 0, "{receipt:?}");
     assert_eq!((receipt.exported, receipt.lost.oversize, receipt.lost.total()), (2, 3, 3), "{receipt:?}");
     assert_eq!((collector.tally().spans, collector.tally().requests), (2, 2));
     assert!(words.say("3 spans are too large for a request of 98304 bytes"));
@@ -161,14 +161,14 @@ fn http_12_flush_waits_for_the_parts_of_a_request_that_was_too_large() {
     for round in 1..=3 {
         record(&engine, 400);
         let receipt = engine.flush(PATIENCE);
-        assert!(receipt.is_complete && receipt.exported == 400 && receipt.waiting == 0, "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.exported == 400 && receipt.waiting == 0, "{receipt:?}");
         assert_eq!((stand.delivered(), stand.collector.tally().resends), (400 * round, 0));
     }
     assert!(words.say("the collector takes no request of"));
     let (stand, engine, _) = faulty("status_413_always", Export::default());
     record(&engine, 400);
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.lost.oversize == 400, "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.lost.oversize == 400, "{receipt:?}");
     assert_eq!(stand.collector.tally().requests, 799, "a tree with 400 leaves");
 }
 
@@ -225,7 +225,7 @@ fn keeps_to(limit: usize, refusals: usize) {
             span.end();
         }
         let receipt = engine.flush(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.exported == receipt.ledger.started, "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.exported == receipt.ledger.started, "{receipt:?}");
         mem::take(&mut *bodies.lock().unwrap())
     };
     let refused: Vec<_> = sent().into_iter().filter(|&bytes| bytes > limit).collect();
@@ -252,12 +252,12 @@ fn http_12_limit_that_was_learnt_leaves_spans_together() {
     let engine = Engine::start(Config { export: Some(export), resource, ..Config::default() }).unwrap();
     for _ in 0..3 {
         record(&engine, SPANS);
-        assert!(engine.flush(PATIENCE).is_complete);
+        assert!(engine.flush(PATIENCE).is_complete());
     }
     bodies.lock().unwrap().clear();
     record(&engine, SPANS);
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.ledger.exported == receipt.ledger.started, "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.exported == receipt.ledger.started, "{receipt:?}");
     let requests = bodies.lock().unwrap().len();
     assert!(requests < SPANS / 10, "{requests} requests");
 }
@@ -278,7 +278,7 @@ fn http_12_limit_that_was_learnt_loses_no_span_untried() {
             span.end();
         }
         let receipt = engine.flush(PATIENCE);
-        assert!(receipt.is_complete && receipt.lost.total() == 0, "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.lost.total() == 0, "{receipt:?}");
     }
     assert!(words.say("the collector takes no request of"));
     assert_eq!(collector.tally().spans, 42);
@@ -308,7 +308,7 @@ fn http_12_refusal_in_the_middle_of_a_body_is_heard() {
             span.end();
         }
         let receipt = engine.flush(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.exported == SPANS as u64, "{driver:?}: {receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.exported == SPANS as u64, "{driver:?}: {receipt:?}");
         let refused = refused.load(Relaxed);
         assert!((1..=7).contains(&refused), "the whole, its halves and its quarters, no more: {refused}");
     }
@@ -361,7 +361,7 @@ fn http_10_many_requests_go_over_one_connection() {
     let engine = engine(Export { batch_spans_max: 10, connections_max: 1, ..Export::to(&collector.url()) });
     for _ in 0..20 {
         record(&engine, 50);
-        assert!(engine.flush(PATIENCE).is_complete);
+        assert!(engine.flush(PATIENCE).is_complete());
     }
     let tally = collector.tally();
     assert_eq!((tally.connections, tally.requests, tally.spans, tally.ids_seen_twice), (1, 100, 1000, 0));
@@ -405,7 +405,7 @@ fn answer_of_a_web_server_is_no_good_health() {
     let engine = engine(Export { diagnostics: words.sink(), ..Export::to(&collector.url()) });
     record(&engine, 5);
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.exported == 5, "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.exported == 5, "{receipt:?}");
     assert!(words.say("5 spans count as delivered, but what http://127.0.0.1:"));
     assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("no answer of a collector")));
 }
@@ -414,8 +414,8 @@ fn answer_of_a_web_server_is_no_good_health() {
 fn last_word_on_losses_is_their_balance() {
     let (_stand, engine, words) = faulty("status_400", Export::default());
     record(&engine, 5);
-    assert!(engine.flush(PATIENCE).is_complete);
-    assert!(engine.shutdown(PATIENCE).is_complete);
+    assert!(engine.flush(PATIENCE).is_complete());
+    assert!(engine.shutdown(PATIENCE).is_complete());
     engine.tracer("test").span("late").start().end();
     assert!(words.say("5 of 5 spans lost: 5 as rejected"));
 }
@@ -471,7 +471,7 @@ fn http_14_full_rings_behind_a_slow_collector_are_emptied() {
     let engine = engine(Export { connections_max: 1, ..Export::to(&collector.url()) });
     record(&engine, 50_000);
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
     let ledger = receipt.ledger;
     assert_eq!(collector.tally().spans, ledger.exported);
     assert_eq!(ledger.exported + ledger.lost.lane_full, 50_000, "{ledger:?}");
@@ -488,7 +488,7 @@ fn http_14_exi_03_requests_run_side_by_side_up_to_the_configured_number() {
         record(&engine, 120);
         thread::scope(|scope| {
             let flushes: Vec<_> = (0..8).map(|_| scope.spawn(|| engine.flush(PATIENCE))).collect();
-            assert!(flushes.into_iter().all(|flush| flush.join().unwrap().is_complete));
+            assert!(flushes.into_iter().all(|flush| flush.join().unwrap().is_complete()));
         });
         let tally = collector.tally();
         assert_eq!((tally.requests, tally.spans), (12, 120));
@@ -503,7 +503,7 @@ fn http_15_exi_04_batch_is_given_up_after_the_timeout_and_counted() {
     let (stand, engine, words) = faulty("status_503", Export { timeout, ..Export::default() });
     record(&engine, 10);
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
     assert_eq!((receipt.lost.retry_expired, receipt.lost.total()), (10, 10));
     assert!(receipt.elapsed >= timeout && receipt.elapsed < timeout + Duration::from_secs(5), "{receipt:?}");
     assert!(stand.collector.tally().resends >= 1);
@@ -539,7 +539,7 @@ fn shutdown_does_not_wait_for_a_collector_that_is_not_there() {
         let engine = engine(Export { diagnostics: words.sink(), ..Export::to(url) });
         record(&engine, 1_000);
         let receipt = engine.shutdown(PATIENCE);
-        assert!(receipt.is_complete && receipt.elapsed < PATIENCE / 2, "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.elapsed < PATIENCE / 2, "{receipt:?}");
         let ledger = receipt.ledger;
         assert!(ledger.is_closed() && ledger.queued + ledger.in_flight == 0, "{ledger:?}");
         assert_eq!((ledger.lost.shutdown_deadline, ledger.lost.total()), (1_000, 1_000));
@@ -589,11 +589,11 @@ fn exi_02_flush_returns_by_its_deadline_and_loses_nothing() {
     record(&engine, 100);
     let deadline = Duration::from_millis(200);
     let receipt = engine.flush(deadline);
-    assert!(!receipt.is_complete && receipt.elapsed < deadline + Duration::from_secs(10), "{receipt:?}");
+    assert!(!receipt.is_complete() && receipt.elapsed < deadline + Duration::from_secs(10), "{receipt:?}");
     assert_eq!((receipt.waiting, receipt.lost.total()), (100, 0));
     stand.collector.restart().unwrap();
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.exported == 100, "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.exported == 100, "{receipt:?}");
 }
 
 /// HTTP-07 and HTTP-09 meet here: the caller wants to know now, and the collector does not want to be asked.
@@ -604,11 +604,11 @@ fn http_09_flush_does_not_wait_for_the_back_off_of_another() {
     record(&engine, 10);
     // So many failures that the next try is seconds away.
     for _ in 0..12 {
-        assert!(!engine.flush(Duration::from_millis(150)).is_complete);
+        assert!(!engine.flush(Duration::from_millis(150)).is_complete());
     }
     stand.collector.restart().unwrap();
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete && receipt.elapsed < Duration::from_secs(2), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.elapsed < Duration::from_secs(2), "{receipt:?}");
 }
 
 /// EXI-02, for a program that runs the export itself: a poll ends when there is nothing to do but wait.
@@ -637,7 +637,7 @@ fn exi_05_after_shutdown_nothing_is_taken_and_nothing_waits() {
     let collector = Collector::start(Mode::Ids).unwrap();
     let engine = engine(Export::to(&collector.url()));
     record(&engine, 10);
-    assert!(engine.shutdown(PATIENCE).is_complete);
+    assert!(engine.shutdown(PATIENCE).is_complete());
     record(&engine, 7);
     let receipts = [engine.flush(PATIENCE), engine.shutdown(PATIENCE)];
     for receipt in receipts {

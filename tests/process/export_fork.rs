@@ -53,7 +53,7 @@ fn children_deliver_their_own_spans_once() {
         stop.store(true, Relaxed);
         load.join().unwrap();
         let receipt = engine.shutdown(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
         let tally = collector.tally();
         let of_children = (rounds() * CHILDREN) as u64 * SPANS_OF_CHILD;
         assert_eq!(receipt.lost.total(), 0);
@@ -74,7 +74,7 @@ fn child(engine: &Engine) -> libc::pid_t {
     let tracer = engine.tracer("child");
     (0..SPANS_OF_CHILD).for_each(|_| tracer.span("child").start().end());
     let receipt = engine.shutdown(PATIENCE);
-    let is_right = receipt.is_complete
+    let is_right = receipt.is_complete()
         && receipt.ledger.is_closed()
         && receipt.ledger.exported == SPANS_OF_CHILD
         && receipt.waiting == 0;
@@ -111,7 +111,7 @@ fn child_exports_whatever_its_parent_held() {
         let pid = internals::with_locks_held(&engine, || child(&engine));
         wait_for(pid);
         let receipt = engine.shutdown(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
         assert_eq!(collector.tally().spans, SPANS_OF_CHILD);
     }
 }
@@ -213,7 +213,7 @@ fn child_that_only_drops_the_engine_has_no_worker() {
         }
         wait_for(pid);
         let receipt = engine.flush(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.exported == SPANS_OF_CHILD, "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.exported == SPANS_OF_CHILD, "{receipt:?}");
         let tally = collector.tally();
         assert_eq!((tally.spans, tally.connections), (SPANS_OF_CHILD, 1));
     }

@@ -141,8 +141,8 @@ fn blocked_signal_with_a_handler_leaves_the_export_to_a_call_on_the_engine() {
     let _alone = alone();
     let calls: [fn(&Engine); 3] = [
         |engine| drop(engine.tracer("another")),
-        |engine| assert!(engine.flush(PATIENCE).is_complete),
-        |engine| assert!(engine.shutdown(PATIENCE).is_complete),
+        |engine| assert!(engine.flush(PATIENCE).is_complete()),
+        |engine| assert!(engine.shutdown(PATIENCE).is_complete()),
     ];
     for call in calls {
         let (collector, engine) = start();

@@ -78,7 +78,7 @@ fn every_child_of_a_parent_under_load_exports_its_own_spans() {
     drop(shared);
     let receipt = engine.shutdown(PATIENCE);
     assert_eq!(hung, 0, "children hung, of {}", forks());
-    assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
     assert_eq!(receipt.ledger.lost.total(), 0, "{receipt:?}");
     let tally = stand.collector.tally();
     assert_eq!((tally.spans, tally.ids_seen_twice), (receipt.ledger.exported + exported, 0));
@@ -173,7 +173,7 @@ fn work(engine: &Engine, shared: &SharedSpan) -> Option<u64> {
     let ledger = receipt.ledger;
     // A span of the handler that came while the child put itself in order is counted as forked, with those of the
     // parent.
-    let is_right = receipt.is_complete
+    let is_right = receipt.is_complete()
         && ledger.is_closed()
         && ledger.exported >= SPANS
         && ledger.exported <= own

@@ -137,7 +137,7 @@ fn shutdown_counts_what_waits_in_rings_and_on_the_spill_stack() {
     let _ = engine.shutdown(Duration::ZERO);
     let receipt = engine.shutdown(Duration::from_secs(20));
     let Ledger { started, lost, .. } = receipt.ledger;
-    assert!(receipt.is_complete && receipt.waiting == 0 && receipt.ledger.is_closed(), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.waiting == 0 && receipt.ledger.is_closed(), "{receipt:?}");
     assert_eq!((started, lost.shutdown_deadline + lost.spill_full), (SPANS + SPANS / 2, started), "{receipt:?}");
     let memory = engine.memory();
     assert_eq!((memory.rings_waiting, memory.spill_waiting), (0, 0));
@@ -158,7 +158,7 @@ fn spans_that_end_after_a_shutdown_that_found_a_ring_held_are_lost_as_closed() {
     let lease = enter(&engine, 0).unwrap();
     let _ = engine.shutdown(Duration::ZERO);
     let receipt = engine.shutdown(Duration::from_secs(20));
-    assert!(receipt.is_complete && receipt.waiting == 0 && receipt.ledger.is_closed(), "{receipt:?}");
+    assert!(receipt.is_complete() && receipt.waiting == 0 && receipt.ledger.is_closed(), "{receipt:?}");
     drop(lease);
     drop(open);
     let ledger = engine.ledger();

@@ -184,7 +184,7 @@ fn record(engine: &Engine, spans: usize) {
 fn load() -> ! {
     let engine = engine(4);
     record(&engine, 5_000);
-    assert!(engine.flush(PATIENCE).is_complete);
+    assert!(engine.flush(PATIENCE).is_complete());
     thread::scope(|scope| {
         let recording = || -> ! {
             loop {
@@ -208,7 +208,7 @@ fn load() -> ! {
 fn rest() -> ! {
     let engine = engine(4);
     record(&engine, 100);
-    assert!(engine.flush(PATIENCE).is_complete);
+    assert!(engine.flush(PATIENCE).is_complete());
     wait(SETTLE);
     mark(BEGIN);
     wait(REST);

@@ -12,7 +12,7 @@
 //! let export = Export::to(&collector.url());
 //! let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
 //! engine.tracer("shop").span("GET /orders/{id}").start().end();
-//! assert!(engine.flush(Duration::from_secs(10)).is_complete);
+//! assert!(engine.flush(Duration::from_secs(10)).is_complete());
 //! assert_eq!(collector.tally().spans, 1);
 //! assert_eq!(collector.received()[0].spans()[0].name, "GET /orders/{id}");
 //! ```

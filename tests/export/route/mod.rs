@@ -56,13 +56,13 @@ impl Service {
     /// All that was recorded arrives, once, and nothing was lost on the way.
     pub fn delivers(&self, collector: &Collector, spans: u64) {
         let receipt = self.engine.flush(PATIENCE);
-        assert!(receipt.is_complete, "{receipt:?}, {:?}", self.lines());
+        assert!(receipt.is_complete(), "{receipt:?}, {:?}", self.lines());
         let ledger = receipt.ledger;
         assert!(ledger.is_closed(), "{ledger:?}");
         assert_eq!((ledger.exported, ledger.lost.total()), (spans, 0), "{:?}", self.lines());
         assert_eq!(collector.tally().spans, spans);
         assert_eq!(self.engine.health(), Health::Healthy);
-        assert!(self.engine.shutdown(PATIENCE).is_complete);
+        assert!(self.engine.shutdown(PATIENCE).is_complete());
     }
 
     /// All that was recorded has waited up to now, and a shutdown ends in time and counts it.
@@ -73,7 +73,7 @@ impl Service {
         assert!(receipt.elapsed < PATIENCE, "{receipt:?}");
         // A worker that gets no processor at its deadline has its account ready a little later.
         let receipt = self.engine.shutdown(PATIENCE);
-        assert!(receipt.is_complete && receipt.ledger.is_closed(), "{receipt:?}");
+        assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
         let lost = receipt.ledger.lost;
         assert_eq!((lost.shutdown_deadline, lost.total(), receipt.waiting), (spans, spans, 0));
     }

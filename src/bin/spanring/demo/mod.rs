@@ -77,7 +77,7 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
     // Before the shutdown ends the thread whose time is looked at.
     let (stats, engine_cpu, memory) = (engine.stats(), machine::engine_cpu(), machine::memory());
     let mut receipt = engine.shutdown(SHUTDOWN_MAX);
-    if !receipt.is_complete {
+    if !receipt.is_complete() {
         // On a busy machine the engine's thread may come to its last word later than it was asked to: the second call
         // waits for that alone.
         receipt = engine.shutdown(SHUTDOWN_MAX);
