@@ -44,9 +44,10 @@ impl Config {
         lines.collect()
     }
 
-    /// What was wrong with the environment, a line for each variable that is ignored. The engine says it at start,
-    /// together with what shows only then and is not here: a proxy that cannot be used, certificates that the endpoint
-    /// has no use for.
+    /// What was wrong with the environment, a line for each variable that is ignored. The engine reports these lines at
+    /// start, and with them what it finds only then: a path `/v1/traces` that comes twice or not at all, a proxy that
+    /// cannot be used, certificates for an endpoint without TLS, a resource that leaves little room for spans, and
+    /// `OTEL_TRACES_EXPORTER=none` where spans are recorded.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         self.origins.warnings()
@@ -165,7 +166,13 @@ fn of_export(export: &Export) -> [Setting; 15] {
         client_key,
         diagnostics,
     } = export;
-    let url = Endpoint::parse(endpoint).map_or_else(|error| error.to_string(), |endpoint| endpoint.to_string());
+    let url = Endpoint::parse(endpoint).map_or_else(
+        |error| match error.shown() {
+            "" => format!("nothing, which cannot work: it {}", error.fault()),
+            given => format!("{given}, which cannot work: it {}", error.fault()),
+        },
+        |endpoint| endpoint.to_string(),
+    );
     let names = headers.iter().map(|(name, _)| format!("{}={SECRET}", name.escape_debug()));
     let names = if headers.is_empty() { NONE.to_owned() } else { names.collect::<Vec<_>>().join(", ") };
     let file = |file: &Option<_>| file.as_ref().map_or(NONE.to_owned(), |file| format!("{file:?}"));

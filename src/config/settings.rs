@@ -81,7 +81,7 @@ pub enum WorkerChoice {
     /// * The time of a poll is looked at between its steps: one that has begun, as a batch or a round of the driver, is
     ///   not interrupted, so that a poll may take some hundred microseconds more.
     /// * When nobody polls nothing is sent: spans wait in the lanes, and what finds no more room is dropped and counted
-    ///   as `lane_full`. Nobody who records waits for a poll.
+    ///   as `lane_full`. Recording never waits for a poll.
     /// * [`flush`](crate::Engine::flush), [`shutdown`](crate::Engine::shutdown) and dropping the engine do the work
     ///   themselves, on the thread that calls them, until their deadline.
     /// * The driver is readiness (`poll`) unless [`Export::driver`] asks for io_uring, which wants to stay on one
@@ -106,8 +106,9 @@ impl Default for Config {
     }
 }
 
-/// A field of the configuration that cannot work.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A field of the configuration that cannot work. Its `Debug` is the text of its `Display`, because that is what `?` in
+/// `main` prints.
+#[derive(Clone, Eq, PartialEq)]
 pub struct ConfigError {
     field: &'static str,
     value: String,
@@ -156,6 +157,12 @@ impl fmt::Display for ConfigError {
             return write!(f, "config: {field}{variable}: {remedy}");
         }
         write!(f, "config: {field} = {value}{variable} cannot work: {remedy}")
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

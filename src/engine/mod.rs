@@ -36,7 +36,7 @@ use supervisor::Supervisor;
 /// Spans that are still open then will be lost: a line says how many, and each counts as `closed` when it ends.
 ///
 /// Tracers do not keep it alive: hold it until the program ends, and shut it down last. Spans that start or end later
-/// are lost as `closed`, which is told once on the standard error.
+/// are lost as `closed`, which is reported once on standard error.
 ///
 /// ```
 /// use spanring::{Config, Engine, Tracer};
@@ -69,8 +69,7 @@ enum Side {
     Exporting(Arc<Exporting>),
 }
 
-/// Why an engine did not start.
-#[derive(Debug)]
+/// Why an engine did not start. Its `Debug` is the text of its `Display`, because that is what `?` in `main` prints.
 #[non_exhaustive]
 pub enum StartError {
     /// A field of the configuration cannot work; the text names it, its value, and what would do.
@@ -106,6 +105,12 @@ impl fmt::Display for StartError {
     }
 }
 
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -125,8 +130,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When a field of the configuration cannot work, also one from a variable (an endpoint that is no URL), or the
-    /// system refuses the memory or the thread.
+    /// When a field of the configuration cannot work, including one from a variable (an endpoint that is not a valid
+    /// URL, a certificate file that cannot be read), or the system refuses the memory or the thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let blame = |error: ConfigError| {
             let variable = config.variable(error.field());
@@ -157,7 +162,7 @@ impl Engine {
 
     /// A tracer for an instrumentation scope: a name, or a [`Scope`] with version, schema and attributes.
     ///
-    /// Make one for each component at start, not one a request: scopes are looked for one by one, are never freed, and
+    /// Make one for each component at start, not one a request: scope lookup is linear, scopes are never freed, and
     /// from the 65,537th on are recorded as the first.
     #[must_use]
     pub fn tracer(&self, scope: impl Into<Scope>) -> Tracer {
@@ -179,7 +184,7 @@ impl Engine {
         }
     }
 
-    /// How the export does; an engine that exports nothing is always healthy.
+    /// State of the export. An engine that exports nothing is always healthy.
     #[must_use]
     pub fn health(&self) -> Health {
         match &self.side {
@@ -208,8 +213,9 @@ impl Engine {
     }
 
     /// Ends recording, delivers what has ended, and waits for it until the deadline; what is left then is counted as
-    /// lost. It does not wait where nothing listens on this machine at two attempts. Later starts give spans that do
-    /// not record. A second call only says how things stand.
+    /// lost, for which the call may take 25 ms more. It does not wait if the collector is on this machine and nothing
+    /// listens there at two attempts. Later starts give spans that do not record. A second call only reports the
+    /// current state.
     ///
     /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
     pub fn shutdown(&self, deadline: impl Into<Deadline>) -> Receipt {
@@ -223,10 +229,10 @@ impl Engine {
         })
     }
 
-    /// Runs the export on this thread, for [`WorkerChoice::Polled`](crate::WorkerChoice::Polled), where an example
-    /// stands: until there is nothing to do but wait, or about `budget` is spent: the clock is read between steps, and
+    /// Runs the export on this thread, for [`WorkerChoice::Polled`](crate::WorkerChoice::Polled), which has an
+    /// example: until there is nothing to do but wait, or about `budget` is spent. The clock is read between steps, and
     /// a step (a batch that is gathered and framed, a round of the driver) is not interrupted. Says whether there is
-    /// more to do now. Does nothing while another thread does.
+    /// more to do now. Does nothing while another thread runs the export.
     pub fn poll_once(&self, budget: Duration) -> bool {
         match &self.side {
             Side::Manual(_) => false,

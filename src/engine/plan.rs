@@ -65,6 +65,12 @@ impl Plan {
                 "spans go to {endpoint}: the endpoint is a base here, and the path was appended; leave `/v1/traces` out of it"
             ));
         }
+        if endpoint.is_bare() {
+            warnings.push(format!(
+                "requests go to `/` at {endpoint}: the endpoint is used as it is here, and collectors take spans at \
+                 `/v1/traces`; append that, or set OTEL_EXPORTER_OTLP_ENDPOINT, to which it is appended"
+            ));
+        }
         let proxy = match &export.proxy {
             ProxyChoice::Direct => None,
             // A variable that other programs share must not keep this one from its start.

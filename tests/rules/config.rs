@@ -424,23 +424,51 @@ fn cfg_23_scheme_host_port_and_path_are_honoured() {
 #[test]
 fn cfg_22_base_that_has_the_path_of_traces_is_a_warning_at_start() {
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
-    let told = |export: Option<Export>| {
-        let lines = Arc::new(Mutex::new(vec![]));
-        let said = Arc::clone(&lines);
-        let sink = DiagnosticSink::new(move |diagnostic| said.lock().unwrap().push(diagnostic.clone()));
-        let export = export.map(|export| Export { diagnostics: Some(sink), ..export });
-        drop(Engine::start(Config { export, ..Config::default() }).unwrap());
-        let lines = lines.lock().unwrap();
-        lines.iter().filter(|line| line.topic == Topic::Configuration).map(ToString::to_string).collect::<String>()
-    };
     for base in ["http://127.0.0.1:9/v1/traces", "http://127.0.0.1:9/v1/traces/?key=hunter2"] {
         for export in [Some(Export::to(base)), good(&[(name, base)]).export] {
-            let text = told(export);
+            let text = told_at_start(export);
             assert!(text.contains("/v1/traces/v1/traces") && text.contains("leave `/v1/traces` out"), "{text}");
             assert!(!text.contains("hunter2"), "{text}");
         }
     }
-    assert_eq!(told(Some(Export::to("http://127.0.0.1:9/v1"))), "");
+    assert_eq!(told_at_start(Some(Export::to("http://127.0.0.1:9/v1"))), "");
+}
+
+/// The specification has it taken as it is, so it is.
+#[test]
+fn cfg_21_endpoint_for_traces_without_a_path_is_a_warning_at_start() {
+    let name = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    for url in ["http://127.0.0.1:9", "http://127.0.0.1:9/", "http://127.0.0.1:9/?key=hunter2"] {
+        let text = told_at_start(good(&[(name, url)]).export);
+        assert!(text.contains("requests go to `/` at http://127.0.0.1:9/") && text.contains("`/v1/traces`"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    assert_eq!(told_at_start(good(&[(name, "http://127.0.0.1:9/traces")]).export), "");
+}
+
+/// The lines about the configuration, of an engine that starts with this export.
+fn told_at_start(export: Option<Export>) -> String {
+    let lines = Arc::new(Mutex::new(vec![]));
+    let said = Arc::clone(&lines);
+    let sink = DiagnosticSink::new(move |diagnostic| said.lock().unwrap().push(diagnostic.clone()));
+    let export = export.map(|export| Export { diagnostics: Some(sink), ..export });
+    drop(Engine::start(Config { export, ..Config::default() }).unwrap());
+    let lines = lines.lock().unwrap();
+    lines.iter().filter(|line| line.topic == Topic::Configuration).map(ToString::to_string).collect()
+}
+
+/// What `?` in `main` prints.
+#[test]
+fn errors_of_the_start_debug_as_they_display() {
+    for variables in [&[][..], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")]] {
+        let mut config = good(variables);
+        config.memory_budget = if variables.is_empty() { 0 } else { config.memory_budget };
+        let error = Engine::start(config).unwrap_err();
+        assert_eq!(format!("{error:?}"), error.to_string());
+        assert!(error.to_string().starts_with("config: "), "{error}");
+        let StartError::Config(error) = error else { panic!("it is the configuration") };
+        assert_eq!(format!("{error:?}"), error.to_string());
+    }
 }
 
 /// What `Engine::start` says of the endpoint that these variables give.
@@ -727,6 +755,14 @@ fn explanation_names_the_value_and_where_it_is_from() {
     assert_eq!(origin(&config, "export.schedule_delay"), "code", "what the program changed is its own");
     assert_eq!(origin(&Config { export: Some(Export::default()), ..Config::default() }, "export"), "code");
     assert_eq!(origin(&Config::default(), "export"), "default");
+}
+
+#[test]
+fn explanation_shows_an_endpoint_that_cannot_work_as_it_was_given() {
+    let shown = |url| values(&good(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url)]))["export.endpoint"].clone();
+    assert!(shown("localhost:4318").starts_with("localhost:4318, which cannot work: it has no scheme: begin it"));
+    let secret = shown("http://user:hunter2@collector");
+    assert!(secret.starts_with("http://***@collector, which cannot work: it has credentials"), "{secret}");
 }
 
 #[test]

@@ -61,6 +61,12 @@ impl Endpoint {
         path.strip_suffix("/v1/traces").is_some_and(|base| base.trim_end_matches('/').ends_with("/v1/traces"))
     }
 
+    /// Whether requests go to `/`, where no collector takes spans.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.path.split('?').next() == Some("/")
+    }
+
     /// Whether the exchange is inside TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
@@ -172,6 +178,12 @@ impl EndpointError {
         Self { shown: without_secrets(url), fault }
     }
 
+    /// The text as it was given, without what may be secret.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// What is wrong.
     #[must_use]
     pub fn fault(&self) -> EndpointFault {
@@ -236,8 +248,8 @@ impl fmt::Display for EndpointFault {
             Self::Port => "has no valid port: write a number from 1 to 65535, or leave the colon out",
             Self::Path => "has a path that cannot be sent: percent-encode it, and begin it with `/`",
             Self::UnixPath => {
-                "has no valid path of a socket: it begins with `/`, as in unix:///run/otel.sock, names no folder, and has 107 \
-                 bytes at most"
+                "has no valid path of a socket: it begins with `/`, as in unix:///run/otel.sock, is not a directory, and has \
+                 107 bytes at most"
             }
             Self::ProxyScheme => "is not reached by plain HTTP, and only proxies of http:// are supported: give one of those, name the collector in NO_PROXY, or set `proxy` to `ProxyChoice::Direct`",
             Self::ProxyPath => "has something after the host and port: a proxy has no path, and in its password `/`, `?` and `#` are percent-encoded",
