@@ -11,8 +11,9 @@ pub struct Load {
     pub spans_per_request: f64,
     /// Bytes of one span on the wire; [`Load::RECORD_BYTES`] is a server span with five attributes.
     pub record_bytes: u32,
-    /// The longest time between two visits of the drain.
-    pub schedule_delay: Duration,
+    /// The longest time between two visits of the drain: one second by the engine's own worker. (It is not
+    /// [`Export::schedule_delay`](crate::Export::schedule_delay), the longest that a batch waits to be filled.)
+    pub drain_interval: Duration,
     /// How long the collector may be away without loss, and how long it is then until it is tried again: attempts are
     /// up to 5 s apart, or what the collector asks for, at most 30 s. Add that.
     pub outage: Duration,
@@ -47,7 +48,7 @@ const BUDGET_MIN: u64 = 4 << 20;
 /// Bytes of a block for an open span.
 const BLOCK_BYTES: u64 = 640;
 
-/// Sizes the queues: `spans = peak_rps × spans_per_request × schedule_delay × 1.5`, plus `rate × outage`.
+/// Sizes the queues: `spans = peak_rps × spans_per_request × drain_interval × 1.5`, plus `rate × outage`.
 ///
 /// One thread reaches eight rings: where more lanes than that serve a load that few threads make, set `lanes` to eight.
 ///
@@ -56,7 +57,7 @@ const BLOCK_BYTES: u64 = 640;
 #[must_use]
 pub fn size(load: &Load) -> Sizing {
     let rate = (load.peak_rps * load.spans_per_request).max(0.0);
-    let waiting = rate * load.schedule_delay.as_secs_f64() * HEADROOM + rate * load.outage.as_secs_f64();
+    let waiting = rate * load.drain_interval.as_secs_f64() * HEADROOM + rate * load.outage.as_secs_f64();
     let spans = whole(waiting);
     let ring_bytes = spans.saturating_mul(u64::from(load.record_bytes.saturating_add(FRAME_BYTES)));
     let rings = ring_bytes.checked_next_power_of_two().unwrap_or(u64::MAX / 4);
@@ -80,7 +81,7 @@ mod tests {
             peak_rps: 1000.0,
             spans_per_request: 8.0,
             record_bytes: 280,
-            schedule_delay: Duration::from_millis(500),
+            drain_interval: Duration::from_millis(500),
             outage: Duration::from_secs(2),
             live_spans: 100,
         };
@@ -96,7 +97,7 @@ mod tests {
             peak_rps: f64::INFINITY,
             spans_per_request: 1e300,
             record_bytes: u32::MAX,
-            schedule_delay: Duration::MAX,
+            drain_interval: Duration::MAX,
             outage: Duration::MAX,
             live_spans: u32::MAX,
         };

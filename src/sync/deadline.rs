@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::ticks;
 
-/// A moment by which a call returns, whatever it waits for. A [`Duration`] is one, from now on.
+/// A moment by which a call returns, whatever it waits for; a shutdown has 25 ms more. A [`Duration`] is one, from now
+/// on.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Deadline {
     /// On the kernel's monotonic clock.

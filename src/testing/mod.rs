@@ -1,5 +1,5 @@
-//! For tests: everything that was recorded, as plain structs, decoded by another implementation than the one that wrote
-//! it.
+//! For tests: everything that was recorded, as plain structs, decoded by [prost](https://docs.rs/prost), which shares
+//! no code with the encoder.
 
 pub mod collector;
 
@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
+#[doc(no_inline)]
 pub use crate::{
     clock::{Clock, FakeClock},
     trace::panic_on_misuse,
@@ -156,7 +157,8 @@ impl FinishedSpan {
     }
 }
 
-/// Takes out and decodes every span that has ended before this call.
+/// Takes out and decodes every span that has ended before this call. With [`Config::export`](crate::Config::export) set
+/// it is empty, because the worker takes the spans; use a [`collector`] then.
 ///
 /// # Panics
 ///

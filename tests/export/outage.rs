@@ -52,7 +52,7 @@ fn outage_that_the_memory_is_sized_for_loses_nothing() {
         spans_per_request: 1.0,
         // A root with a name of sixteen bytes and one attribute.
         record_bytes: 128,
-        schedule_delay: Duration::from_secs(1),
+        drain_interval: Duration::from_secs(1),
         outage: outage(),
         live_spans: 10,
     };

@@ -1,6 +1,6 @@
 //! What `size` computes is enough, and not much more: a simulation of the load on a real engine, in virtual time.
 //!
-//! A tick offers what the rate brings; the drain comes by once in each `schedule_delay`, now and then as late as the
+//! A tick offers what the rate brings; the drain comes by once in each `drain_interval`, now and then as late as the
 //! formula's headroom allows, and stays away for the outage once. No time passes meanwhile.
 
 use std::time::Duration;
@@ -79,10 +79,10 @@ const fn load(
     peak_rps: f64,
     spans_per_request: f64,
     record_bytes: u32,
-    schedule_delay: Duration,
+    drain_interval: Duration,
     outage: Duration,
 ) -> Load {
-    Load { peak_rps, spans_per_request, record_bytes, schedule_delay, outage, live_spans: 100 }
+    Load { peak_rps, spans_per_request, record_bytes, drain_interval, outage, live_spans: 100 }
 }
 
 /// The load with as high a rate as its memory allows by the formula: rounding up to a power of two hides nothing then.
@@ -113,7 +113,7 @@ fn simulate(load: &Load, memory_budget: usize, lanes: Option<usize>) -> Run {
     let engine = Engine::start(Config { memory_budget, lanes, ..Config::default() }).unwrap();
     let tracer = engine.tracer("test");
     let mut requests = Requests::new(load, &engine, &tracer);
-    let delay = load.schedule_delay.as_secs_f64();
+    let delay = load.drain_interval.as_secs_f64();
     // On time, late, and after an outage that began when the drain was due and late.
     for interval in [1.0, LATE, 1.0] {
         requests.offer_for(interval * delay);

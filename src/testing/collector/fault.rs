@@ -10,10 +10,13 @@ pub struct Row {
     /// The rules of the specification that it puts to the test.
     pub rules: &'static [&'static str],
     /// What the collector does.
+    #[doc(hidden)]
     pub fault: Fault,
     /// What a plain client sees of it.
+    #[doc(hidden)]
     pub shows: Shows,
     /// What an exporter has to make of it.
+    #[doc(hidden)]
     pub expect: Expect,
 }
 
@@ -180,6 +183,7 @@ impl Row {
 
     /// What an exporter has to make of a batch when the fault lasts longer than the exporter's patience. `None` where
     /// it cannot be right: the collector has taken what the exporter never hears of, and so counts as lost.
+    #[doc(hidden)]
     pub fn expect_without_healing(&self) -> Option<Expect> {
         let takes = match self.fault {
             Fault::ClosedPort => false,

@@ -79,6 +79,7 @@ pub(crate) fn end(bytes: &[u8]) -> Option<usize> {
 
 impl Head {
     /// Reads a head whose body may have at most `body_bytes_max` bytes.
+    #[doc(hidden)]
     pub fn parse(bytes: &[u8], body_bytes_max: usize) -> Result<Self, Refusal> {
         let text = str::from_utf8(bytes).map_err(|_| Refusal::Malformed)?;
         let mut lines = text.trim_end_matches("\r\n").split("\r\n");

@@ -22,10 +22,8 @@
 //!
 //! # Faults
 //!
-//! A [`Row`] of [`ROWS`] is a collector that misbehaves: its name, the rules of the specification that it tests, what a
-//! plain client sees, and what an exporter has to make of it. The fault itself is a script of [`Step`]s, so that the
-//! table can be read without the code. [`Row::start`] starts a collector with the fault, [`Expect::verdict`] judges
-//! what was counted:
+//! A [`Row`] of [`ROWS`] is a collector that misbehaves: its name, and the rules of the specification that it tests.
+//! [`Row::start`] starts a collector with the fault:
 //!
 //! ```
 //! use spanring::testing::collector::{Mode, Plan, Row};
@@ -45,6 +43,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]
+#[doc(hidden)]
 pub mod tls;
 #[cfg(unix)]
 mod unix;
@@ -60,18 +59,27 @@ use std::{
 
 use super::{FinishedSpan, spans_of};
 
+pub use self::{
+    fault::{Plan, Row},
+    head::{Encoding, Ending, Head},
+    rows::ROWS,
+    script::Stand,
+};
+// What this library's own tests build other collectors from. Hidden, because a test of a program needs none of it, and
+// public, because those tests are outside of the library.
 #[cfg(unix)]
+#[doc(hidden)]
 pub use self::unix::Path;
+#[doc(hidden)]
 pub use self::{
     connection::{Connection, OK, Request, serve, serve_one},
     fault::{
-        Delivered, End, Expect, FLOOD_BYTES_MAX, Fault, OVERSIZE, Outcome, PARTIALLY_REJECTED, Plan, REJECTED,
-        RETRY_EXPIRED, Resend, Row, SHUTDOWN_DEADLINE, Shows, Step,
+        Delivered, End, Expect, FLOOD_BYTES_MAX, Fault, OVERSIZE, Outcome, PARTIALLY_REJECTED, REJECTED, RETRY_EXPIRED,
+        Resend, SHUTDOWN_DEADLINE, Shows, Step,
     },
     framing::{Ids, Malformed, for_each_span, ids},
-    head::{Encoding, Ending, Head, Refusal},
-    rows::{ROWS, answer, http_date},
-    script::Stand,
+    head::Refusal,
+    rows::{answer, http_date},
     socket::{Listener, Place, Port, Socket},
 };
 
@@ -132,6 +140,7 @@ impl ReceivedRequest {
 }
 
 /// What is done on a connection, from its first byte to its end.
+#[doc(hidden)]
 pub type Serve = dyn Fn(&mut Connection) -> io::Result<()> + Send + Sync;
 
 /// A collector that runs until it is stopped or dropped.
@@ -176,6 +185,7 @@ struct Memory {
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
 /// Runs `start`, which takes a free port, and runs it again if another process got that port first.
+#[doc(hidden)]
 pub fn on_free_port<R>(start: impl Fn() -> io::Result<R>) -> io::Result<R> {
     const TRIES: usize = 16;
     for _ in 1..TRIES {
@@ -199,6 +209,7 @@ impl Collector {
     }
 
     /// Listens on a place of another kind, or serves in another way.
+    #[doc(hidden)]
     pub fn start_with(place: Arc<dyn Place>, mode: Mode, serve: Arc<Serve>) -> io::Result<Self> {
         let shared = Shared {
             mode,
@@ -243,7 +254,7 @@ impl Collector {
         }
     }
 
-    /// Stops to accept and to read, and holds what is open. A read that waits already still takes what comes first.
+    /// Stops accepting and reading, and holds what is open. A read that waits already still takes what comes first.
     pub fn pause(&self) {
         self.shared.gate().is_paused = true;
     }

@@ -40,6 +40,7 @@ impl Row {
     }
 
     /// A collector with this fault on this place.
+    #[doc(hidden)]
     pub fn start_on(&self, place: Arc<dyn Place>, plan: Plan, mode: Mode) -> io::Result<Stand> {
         let met = Arc::new(AtomicU64::new(0));
         let script = Script { fault: self.fault, plan, seen: AtomicU64::new(0), met: Arc::clone(&met) };
