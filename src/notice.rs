@@ -1,4 +1,4 @@
-//! The lines that anyone may say, once, where no worker is left to say them: straight to the standard error.
+//! The lines that anyone may say, once, where no worker is left to say them: straight to standard error.
 
 use crate::sync::{
     statics::{AtomicBool, Ordering::Relaxed},

@@ -270,7 +270,7 @@ where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,
 {
     let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("{} is no whole number from {} to {}", shown(text), range.start(), range.end()))
+    number.ok_or_else(|| format!("{} is not a whole number from {} to {}", shown(text), range.start(), range.end()))
 }
 
 /// As [`number`], for a value after which a unit might be written: the number alone has this one.

@@ -36,8 +36,10 @@ pub struct Export {
     /// Bytes of one request before compression, at least 96 KiB. 1 MiB, and less where the `memory_budget` wants it:
     /// all requests on their way take an eighth of it. What a collector calls too large is split, and the limit learnt.
     pub request_bytes_max: usize,
-    /// How long a span may wait for others to share a request with. 5 s; half a second for the first request to a
-    /// collector on this machine, so that one that is not there is told early.
+    /// The longest that a span waits for others to share a request with: the age at which a batch is sent although it
+    /// is not full. 5 s; half a second for the first request to a collector on this machine, so that one that is not
+    /// there is reported early. ([`Load::drain_interval`](crate::Load::drain_interval) is another time: that between
+    /// two visits of the drain, which takes spans out of the lanes.)
     pub schedule_delay: Duration,
     /// How long dropping the engine waits for what has ended to be delivered. 5 s.
     pub shutdown_timeout: Duration,
@@ -52,8 +54,8 @@ pub struct Export {
     pub client_certificate: Option<PathBuf>,
     /// File with the key (PEM) of `client_certificate`.
     pub client_key: Option<PathBuf>,
-    /// What is told of losses, failures and recoveries, one line each; `None` is the standard error. The worker waits
-    /// for it. Warnings at start are told on the thread that starts the engine, before
+    /// Where lines about losses, failures and recoveries go; `None` is standard error. The worker waits
+    /// for it. Warnings at start are reported on the thread that starts the engine, before
     /// [`Engine::start`](crate::Engine::start) returns: a sink must not wait for a lock that is held around that call.
     pub diagnostics: Option<DiagnosticSink>,
 }
@@ -62,8 +64,8 @@ pub struct Export {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ProxyChoice {
     /// As `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` say, in lower or upper case. Loopback and unix
-    /// sockets need none. A variable that names no HTTP proxy is a warning, and no proxy is used: it may be meant for
-    /// other programs.
+    /// sockets need none. A variable that does not name an HTTP proxy is a warning, and no proxy is used: it may be
+    /// meant for other programs.
     #[default]
     Environment,
     /// None.

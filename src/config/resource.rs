@@ -5,8 +5,8 @@ use crate::{
     record::{Key, Value},
 };
 
-/// The process that records, as OpenTelemetry names it. `Resource::default()` says `service.name` as `unknown_service:`
-/// and the name of the program, and which SDK this is.
+/// The process that records spans (an OpenTelemetry resource). `Resource::default()` sets `service.name` to
+/// `unknown_service:` and the name of the program, and says which SDK this is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
     attributes: Vec<(String, ResourceValue)>,

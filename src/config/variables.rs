@@ -91,7 +91,7 @@ variables! {
         "milliseconds";
     ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"] sets "export.timeout",
         |to, row| to.set(row, |to| &mut to.export.timeout, millis),
-        "milliseconds; bounds all attempts of a request, 0 is no bound";
+        "milliseconds; bounds all attempts of a request, 0 is without a bound";
     ["OTEL_BSP_EXPORT_TIMEOUT"] sets "export.timeout",
         |to, row| to.shorter_timeout(row),
         "milliseconds; the smaller of the two counts";
@@ -117,7 +117,7 @@ variables! {
         "`auto`, `uring`, `poll`";
     ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"] sets "export.certificate",
         |to, row| to.set(row, |to| &mut to.export.certificate, file),
-        "file; it and the next two need an `https` endpoint";
+        "file; it and the next two need an `https` endpoint, and with one a file that cannot be used is an error at start";
     ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"]
         sets "export.client_certificate",
         |to, row| to.set(row, |to| &mut to.export.client_certificate, file),
@@ -141,13 +141,14 @@ variables! {
 }
 
 impl Config {
-    /// The configuration that the environment of this process asks for. Unlike [`Config::default`] it exports, to this
-    /// machine, unless told otherwise.
+    /// The configuration that the environment of this process asks for. Unlike [`Config::default`] it exports, to a
+    /// collector on this machine unless a variable says otherwise.
     ///
     /// Nothing here fails: a value that cannot work is ignored, and is one of the [`warnings`](Self::warnings), which
-    /// says what is used instead. Only an endpoint that cannot work is kept, and
-    /// [`Engine::start`](crate::Engine::start) refuses it: a mistyped URL must not send spans and headers elsewhere. An
-    /// empty variable is an unset one. What the program sets in the struct wins over the environment, and
+    /// says what is used instead. The exceptions are kept, and [`Engine::start`](crate::Engine::start) refuses them: an
+    /// endpoint that cannot work, because a mistyped URL must not send spans and headers elsewhere, and with an `https`
+    /// endpoint a certificate or key whose file cannot be used, because no other trust may take its place. An empty
+    /// variable is an unset one. What the program sets in the struct wins over the environment, and
     /// [`explain`](Self::explain) says where each value comes from:
     ///
     /// ```

@@ -45,7 +45,9 @@ impl Exporting {
         let supervisor = self.supervisors.get_or(lanes.generation(), make);
         lanes.alarm().has_reader();
         if let Err(error) = supervisor.spawn() {
-            let text = format!("the system refused a thread for the export, spans wait in memory: {error}");
+            let text = format!(
+                "the system refused a thread for the export; spans wait, and are dropped once the memory is full: {error}"
+            );
             supervisor.desk().status.set_health(Health::Down(text.clone()));
             supervisor.desk().say(Topic::Worker, &text);
         }

@@ -19,15 +19,16 @@ use crate::{
 };
 
 /// Flushes the engine at the first of these signals, and goes on recording. **This is the one for servers**, which end
-/// by themselves: they stop accepting, finish the requests in flight, and drop the engine or call [`Engine::shutdown`]
-/// last.
+/// by themselves: they stop accepting, finish the requests in flight, and call [`Engine::shutdown`] last.
 ///
 /// A handler that the program has set for the signal runs at once, at this signal and at every later one; the flush
 /// goes on meanwhile, on a thread of its own, `spanring-signal`. It has `deadline`, and delivers what had ended before
 /// the signal, should the server be killed before it is done. A signal for which the program has no handler ends the
-/// process after the flush, with a line on the standard error if spans are lost by that, and a second one at once. A
-/// signal that is ignored at this call, as by `nohup`, stays ignored. Child processes have nothing of this: there a
-/// signal does what it did before.
+/// process after the flush, with a line on standard error if spans are lost by that, and a second one at once. Later
+/// signals flush nothing: they reach the program's handler, and the shutdown delivers the rest.
+///
+/// A signal that was ignored when this was called, as by `nohup`, stays ignored. Child processes are not affected:
+/// there a signal does what it did before.
 ///
 /// # In Kubernetes
 ///
@@ -48,14 +49,28 @@ use crate::{
 /// there are no signals; and the system's own when it refuses a thread or a pipe.
 ///
 /// ```
+/// # #[cfg(not(unix))]
+/// # fn main() {}
+/// # #[cfg(unix)]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::time::Duration;
+/// use std::{sync::atomic::{AtomicBool, Ordering::Relaxed}, time::Duration};
 /// use spanring::{Config, Engine, Signal};
 ///
+/// static IS_ENDING: AtomicBool = AtomicBool::new(false);
+///
+/// extern "C" fn end(_: libc::c_int) {
+///     IS_ENDING.store(true, Relaxed);
+/// }
+///
 /// let engine = Engine::start(Config::default())?;
-/// # #[cfg(unix)]
+/// // The server's own handler first, here by libc; signal-hook or tokio do as well.
+/// unsafe { libc::signal(libc::SIGTERM, end as *const () as libc::sighandler_t) };
 /// spanring::flush_on_signals(&engine, &[Signal::Terminate], Duration::from_secs(2))?;
-/// // Serve, until the server's own handler of SIGTERM says that it is over.
+/// while !IS_ENDING.load(Relaxed) {
+///     // Accept a request and serve it.
+/// #   unsafe { libc::raise(libc::SIGTERM) };
+/// }
+/// // Finish the requests in flight, and then:
 /// let receipt = engine.shutdown(Duration::from_secs(2));
 /// # Ok(())
 /// # }
@@ -72,8 +87,8 @@ pub fn flush_on_signals(engine: &Engine, signals: &[Signal], deadline: Duration)
 /// finishes its requests afterwards loses their spans (`closed`), and wants [`flush_on_signals`].
 ///
 /// The signal's handler only wakes a thread, `spanring-signal`, which shuts down within `deadline`. Meanwhile the
-/// program goes on, but records nothing more. A second signal ends the process at once. A signal that is ignored at
-/// this call, as by `nohup`, stays ignored. Child processes have nothing of this: there a signal does what it did
+/// program goes on, but records nothing more. A second signal ends the process at once. A signal that was ignored when
+/// this was called, as by `nohup`, stays ignored. Child processes are not affected: there a signal does what it did
 /// before.
 ///
 /// A process with the number 1, as in a container, is not ended by a signal that it does not handle, and with this it

@@ -1,4 +1,4 @@
-//! How the export does, as the worker says it.
+//! The state of the export, as the worker reports it.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

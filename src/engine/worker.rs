@@ -323,7 +323,7 @@ impl Worker {
             Condition::Fine => desk.announce(Topic::Recovery, || format!("{route} takes spans again")),
             Condition::Troubled(why) => desk.announce(Topic::Failure, || format!("{route}: {why}")),
             Condition::Unreachable(why) => desk.announce(Topic::Failure, || {
-                format!("{route} cannot be reached, spans wait in memory for as long as there is room: {why}")
+                format!("{route} cannot be reached; spans wait, and are dropped once the memory is full: {why}")
             }),
         }
     }
@@ -339,7 +339,7 @@ impl Worker {
         let text = || {
             let more = drops - told.load();
             format!(
-                "{more} spans were dropped because the memory for them is full: raise memory_budget, sample, or see why \
+                "{more} spans were dropped because the memory for them is full: raise memory_budget, sample, or check why \
                  the collector does not keep up"
             )
         };
@@ -366,9 +366,7 @@ impl Worker {
                 let said = if reply.is_whole() { otlp::accepted(&reply.body).ok() } else { None };
                 self.unread = said.is_none().then(|| {
                     let route = &desk.plan.route;
-                    format!(
-                        "what {route} answers is no answer of a collector: see that the endpoint takes OTLP over HTTP"
-                    )
+                    format!("{route} does not answer as a collector does: check that the endpoint takes OTLP over HTTP")
                 });
                 if let Some(why) = &self.unread {
                     desk.say(Topic::Warning, &format!("{spans} spans count as delivered, but {why}"));

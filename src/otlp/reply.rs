@@ -21,6 +21,9 @@ pub struct Malformed;
 /// Bytes of a peer's text that are kept: enough for a sentence in a log, too few to flood it.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
+/// Characters that are kept of a page in HTML, which no collector sends: enough to recognise the server.
+const PAGE_CHARS_MAX: usize = 120;
+
 /// Reads the body of a 2xx reply. Unknown fields are skipped (PB-10).
 ///
 /// collector/trace/v1/trace_service.proto: `ExportTraceServiceResponse` { partial_success 1 },
@@ -67,9 +70,18 @@ pub fn status_message(body: &[u8]) -> Option<String> {
         }
     }
     if message.is_none() && is_text(body) {
-        message = Some(printable(body));
+        let text = printable(body);
+        message = Some(if text.starts_with('<') { cut(text) } else { text });
     }
     message.filter(|message| !message.is_empty())
+}
+
+/// The beginning of a page.
+fn cut(page: String) -> String {
+    match page.char_indices().nth(PAGE_CHARS_MAX) {
+        None => page,
+        Some(_) => page.chars().take(PAGE_CHARS_MAX - 1).chain(['…']).collect(),
+    }
 }
 
 /// Whether the beginning is text, with no control characters but white space.
@@ -347,6 +359,10 @@ mod tests {
         }
         let long = "ä".repeat(2000);
         assert_eq!(status_message(long.as_bytes()).map(|line| line.len()), Some(MESSAGE_BYTES_MAX));
+        let page = |chars: usize| format!("<p>{}", "ä".repeat(chars - 3));
+        let line = |page: String| status_message(page.as_bytes()).unwrap();
+        assert_eq!(line(page(PAGE_CHARS_MAX)), page(PAGE_CHARS_MAX));
+        assert_eq!(line(page(PAGE_CHARS_MAX + 1)), format!("{}…", page(PAGE_CHARS_MAX - 1)));
         // Cut within a character.
         assert!(status_message(format!("a{long}").as_bytes()).is_some());
     }

@@ -18,7 +18,7 @@ macro_rules! causes {
     ($( $(#[$doc:meta])+ $name:ident, $cause:ident, $place:expr, $error_type:literal; )+) => {
         /// Spans that were lost, by cause. The list is closed: there is no other way to lose one.
         ///
-        /// Lost means not known to be delivered: a request that is given up on its way, as by
+        /// Lost means not known to be delivered: a request that is abandoned in flight, as by
         /// `shutdown(Duration::ZERO)`, may still arrive.
         #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
         #[non_exhaustive]
@@ -77,7 +77,7 @@ causes! {
     forked, Forked, Place::Lanes { starts: &[], ends: &[Tally::Forked] }, "";
     /// No request can carry them: one span above `request_bytes_max`, or above what the collector takes. Record less.
     oversize, Oversize, Place::Export, "oversize";
-    /// The collector refused their request, or is no OTLP/HTTP collector. The diagnostics say why.
+    /// The collector refused their request, or is not an OTLP/HTTP collector. The diagnostics say why.
     rejected, Rejected, Place::Export, "rejected";
     /// The collector took their request, but not them. The diagnostics have its words.
     partially_rejected, PartiallyRejected, Place::Export, "partially_rejected";

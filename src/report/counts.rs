@@ -18,9 +18,9 @@ pub(crate) struct Counts {
     pub(crate) repeats: Counter,
     /// Bytes of all bodies, before compression.
     pub(crate) body_bytes: Counter,
-    /// Connections that stand now.
+    /// Connections that are open now.
     pub(crate) connections: Counter,
-    /// Drops at the lanes that were told.
+    /// Drops at the lanes that were reported.
     pub(crate) drops_told: Counter,
     /// When the oldest span that is in no finished request came out of the lanes, on the monotonic clock; zero without
     /// one.

@@ -1,10 +1,11 @@
-//! What the engine says of itself: its health, and one line for each change of it, to a sink that the program chooses.
+//! What the engine reports about itself: its health, and one line for each change of it, to a sink that the program
+//! chooses.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::sync::{stderr, ticks};
 
-/// How the export does.
+/// State of the export.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Health {
@@ -40,13 +41,13 @@ pub enum Topic {
     Failure,
     /// The collector takes spans again.
     Recovery,
-    /// The collector took a request, and had something to say of it.
+    /// The collector took a request, and had something to say about it.
     Warning,
     /// Which driver moves the bytes, and why.
     Driver,
     /// The worker failed and was restarted.
     Worker,
-    /// The environment asks for what cannot be.
+    /// The configuration asks for something that cannot be done, or probably not meant.
     Configuration,
     /// The files with certificates were changed to something that cannot be used, or can be used again.
     Certificates,
@@ -64,7 +65,7 @@ impl fmt::Display for Diagnostic {
 /// at start the thread that calls [`Engine::start`](crate::Engine::start). A sink must not wait for a lock that is held
 /// around that call.
 ///
-/// A few lines go to the standard error instead, each once, because no thread of ours is left that may call a sink:
+/// A few lines go to standard error instead, each once, because no thread of ours is left that may call a sink:
 /// that nobody drains, that spans come after the engine is gone, and that the process exits, or is ended by a signal,
 /// with spans waiting.
 #[derive(Clone)]
@@ -102,7 +103,7 @@ struct Said {
 const PAUSE: Duration = Duration::from_secs(10);
 
 impl Reporter {
-    /// Without a sink, lines go to the standard error.
+    /// Without a sink, lines go to standard error.
     pub(crate) fn new(sink: Option<DiagnosticSink>) -> Self {
         Self { sink, topics: [Said::default(); TOPICS] }
     }

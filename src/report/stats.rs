@@ -17,7 +17,7 @@ pub struct Stats {
     pub ledger: Ledger,
     /// How much of the memory budget is in use.
     pub memory: Memory,
-    /// How the export does.
+    /// State of the export.
     pub health: Health,
     /// The I/O driver: `uring` or `poll`; empty where nothing is exported.
     pub driver: &'static str,

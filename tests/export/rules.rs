@@ -406,8 +406,8 @@ fn answer_of_a_web_server_is_no_good_health() {
     record(&engine, 5);
     let receipt = engine.flush(PATIENCE);
     assert!(receipt.is_complete() && receipt.exported == 5, "{receipt:?}");
-    assert!(words.say("5 spans count as delivered, but what http://127.0.0.1:"));
-    assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("no answer of a collector")));
+    assert!(words.say("5 spans count as delivered, but http://127.0.0.1:"));
+    assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("does not answer as a collector")));
 }
 
 #[test]

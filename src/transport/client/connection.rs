@@ -81,9 +81,8 @@ pub(super) enum Step {
 
 /// What a receive takes in at once. An answer of a collector has some hundred bytes.
 const INBOX_LEN: usize = 16 << 10;
-/// What a peer may mean that hangs up before the first request.
-const UNGREETED: &str =
-    "the peer closed the connection before the first request: see that its port takes https, or the proxy's log";
+/// What it may mean that a peer hangs up before the first request.
+const UNGREETED: &str = "the peer closed the connection before the first request: check that its port takes https, or check the proxy's log";
 /// How long a handshake may take.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 

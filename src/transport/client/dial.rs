@@ -94,6 +94,16 @@ impl From<String> for NoConnection {
     }
 }
 
+/// What to do about an address that cannot be reached.
+fn remedy(address: &Address, error: &io::Error) -> &'static str {
+    match (address, error.kind()) {
+        (Address::Unix(_), ErrorKind::PermissionDenied) => {
+            "the user of this process may not write to the socket, or not enter its directory: check their modes and owners"
+        }
+        _ => "check that the collector is listening there and that no firewall blocks it",
+    }
+}
+
 /// How long one address is tried alone: the default of RFC 8305, section 8.
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long one address may take. A SYN that is lost twice is sent again after one and after three seconds.
@@ -142,10 +152,10 @@ impl Dial {
                     true => format!("no answer within {} s", CONNECT_MAX.as_secs()),
                     false => error.to_string(),
                 };
+                let remedy = remedy(&attempt.address, &error);
                 self.failures.push(format!("{}: {why}", attempt.address));
                 self.try_next(net);
                 if self.tries.is_empty() {
-                    let remedy = "see that it listens there, and that nothing in between forbids it";
                     let why = format!("{}: {remedy}", self.failures.join("; "));
                     return Dialled::Failed(NoConnection { why, is_refused_here: self.is_refused_here });
                 }
@@ -175,6 +185,22 @@ impl Dial {
         if let Some(address) = self.untried.pop_front() {
             let conn = net.driver.connect(&address);
             self.tries.push(Try { conn, address, until: net.now.after(CONNECT_MAX) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remedy_for_a_socket_without_permission_is_about_its_mode() {
+        let [denied, refused] = [ErrorKind::PermissionDenied, ErrorKind::ConnectionRefused].map(io::Error::from);
+        let socket = Address::Unix("/run/otel.sock".into());
+        let port = Address::Tcp(([127, 0, 0, 1], 4318).into());
+        assert!(remedy(&socket, &denied).contains("check their modes and owners"));
+        for (address, error) in [(&socket, &refused), (&port, &denied), (&port, &refused)] {
+            assert!(remedy(address, error).contains("check that the collector is listening there"));
         }
     }
 }

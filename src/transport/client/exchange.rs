@@ -58,8 +58,8 @@ pub(super) enum ExchangeEnd {
 const STALL_MAX: Duration = Duration::from_secs(5);
 /// How long an answer may take that was sent before the peer stopped reading: it is in the socket already, or lost.
 const LAST_WORD_MAX: Duration = Duration::from_secs(1);
-/// What a peer may mean that hangs up without an answer.
-const UNANSWERED: &str = "the peer closed the connection without an answer: see that its port takes OTLP over HTTP, usually 4318, and its log";
+/// What it may mean that a peer hangs up without an answer.
+const UNANSWERED: &str = "the peer closed the connection without an answer: check that its port takes OTLP over HTTP (usually 4318), and check its log";
 
 impl Exchange {
     /// Begins it. It must be over in the time that the request has left.
@@ -167,7 +167,7 @@ impl Exchange {
             return Some(self.broken(why, is_used));
         }
         let why = match is_late {
-            true => "no answer in time: see why the collector is slow, or raise the timeout",
+            true => "no answer in time: check why the collector is slow, or raise the timeout",
             false => "the peer stalled half-way",
         };
         Some(ExchangeEnd::Late(why.into()))

@@ -35,7 +35,7 @@ pub fn classify(reply: &Reply) -> Verdict {
             "redirects are not followed, because they would take the headers along: set the endpoint to the final address"
         }
         400 => "the collector finds the request malformed: check that the endpoint takes OTLP over HTTP, and its log",
-        401 | 403 => "the collector wants other credentials: check the headers, and OTEL_EXPORTER_OTLP_HEADERS",
+        401 | 403 => "the collector does not accept the credentials: check the headers, and OTEL_EXPORTER_OTLP_HEADERS",
         404 | 405 => "nothing takes traces at this path: check that the endpoint ends with /v1/traces, once",
         407 => PROXY_CREDENTIALS,
         408 => "the collector waited too long for the request: check the network in between",
@@ -60,7 +60,7 @@ pub(crate) fn tunnel_remedy(status: u16) -> &'static str {
 }
 
 const PROXY_CREDENTIALS: &str =
-    "the proxy wants credentials, or others: put user:password@ in front of the host in the proxy's URL";
+    "the proxy wants credentials, or other ones: put user:password@ in front of the host in the proxy's URL";
 
 #[cfg(test)]
 mod tests {

@@ -29,13 +29,13 @@ impl FromStr for Compression {
     }
 }
 
-/// The text names no compression that is known here.
+/// The text does not name a compression that is known here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct UnknownCompression;
 
 impl fmt::Display for UnknownCompression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("is no known compression: use auto, none or gzip")
+        f.write_str("is not a known compression: use auto, none or gzip")
     }
 }
 

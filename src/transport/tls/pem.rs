@@ -69,7 +69,7 @@ fn mismatch(identity: &Identity, error: &Error) -> TlsError {
             TlsError::unusable(CLIENT_KEY, key, &what, "give the two that were made together")
         }
         Error::InvalidCertificate(_) => {
-            let what = "begins with what is no X.509 certificate of version 3";
+            let what = "does not begin with an X.509 certificate of version 3";
             let remedy = "put the client's own first, made with extensions";
             TlsError::unusable(CLIENT_CERTIFICATE, certificate, what, remedy)
         }
@@ -85,7 +85,7 @@ fn trust_of_file(file: &Pem) -> Result<RootCertStore, TlsError> {
     let mut trust = RootCertStore::empty();
     for (at, certificate) in certificates_in(CERTIFICATE, file)?.into_iter().enumerate() {
         trust.add(certificate).map_err(|_| {
-            let what = format!("holds, as number {}, what is no X.509 certificate", at + 1);
+            let what = format!("holds, as number {}, something that is not an X.509 certificate", at + 1);
             TlsError::unusable(CERTIFICATE, &file.path, &what, "mend or remove that section")
         })?;
     }
@@ -154,7 +154,7 @@ mod tests {
             ("key", authority.key().serialize_pem().into(), &["holds no certificate in PEM", "BEGIN CERTIFICATE"]),
             ("broken", broken.into(), &["not whole, or not PEM", "copy it again"]),
             ("cut", cut.into(), &["not whole, or not PEM", "copy it again"]),
-            ("other", (authority.pem() + other).into(), &["as number 2", "no X.509 certificate", "remove"]),
+            ("other", (authority.pem() + other).into(), &["as number 2", "not an X.509 certificate", "remove"]),
         ];
         for (name, text, parts) in cases {
             let file = pem(name, text);

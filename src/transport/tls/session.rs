@@ -35,7 +35,9 @@ impl TlsHost {
             let host = host.escape_debug();
             TlsError::new(
                 None,
-                format!("`{host}` is no DNS name and no IP address, so no certificate can be for it: {remedy}"),
+                format!(
+                    "`{host}` is neither a DNS name nor an IP address, so no certificate can be issued for it: {remedy}"
+                ),
             )
         })?;
         Ok(Self { host: host.to_owned(), name })
@@ -386,7 +388,7 @@ mod tests {
         assert_names(&refusal("192.0.2.8", &leaf), &["192.0.2.8", "another name", "192.0.2.7"]);
         for host in ["", "two words", "a\nb", "fe80::1%eth0", "[::1"] {
             let error = TlsHost::new(host).expect_err("no name").to_string();
-            assert_names(&error, &["no DNS name and no IP address", "endpoint"]);
+            assert_names(&error, &["neither a DNS name nor an IP address", "endpoint"]);
         }
     }
 

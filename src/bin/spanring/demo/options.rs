@@ -14,8 +14,8 @@ the collector counted. Exit code 1: they disagree, the ledger does not close, or
   --workload NAME    shop: requests of three spans with attributes, events, now and then an error (the default)
                      w1: single root server spans with five attributes, as in the benches
   --endpoint URL     send there, and start no collector: http://host:4318, https://…, unix:///run/otel.sock
-  --decode           the collector decodes each span and looks for such as come twice, at 50 bytes of memory a span. It does so
-                     anyway up to four million spans (rate times seconds); beyond that, and flat out, it only counts them
+  --decode           the collector decodes each span and looks for duplicates, at 50 bytes of memory a span. It does so anyway,
+                     up to four million spans (rate times seconds); beyond that, and flat out, it only counts them
   --driver NAME      auto (the default), uring or poll
   --connections N    connections to the collector at most, 1 to 16; 4
   --memory MIB       the engine's memory; 32

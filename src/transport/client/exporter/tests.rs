@@ -467,7 +467,7 @@ fn address_that_nobody_answers_is_left_for_the_next_and_named_as_such() {
     let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
     assert_eq!(
         why,
-        "10.0.0.1:4318: no answer within 3 s: see that it listens there, and that nothing in between forbids it"
+        "10.0.0.1:4318: no answer within 3 s: check that the collector is listening there and that no firewall blocks it"
     );
     rig.finish();
 
@@ -477,7 +477,7 @@ fn address_that_nobody_answers_is_left_for_the_next_and_named_as_such() {
     let waited = rig.until(Duration::from_secs(4), |rig| rig.exporter.retry_gate.has_failed());
     assert!(waited >= Duration::from_secs(3), "the first has its time, though the second is refused: {waited:?}");
     let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
-    assert!(why.starts_with("127.0.0.1:4318: ") && why.contains("; [::1]:4318: no answer within 3 s: see"), "{why}");
+    assert!(why.starts_with("127.0.0.1:4318: ") && why.contains("; [::1]:4318: no answer within 3 s: check"), "{why}");
     rig.finish();
 }
 
