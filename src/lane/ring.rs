@@ -348,9 +348,9 @@ impl Ring {
         }
         // The end of this round of the memory.
         let round_end = (start | (capacity - 1)) + 1;
-        // A writer has to look whether the reader sleeps with the record that passes the mark. Past it a sixteenth of the
-        // ring goes by between looks: the reader may have made a little room since, and have gone to sleep on a ring
-        // that was half full again, but a look at each record would slow every burst down.
+        // A writer has to look whether the reader sleeps with the record that passes the mark. Past it a sixteenth of
+        // the ring goes by between looks: the reader may have made a little room since, and have gone to sleep on a
+        // ring that was half full again, but a look at each record would slow every burst down.
         let mark = head + self.mark();
         let past = start + need;
         let next_look = if past <= mark { mark } else { free_to.min(past + capacity / 16) };
