@@ -33,7 +33,7 @@ pub struct Export {
     pub connections_max: usize,
     /// Spans of one request. 512.
     pub batch_spans_max: usize,
-    /// Bytes of one request before compression, at least 96 KiB. 1 MiB, and less where the `memory_budget` wants it:
+    /// Bytes of one request before compression, at least 96 KiB. 1 MiB, and less where the `memory_budget` is small:
     /// all requests on their way take an eighth of it. What a collector calls too large is split, and the limit learnt.
     pub request_bytes_max: usize,
     /// The longest that a span waits for others to share a request with: the age at which a batch is sent although it
@@ -48,15 +48,15 @@ pub struct Export {
     /// The proxy for endpoints that are not on this machine: the environment's, none, or this one.
     pub proxy: ProxyChoice,
     /// File with the certificates (PEM) that a server's is checked against, instead of the system's. This and the next
-    /// two want an `https` endpoint. With another they are an error, or a warning where they come from the environment.
+    /// two need an `https` endpoint. With another they are an error, or a warning where they come from the environment.
     pub certificate: Option<PathBuf>,
     /// File with the certificate (PEM) that identifies us; with `client_key`, or not at all.
     pub client_certificate: Option<PathBuf>,
     /// File with the key (PEM) of `client_certificate`.
     pub client_key: Option<PathBuf>,
-    /// Where lines about losses, failures and recoveries go; `None` is standard error. The worker waits
-    /// for it. Warnings at start are reported on the thread that starts the engine, before
-    /// [`Engine::start`](crate::Engine::start) returns: a sink must not wait for a lock that is held around that call.
+    /// Where lines about losses, failures and recoveries go; `None` is standard error. The worker waits for it.
+    /// Warnings at start come on the thread that starts the engine, before [`Engine::start`](crate::Engine::start)
+    /// returns: a sink must not wait for a lock that is held around that call.
     pub diagnostics: Option<DiagnosticSink>,
 }
 

@@ -89,7 +89,7 @@ impl Desk {
     }
 
     /// The last word on losses, in one line: what was not delivered at the end and why, what was lost in all, whatever
-    /// was told of it before, and what will be.
+    /// was reported before, and what will be.
     pub(super) fn tell_balance(&self, undelivered: u64, why: &str) {
         let ledger = self.ledger();
         let lost = ledger.lost.without_forked();

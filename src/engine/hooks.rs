@@ -1,4 +1,4 @@
-//! The last spans of a process that is told to end, panics, or exits: they are delivered first, within a deadline.
+//! The last spans of a process that is asked to end, panics, or exits: they are delivered first, within a deadline.
 
 use std::{
     io, panic,
@@ -84,7 +84,7 @@ pub fn flush_on_signals(engine: &Engine, signals: &[Signal], deadline: Duration)
 /// do what it would have done without this: end the process, or run the handler that the program had set before.
 ///
 /// For programs that have no end of their own, such as batch jobs. Recording stops at the signal: a server that
-/// finishes its requests afterwards loses their spans (`closed`), and wants [`flush_on_signals`].
+/// finishes its requests afterwards loses their spans (`closed`), and needs [`flush_on_signals`].
 ///
 /// The signal's handler only wakes a thread, `spanring-signal`, which shuts down within `deadline`. Meanwhile the
 /// program goes on, but records nothing more. A second signal ends the process at once. A signal that was ignored when

@@ -39,9 +39,9 @@ pub(super) struct Worker {
     visits: Visits,
     /// The flush that is under way.
     goal: Goal<Box<Marks>>,
-    /// The condition of the collector that was last told.
+    /// The condition of the collector that was last reported.
     told: Condition,
-    /// Why the newest certificates are not in use, as it was last told.
+    /// Why the newest certificates are not in use, as it was last reported.
     told_reload: Option<String>,
     /// The health that was last set here.
     health: Health,
@@ -272,7 +272,7 @@ impl Worker {
     }
 
     /// How old a batch may become. The first one goes early to a collector on this machine, so that one that is not
-    /// there is told while somebody still watches the start.
+    /// there is reported while somebody still watches the start.
     fn age_max(&self, desk: &Desk) -> Duration {
         let is_first = self.exporter.last_submitted() == 0 && desk.plan.route.endpoint.is_local();
         if is_first { desk.plan.schedule_delay.min(FIRST_AGE_MAX) } else { desk.plan.schedule_delay }

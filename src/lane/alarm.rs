@@ -60,7 +60,7 @@ impl Alarm {
         !self.asleep.swap(false, Relaxed)
     }
 
-    /// Wakes the reader if it sleeps. Called by a writer behind its publish, outside of the lease.
+    /// Wakes the reader if it sleeps. Called by a writer after its publish, outside of the lease.
     #[cold]
     pub fn ring(&self) {
         // ORDERING: [alarm] AcqRel. As in `sleep`: released is the record that filled the ring.

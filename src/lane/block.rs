@@ -10,7 +10,7 @@ use crate::sync::handler;
 
 /// A block, owned. It holds a count of the engine's `Arc`, so its memory outlives the engine if it must.
 ///
-/// The handle is one address, which travels in a register; what else is known of a block stands at its head, before the
+/// The handle is one address, which travels in a register; what else is known of a block is at its head, before the
 /// `Scratch` of whoever uses it and the image of a record.
 #[derive(Debug)]
 pub struct Block<Owner, Scratch = ()> {
@@ -18,7 +18,7 @@ pub struct Block<Owner, Scratch = ()> {
     lanes: PhantomData<Arc<Lanes<Owner, Scratch>>>,
 }
 
-/// What stands in front of a block's image.
+/// What comes before a block's image.
 #[derive(Debug)]
 struct Head<Owner, Scratch> {
     /// The lanes that the block belongs to. Written when the block leaves the pool.

@@ -43,7 +43,7 @@ pub(crate) const LANES_MAX: usize = 128;
 /// How many held rings a span meets before it goes to the spill stack.
 const HELD_MAX: usize = 3;
 
-/// How many full rings a span meets before it is dropped: one busy thread shall have the memory of its neighbours too,
+/// How many full rings a span meets before it is dropped: one busy thread is to have the memory of its neighbours too,
 /// but not at any price when all is full. With [`HELD_MAX`] the bound on the steps of an end.
 const FULL_MAX: usize = 8;
 
@@ -62,7 +62,7 @@ pub struct Shape {
     pub seats: usize,
 }
 
-/// All lanes of one engine, and what the program's side needs beside them.
+/// All lanes of one engine, and what the program's side needs in addition.
 ///
 /// Every block outside the pool holds a count of the `Arc`, moved in groups; so a span that outlives its engine still
 /// has its memory, and starting a span touches no shared count.
@@ -273,7 +273,7 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         &self.alarm
     }
 
-    /// Spans that were accepted. One that is spilled is counted behind its push, and may have been taken before.
+    /// Spans that were accepted. One that is spilled is counted after its push, and may have been taken before.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         // First, because what is taken later is then counted later.

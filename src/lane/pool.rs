@@ -53,8 +53,8 @@ pub struct Pool {
     carved: CachePadded<AtomicU64>,
     /// Of those, units in blocks above the first size. Written and read with `carved`.
     carved_large: AtomicU64,
-    /// Blocks of the first size that threads may keep to themselves beside those that they may already. Written by
-    /// threads that come and go.
+    /// Blocks of the first size that threads may keep to themselves in addition to those that they may already. Written
+    /// by threads that come and go.
     keepable: AtomicU64,
     /// One link a unit: to the next free block, or in the spill stack to the next block there. A block is in one list.
     links: Box<[AtomicU32]>,

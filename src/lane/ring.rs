@@ -319,12 +319,12 @@ impl Ring {
         found & HELD != 0
     }
 
-    /// Makes room for `need` bytes behind `end`, where the limit of the last look does not let them pass: where the
+    /// Makes room for `need` bytes after `end`, where the limit of the last look does not let them pass: where the
     /// room begins, or `None` when the ring is full, or too small. The one way of lease holders to the reader's head,
     /// and so seldom walked: when the room that was free at the last look is used up, and at the end of the memory.
     ///
-    /// A record that does not fit before the end of the memory goes behind it. The padding is written here: should the
-    /// claim be given up, it stays, and the next one begins behind it.
+    /// A record that does not fit before the end of the memory goes after it. The padding is written here: should the
+    /// claim be given up, it stays, and the next one begins after it.
     #[cold]
     #[inline(never)]
     fn extend(&self, end: u64, need: u64) -> Option<u64> {

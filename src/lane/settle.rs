@@ -11,7 +11,7 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
     ///
     /// In a child process the spans that were waiting are the parent's to deliver, and the threads that had blocks,
     /// seats and leases are gone. What was waiting and what was open is written off as forked; the child's ledger
-    /// begins anew. Blocks and seats of the parent's threads stay with them: a thread of ours may be among them, and
+    /// begins again. Blocks and seats of the parent's threads stay with them: a thread of ours may be among them, and
     /// cannot be told.
     #[must_use]
     pub fn settle(&self) -> bool {

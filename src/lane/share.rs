@@ -20,7 +20,7 @@ use crate::sync::cpu;
 /// A thread's share of one engine's lanes. It serves one engine at a time and moves when the thread turns to another.
 #[derive(Debug)]
 pub struct Share<Owner, Scratch: Copy + Default = ()> {
-    /// The engine that is served. Alive while it stands here.
+    /// The engine that is served. Alive while it is here.
     lanes: Option<Arc<Lanes<Owner, Scratch>>>,
     seat: SeatId,
     /// What every start and end looks at: the lanes that are served, if the seat in them is the thread's own; else

@@ -72,7 +72,7 @@ impl Spill {
     /// Takes every block, oldest first, and hands each to `take`. `size` says how many bytes a block has.
     ///
     /// No block is popped alone, so a number that comes back cannot be mistaken for its earlier self. When `take` has
-    /// enough or panics, the blocks behind go back onto the stack; when the stack was abandoned under it they are
+    /// enough or panics, the blocks after it go back onto the stack; when the stack was abandoned under it they are
     /// nobody's. Returns how many were taken, and the last answer.
     pub fn take_all(
         &self,

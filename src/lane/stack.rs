@@ -9,7 +9,7 @@ use crate::sync::{
 
 /// Numbers below [`Stack::LIMIT`], each linked to the next through a table that the caller owns.
 ///
-/// The head counts the pops beside the number, so that a pop that was overtaken fails instead of trusting an old link.
+/// The head counts the pops next to the number, so that a pop that was overtaken fails instead of trusting an old link.
 /// Thirty-six bits of count wrap after 68 billion pops during one pop.
 #[derive(Debug)]
 pub struct Stack {

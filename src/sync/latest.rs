@@ -1,9 +1,9 @@
-//! A value that is set anew now and then, and whose every version stays: for who may look at any time and keep what was
-//! seen.
+//! A value that is set again now and then, and whose every version stays: for readers that may look at any time and
+//! keep what was seen.
 
 use super::once::SetOnce;
 
-/// A value that may be set anew now and then, and that is read without waiting. The older ones stay until the end:
+/// A value that may be set again now and then, and that is read without waiting. The older ones stay until the end:
 /// readers may still have them, and they are few.
 #[derive(Debug)]
 pub struct Latest<T> {

@@ -64,7 +64,7 @@ impl Region {
     }
 
     /// Asks for the lines of `at..at + len` for writing, so that later stores there do not wait for another core's
-    /// cache. What lies behind the region is asked for in vain: at most `len` bytes a round, and cheaper than a look
+    /// cache. What lies after the region is asked for in vain: at most `len` bytes a round, and cheaper than a look
     /// for its end.
     #[inline(always)]
     pub(crate) fn prefetch(&self, at: usize, len: usize) {

@@ -13,10 +13,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 
 #[doc(no_inline)]
-pub use crate::{
-    clock::{Clock, FakeClock},
-    trace::panic_on_misuse,
-};
+pub use crate::{Clock, FakeClock, panic_on_misuse};
 use crate::{
     engine::Engine,
     record::{SpanId, TraceId},

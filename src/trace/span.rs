@@ -50,7 +50,7 @@ impl Span {
     }
 
     /// Writes the name, and the trace state where there is one: in a larger block if need be, and where none is left,
-    /// as much of the name as fits. Misuse is told last: it may panic, and the span ends with a name.
+    /// as much of the name as fits. Misuse is reported last: it may panic, and the span ends with a name.
     fn begin_slowly(&mut self, name: &str) {
         const FITS_FIRST_BLOCK: usize = 256;
         let Some(block) = &mut self.block else {

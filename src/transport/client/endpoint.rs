@@ -25,7 +25,7 @@ enum Place {
 }
 
 impl Endpoint {
-    /// Where a collector listens unless it was told otherwise: a base, for [`Endpoint::traces_url`] (HTTP-02).
+    /// Where a collector listens by default: a base, for [`Endpoint::traces_url`] (HTTP-02).
     pub const BASE_DEFAULT: &'static str = "http://localhost:4318";
 
     /// The endpoint of this URL, as it is: without a path it is `/` (CFG-21), without a port 80 or 443 (CFG-23).

@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(fault("a", &"x".repeat(16 << 10)), HeaderFault::TooMany);
     }
 
-    /// What has no name of its own is not told as if it had one.
+    /// What has no name of its own is not reported as if it had one.
     #[test]
     fn members_of_a_list_are_told_by_their_name_or_their_number() {
         let cases = [

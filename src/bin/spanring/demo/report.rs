@@ -63,7 +63,7 @@ impl Report<'_> {
             let repeats = self.stats.repeats;
             let remedy = if repeats > 0 {
                 format!(
-                    "{repeats} requests were sent again, and a collector may have taken such a one twice: lower --rate"
+                    "{repeats} requests were sent again, and a collector may have taken one of them twice: lower --rate"
                 )
             } else {
                 "this is a bug of spanring, please report it".into()
