@@ -47,8 +47,9 @@ pub(crate) fn undrained(waiting: u64) {
     // ORDERING: Relaxed. The flag alone is shared; of several threads one says it.
     if !IS_SAID.swap(true, Relaxed) {
         stderr::write_line(&format!(
-            "spanring: an engine that exports nothing was dropped with {waiting} spans, and none was ever drained: set \
-             `Config::export`, as `Config::from_env` does, or call `Engine::drain`"
+            "spanring: an engine that exports nothing was dropped with {}, and none was ever drained: set \
+             `Config::export`, as `Config::from_env` does, or call `Engine::drain`",
+            counted(waiting, "span", "spans")
         ));
     }
 }

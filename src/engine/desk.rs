@@ -99,8 +99,8 @@ impl Desk {
             parts.push(format!("{spans} not delivered when the engine shut down{why}"));
         }
         if lost.total() > undelivered {
-            let started = ledger.started - ledger.lost.forked;
-            parts.push(format!("{} of {started} spans lost: {lost}", lost.total()));
+            let started = counted(ledger.started - ledger.lost.forked, "span", "spans");
+            parts.push(format!("{} of {started} lost: {lost}", lost.total()));
         }
         if ledger.live > 0 {
             let spans = counted(ledger.live, "span is", "spans are");

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::WorkerChoice,
+    notice::counted,
     report::{Cause, Health, Topic},
     sync::{
         AtomicBool,
@@ -238,7 +239,8 @@ fn write_off(desk: &Desk, why: &str, when: &str) {
     }
     let lost = desk.lanes.taken().saturating_sub(desk.counts.ended());
     desk.counts.lose(Cause::WorkerLost, lost);
-    let text = format!("the export failed and restarts {when}, {lost} spans were lost with it: {why}");
+    let spans = counted(lost, "span was", "spans were");
+    let text = format!("the export failed and restarts {when}, {spans} lost with it: {why}");
     desk.status.set_health(Health::Degraded(text.clone()));
     desk.say(Topic::Worker, &text);
 }

@@ -8,9 +8,10 @@ use crate::{
     batch::{Batch, Bounds, Pace, Run},
     clock::Anchors,
     lane::{Marks, Reader},
+    notice::counted,
     otlp::{self, ScopeHead},
     record::Draft,
-    report::{Cause, Ended, Health, Ledger, Topic},
+    report::{Cause, Counts, Drops, Ended, Health, Ledger, Topic},
     sync::{deadline::Deadline, ticks},
     trace::{Shared, SpanLanes},
     transport::{
@@ -256,7 +257,8 @@ impl Worker {
         if visited.oversize > 0 {
             desk.counts.lose(Cause::Oversize, visited.oversize as u64);
             let max = plan.request_bytes_max;
-            desk.say(Topic::Loss, &format!("{} spans are too large for a request of {max} bytes", visited.oversize));
+            let spans = counted(visited.oversize as u64, "span is", "spans are");
+            desk.say(Topic::Loss, &format!("{spans} too large for a request of {max} bytes"));
         }
         visited.is_full
     }
@@ -334,17 +336,12 @@ impl Worker {
             return;
         }
         self.drops_seen = now;
-        let drops = Ledger::dropped(&desk.lanes);
-        let told = &desk.counts.drops_told;
-        let text = || {
-            let more = drops - told.load();
-            format!(
-                "{more} spans were dropped because the memory for them is full: raise memory_budget, sample, or check why \
-                 the collector does not keep up"
-            )
-        };
-        if drops > told.load() && desk.announce(Topic::Loss, text) {
-            told.set(drops);
+        let Drops { starts, ends } = Ledger::dropped(&desk.lanes);
+        let Counts { starts_told, ends_told, .. } = &desk.counts;
+        let more = Drops { starts: starts - starts_told.load(), ends: ends - ends_told.load() };
+        if more != Drops::default() && desk.announce(Topic::Loss, || dropped(more)) {
+            starts_told.set(starts);
+            ends_told.set(ends);
         }
     }
 
@@ -369,12 +366,14 @@ impl Worker {
                     format!("{route} does not answer as a collector does: check that the endpoint takes OTLP over HTTP")
                 });
                 if let Some(why) = &self.unread {
-                    desk.say(Topic::Warning, &format!("{spans} spans count as delivered, but {why}"));
+                    let spans = counted(spans, "span counts", "spans count");
+                    desk.say(Topic::Warning, &format!("{spans} as delivered, but {why}"));
                 }
                 let accepted = said.unwrap_or_default();
                 let rejected = accepted.rejected.min(spans);
                 if !accepted.message.is_empty() || rejected > 0 {
-                    let text = format!("the collector rejected {rejected} of {spans} spans: {}", accepted.message);
+                    let of = counted(spans, "span", "spans");
+                    let text = format!("the collector rejected {rejected} of {of}: {}", accepted.message);
                     desk.say(Topic::Warning, &text);
                 }
                 counts.lose(Cause::PartiallyRejected, rejected);
@@ -387,13 +386,14 @@ impl Worker {
                 let said = otlp::status_message(&body).map_or(String::new(), |said| format!(" (it says: {said})"));
                 let status = status.map_or(String::new(), |status| format!(" with status {status}"));
                 let route = &desk.plan.route;
-                desk.say(Topic::Loss, &format!("{spans} spans were refused{status} by {route}: {why}{said}"));
+                let spans = counted(spans, "span was", "spans were");
+                desk.say(Topic::Loss, &format!("{spans} refused{status} by {route}: {why}{said}"));
                 Ended::Rejected
             }
             RequestEnd::Expired(why) => {
                 counts.lose(Cause::RetryExpired, spans);
-                let text = format!("{spans} spans were given up, their time for all attempts is over: {why}");
-                desk.say(Topic::Loss, &text);
+                let spans = counted(spans, "span was", "spans were");
+                desk.say(Topic::Loss, &format!("{spans} given up, the time for all attempts is over: {why}"));
                 Ended::Expired
             }
         };
@@ -475,6 +475,25 @@ impl Worker {
         }
         rang
     }
+}
+
+/// What these drops come of, and what helps.
+fn dropped(Drops { starts, ends }: Drops) -> String {
+    let ends = (ends > 0).then(|| {
+        let spans = counted(ends, "span was", "spans were");
+        format!(
+            "{spans} dropped because the memory for them is full: raise memory_budget, sample, or check why the \
+             collector does not keep up"
+        )
+    });
+    let starts = (starts > 0).then(|| {
+        let spans = counted(starts, "span was", "spans were");
+        format!(
+            "{spans} not recorded because the memory for open spans is full: they are open for long, or too many are \
+             open at once; end them sooner, or raise memory_budget"
+        )
+    });
+    ends.into_iter().chain(starts).collect::<Vec<_>>().join("; ")
 }
 
 /// What a failed reload of the certificates means.

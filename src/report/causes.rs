@@ -67,7 +67,8 @@ causes! {
     lane_full, LaneFull, Place::Lanes { starts: &[], ends: &[Tally::LaneFull] }, "queue_full";
     /// They found no ring to enter, and the spill stack full. Raise `memory_budget`.
     spill_full, SpillFull, Place::Lanes { starts: &[], ends: &[Tally::SpillFull] }, "queue_full";
-    /// They started while all memory for open spans was in use. Raise `memory_budget`, or end spans that hang.
+    /// They started while all memory for open spans was in use. Spans are open for long, or too many
+    /// at once: end them sooner, or raise `memory_budget`.
     live_limit, LiveLimit, Place::Lanes { starts: &[Tally::LiveLimit], ends: &[] }, "queue_full";
     /// They started or ended after the engine was closed: by [`Engine::shutdown`](crate::Engine::shutdown),
     /// [`Engine::close`](crate::Engine::close), or because it was dropped. Close it later.

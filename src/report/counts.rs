@@ -20,8 +20,9 @@ pub(crate) struct Counts {
     pub(crate) body_bytes: Counter,
     /// Connections that are open now.
     pub(crate) connections: Counter,
-    /// Drops at the lanes that were reported.
-    pub(crate) drops_told: Counter,
+    /// Drops that were reported, as in [`Drops`](super::ledger::Drops).
+    pub(crate) starts_told: Counter,
+    pub(crate) ends_told: Counter,
     /// When the oldest span that is in no finished request came out of the lanes, on the monotonic clock; zero without
     /// one.
     pub(crate) oldest: Counter,

@@ -3,7 +3,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::sync::{stderr, ticks};
+use crate::{
+    notice::counted,
+    sync::{stderr, ticks},
+};
 
 /// State of the export.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -129,9 +132,12 @@ impl Reporter {
         let now = ticks::monotonic_nanos();
         let mut text = text.into();
         if said.held_back > 0 {
-            let (more, seconds) = (said.held_back, (now - said.at) / 1_000_000_000);
-            let lines = if more == 1 { "line of this kind was" } else { "lines of this kind were" };
-            text += &format!(" ({more} more {lines} held back in the last {seconds} s)");
+            let lines = counted(said.held_back, "more line of this kind was", "more lines of this kind were");
+            let time = match (now - said.at) / 1_000_000_000 {
+                0 => String::new(),
+                seconds => format!(" in the last {seconds} s"),
+            };
+            text += &format!(" ({lines} held back{time})");
         }
         *said = Said { at: now, held_back: 0 };
         let diagnostic = Diagnostic { topic, text };
@@ -158,10 +164,14 @@ mod tests {
         reporter.say(Topic::Recovery, "recovery");
         reporter.topics[Topic::Failure as usize].at -= 11_000_000_000;
         reporter.say(Topic::Failure, "again");
-        let texts: Vec<_> = lines.lock().unwrap().iter().map(|line| line.text.clone()).collect();
+        reporter.say(Topic::Failure, "held back");
+        reporter.insist(Topic::Failure, "last");
+        let mut texts: Vec<_> = lines.lock().unwrap().iter().map(|line| line.text.clone()).collect();
+        let last = texts.pop().unwrap();
+        assert!(last.starts_with("last (1 more line of this kind was held back") && !last.contains(" 0 s"), "{last}");
         assert_eq!(
             texts,
-            ["failure 0", "recovery", "again (99 more lines of this kind were held back in the last 11 s)"]
+            ["failure 0", "recovery", "again (99 more lines of this kind were held back in the last 11 s)",]
         );
     }
 }

@@ -87,10 +87,12 @@ impl Ledger {
     }
 
     /// Spans that were dropped so far because the memory for them was full.
-    pub(crate) fn dropped(core: &SpanLanes) -> u64 {
-        let causes = Cause::ALL.into_iter().filter(|cause| cause.is_of_memory());
-        let tallies = causes.flat_map(|cause| cause.starts().iter().chain(cause.ends()));
-        tallies.map(|&tally| core.seats().sum(tally)).sum()
+    pub(crate) fn dropped(core: &SpanLanes) -> Drops {
+        let sum = |tallies: fn(Cause) -> &'static [Tally]| {
+            let causes = Cause::ALL.into_iter().filter(|cause| cause.is_of_memory());
+            causes.flat_map(tallies).map(|&tally| core.seats().sum(tally)).sum()
+        };
+        Drops { starts: sum(Cause::starts), ends: sum(Cause::ends) }
     }
 
     /// Whether the columns add up to what was started, and no more ended than began.
@@ -103,6 +105,15 @@ impl Ledger {
         let columns = self.not_sampled + waiting + self.exported + self.drained + self.lost.total();
         self.started == columns && self.ended <= self.recording
     }
+}
+
+/// Spans that were dropped because the memory was full.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Drops {
+    /// When they started: the memory for open spans.
+    pub starts: u64,
+    /// When they ended: the rings and the spill stack.
+    pub ends: u64,
 }
 
 /// How much of the memory budget is in use, in bytes.

@@ -13,6 +13,7 @@ pub use causes::Lost;
 pub(crate) use counts::Counts;
 pub(crate) use diagnostics::Reporter;
 pub use diagnostics::{Diagnostic, DiagnosticSink, Health, Topic};
+pub(crate) use ledger::Drops;
 pub use ledger::{Ledger, Memory};
 pub use receipt::Receipt;
 pub(crate) use stats::QUEUE_SPAN_BYTES;

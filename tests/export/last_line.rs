@@ -71,6 +71,17 @@ fn spans_that_a_shutdown_loses_are_told_in_one_line() {
 }
 
 #[test]
+fn one_span_is_told_of_in_the_singular() {
+    let stand = Row::named("status_400").start(Plan::forever(), Mode::Ids).unwrap();
+    let (engine, lines) = engine(&stand.collector.url());
+    record(&engine, 1);
+    drop(engine);
+    let lines = lines.lock().unwrap();
+    assert!(lines[0].starts_with("1 span was refused with status 400"), "{lines:?}");
+    assert_eq!(lines[1..], ["1 of 1 span lost: 1 as rejected"]);
+}
+
+#[test]
 fn last_line_has_all_that_was_lost() {
     let (engine, lines) = engine("http://127.0.0.1:9");
     record(&engine, 2);

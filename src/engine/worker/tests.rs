@@ -284,6 +284,22 @@ fn drops_are_told_by_their_number_and_each_once() {
     }
 }
 
+/// Full rings say that the collector is slow; open spans that fill their memory say nothing of it.
+#[test]
+fn spans_that_find_no_memory_for_open_spans_are_told_with_advice_of_their_own() {
+    let mut rig = Rig::new();
+    let tracer = rig.engine.tracer("test");
+    let mut open = vec![];
+    while rig.engine.ledger().lost.live_limit == 0 {
+        open.push(tracer.span("open").start());
+    }
+    rig.pass(Duration::from_secs(3));
+    let lines = mem::take(&mut *rig.said.lock().unwrap());
+    let [(Topic::Loss, text)] = &lines[..] else { panic!("{lines:?}") };
+    assert!(text.starts_with("1 span was not recorded because the memory for open spans is full"), "{text}");
+    assert!(text.contains("raise memory_budget") && !text.contains("collector"), "{text}");
+}
+
 /// At a constant rate a visit finds a batch, and an idle engine wakes up once a second.
 #[test]
 fn visits_find_a_batch_each_and_are_seldom_while_nothing_comes() {
