@@ -213,9 +213,9 @@ impl Engine {
     }
 
     /// Ends recording, delivers what has ended, and waits for it until the deadline; what is left then is counted as
-    /// lost, for which the call may take 25 ms more. It does not wait if the collector is on this machine and nothing
-    /// listens there at two attempts. Later starts give spans that do not record. A second call only reports the
-    /// current state.
+    /// lost, for which the call may take 25 ms more. It gives up earlier if the collector is on this machine and
+    /// nothing has listened there for a second, at two attempts at least: one that restarts in that time gets its
+    /// spans. Later starts give spans that do not record. A second call only reports the current state.
     ///
     /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
     pub fn shutdown(&self, deadline: impl Into<Deadline>) -> Receipt {

@@ -84,7 +84,8 @@ causes! {
     partially_rejected, PartiallyRejected, Place::Export, "partially_rejected";
     /// The collector was asked again until the time was up. Raise `timeout`, or ease its load.
     retry_expired, RetryExpired, Place::Export, "timeout";
-    /// They were not delivered before the deadline of the shutdown. Give it more time, or look at the collector.
+    /// They were not delivered before the deadline of the shutdown, or nothing listened at a collector on this machine
+    /// for a second of it. Give it more time, or look at the collector.
     shutdown_deadline, ShutdownDeadline, Place::Export, "shutdown_deadline";
     /// The worker failed while it had them. A bug of this library, or of the program's diagnostic sink.
     worker_lost, WorkerLost, Place::Export, "worker_lost";

@@ -226,7 +226,7 @@ fn shutdown_gives_up_once_it_is_clear_that_nothing_listens_on_this_machine() {
                 assert!(rig.worker.driver.now() < late, "it goes on: {:?}", rig.worker.exporter);
             }
             let took = rig.worker.driver.now().since(began);
-            assert!(took < Duration::from_secs(1), "{took:?}");
+            assert!((1000..1500).contains(&took.as_millis()), "{took:?}");
             rig.worker.finish(&rig.desk);
             let ledger = rig.engine.ledger();
             assert_eq!((ledger.lost.shutdown_deadline, ledger.lost.total()), (spans as u64, spans as u64));
@@ -238,18 +238,22 @@ fn shutdown_gives_up_once_it_is_clear_that_nothing_listens_on_this_machine() {
     }
 }
 
-/// Somebody may be about to listen there again: one refusal says little.
+/// A collector on this machine restarts: the refusals of less than a second say little, whenever they began.
 #[test]
-fn shutdown_delivers_to_a_collector_that_listens_at_the_second_attempt() {
-    let mut rig = Rig::new();
-    rig.record(1);
-    rig.desk.handoff.ask_shutdown(Deadline::after(Duration::from_secs(3600)));
-    while !matches!(rig.worker.exporter.condition(), Condition::Unreachable(_)) {
-        assert_ne!(rig.worker.turn(&rig.desk, Wait::UntilDue), Turn::Over);
+fn shutdown_delivers_to_a_collector_that_listens_again_within_a_second() {
+    for seconds_before in [0, 60] {
+        let mut rig = Rig::new();
+        rig.record(1);
+        rig.pass(Duration::from_secs(seconds_before));
+        rig.desk.handoff.ask_shutdown(Deadline::after(Duration::from_secs(3600)));
+        let back = rig.worker.driver.now().after(Duration::from_millis(900));
+        while rig.worker.driver.now() < back {
+            assert_ne!(rig.worker.turn(&rig.desk, Wait::UntilDue), Turn::Over);
+        }
+        rig.listen();
+        while rig.worker.turn(&rig.desk, Wait::UntilDue) != Turn::Over {}
+        assert_eq!((rig.engine.ledger().exported, rig.engine.ledger().lost.total()), (1, 0));
     }
-    rig.listen();
-    while rig.worker.turn(&rig.desk, Wait::UntilDue) != Turn::Over {}
-    assert_eq!((rig.engine.ledger().exported, rig.engine.ledger().lost.total()), (1, 0));
 }
 
 #[test]

@@ -64,8 +64,8 @@ pub(crate) struct Exporter {
     /// While one connection is open, no further one is tried before this.
     grow_at: Moment,
     condition: Condition,
-    /// Attempts in a row at which nothing listened on this machine.
-    refusals: u32,
+    /// During a shutdown, the first of the attempts in a row at which nothing listened on this machine, and the last.
+    refused: Option<(Moment, Moment)>,
     is_closing: bool,
     /// Requests that were sent again.
     repeats: u64,
@@ -102,9 +102,8 @@ enum NextMove {
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// While some connections are open, how long after a failure another one is tried.
 const GROW_AGAIN: Duration = Duration::from_secs(10);
-/// Attempts at which nothing listens on this machine, before a shutdown stops waiting: it may have been restarting at
-/// one.
-const REFUSALS_MAX: u32 = 2;
+/// How long nothing has to listen on this machine before a shutdown stops waiting: what restarts is back by then.
+const REFUSED_MAX: Duration = Duration::from_secs(1);
 /// How long an answer may take where the time for all attempts is longer than twice that, or has no end.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -135,7 +134,7 @@ impl Exporter {
             submitted: 0,
             grow_at: Moment::START,
             condition: Condition::default(),
-            refusals: 0,
+            refused: None,
             is_closing: false,
             repeats: 0,
         }
@@ -251,16 +250,14 @@ impl Exporter {
     /// The engine shuts down: makes the best of the time that is left.
     pub(crate) fn begin_closing(&mut self) {
         self.is_closing = true;
-        // At least one more attempt decides.
-        self.refusals = self.refusals.min(REFUSALS_MAX - 1);
         self.hurry();
     }
 
-    /// Whether waiting cannot help: at two attempts in a row nothing listened on this machine, where that is certain,
-    /// and the last one came after the shutdown began.
+    /// Whether waiting cannot help: since the shutdown began, nothing has listened on this machine, where that is
+    /// certain, for a second; so there were two attempts at least.
     #[must_use]
     pub(crate) fn is_hopeless(&self) -> bool {
-        self.is_closing && self.refusals >= REFUSALS_MAX
+        self.refused.is_some_and(|(first, last)| last.since(first) >= REFUSED_MAX)
     }
 
     /// Gives everything up: the spans of all requests that have not ended. Connections are closed.
@@ -402,7 +399,8 @@ impl Exporter {
             // The open ones go on carrying the requests.
             self.grow_at = now.after(GROW_AGAIN);
         } else {
-            self.refusals = if failure.is_refused_here { self.refusals + 1 } else { 0 };
+            let is_refused = self.is_closing && failure.is_refused_here;
+            self.refused = is_refused.then(|| (self.refused.map_or(now, |(first, _)| first), now));
             self.failed(Condition::Unreachable(failure.why), None, now, now);
             if self.is_closing {
                 self.retry_gate.hurry();
@@ -425,7 +423,7 @@ impl Exporter {
 
     fn changed(&mut self, change: Change, now: Moment, outcomes: &mut Vec<Outcome>) {
         match change {
-            Change::Up => self.refusals = 0,
+            Change::Up => self.refused = None,
             Change::Unreachable(failure) => {
                 self.addresses.forget();
                 self.no_connection(failure, now);
