@@ -41,8 +41,8 @@ pub struct Export {
     /// there is reported early. ([`Load::drain_interval`](crate::Load::drain_interval) is another time: that between
     /// two visits of the drain, which takes spans out of the lanes.)
     pub schedule_delay: Duration,
-    /// How long dropping the engine waits for what has ended to be delivered. 5 s; a second at most if the collector is on
-    /// this machine and nothing listens there.
+    /// How long dropping the engine waits for what has ended to be delivered. 5 s; a second at most if the collector is
+    /// on this machine and nothing listens there.
     pub shutdown_timeout: Duration,
     /// The I/O driver.
     pub driver: DriverChoice,
