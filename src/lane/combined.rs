@@ -29,8 +29,8 @@ pub struct Combined<T> {
     /// [`HELD`], [`CLOSED`], how many notes are left and not taken off (from bit 32 on), and the top note's number plus
     /// one (below). Written by everyone who comes and by the holder.
     word: AtomicU64,
-    /// What the thread that closes says to the holder that makes the last change; zero before. Written by the first to
-    /// close.
+    /// What the thread that closes says to the holder that makes the last change; [`OPEN`] before. Written by the first
+    /// to close.
     last: AtomicU64,
     inside: UnsafeCell<Inside<T>>,
 }
@@ -50,6 +50,8 @@ unsafe impl<T: Send> Sync for Combined<T> {}
 const HELD: u64 = 1 << 63;
 /// No note is taken any more. Once this is set and the value is free, nothing of it ever changes.
 const CLOSED: u64 = 1 << 62;
+/// In `last`: nobody has closed the value. As a stamp of a span's end it would be an uptime of 146 years.
+const OPEN: u64 = u64::MAX;
 const ONE_NOTE: u64 = 1 << 32;
 const TOP: u64 = ONE_NOTE - 1;
 
@@ -70,7 +72,7 @@ impl<T> Combined<T> {
     /// A value that nobody holds.
     pub fn new(value: T) -> Self {
         let inside = UnsafeCell::new(Inside { value, oldest: 0, newest: 0 });
-        Self { word: AtomicU64::new(0), last: AtomicU64::new(0), inside }
+        Self { word: AtomicU64::new(0), last: AtomicU64::new(OPEN), inside }
     }
 
     /// Leaves `note` for the holder, unless `notes_max` wait already, or becomes the holder.
@@ -102,12 +104,12 @@ impl<T> Combined<T> {
         }
     }
 
-    /// Refuses every later note, and lets the holder make the last change by what `last` says (not zero). The caller
+    /// Refuses every later note, and lets the holder make the last change by what `last` says (not [`OPEN`]). The caller
     /// becomes the holder if there is none. False when the value was closed before.
     pub fn close(&self, last: u64) -> (bool, Option<Hold<'_, T>>) {
-        debug_assert!(last != 0, "zero is how the word says that nobody closes");
+        debug_assert!(last != OPEN, "it says that nobody closes");
         // ORDERING: Relaxed. Whoever makes the last change has seen the word's CLOSED, which comes with it.
-        if self.last.compare_exchange(0, last, Relaxed, Relaxed).is_err() {
+        if self.last.compare_exchange(OPEN, last, Relaxed, Relaxed).is_err() {
             return (false, None);
         }
         // ORDERING: Relaxed. Only a guess, which the exchange checks.

@@ -92,8 +92,7 @@ impl SharedSpan {
     /// As [`Span::end_at`].
     pub fn end_at(&self, time: SystemTime) {
         if let Some(open) = &self.inner.open {
-            // Zero is how a shared span says that nobody has ended it.
-            open.end(Stamp::wall(unix_nanos(time).max(1)));
+            open.end(Stamp::wall(unix_nanos(time)));
         }
     }
 
@@ -188,6 +187,15 @@ mod tests {
 
     use super::*;
     use crate::{Config, Engine, testing::finished};
+
+    #[test]
+    fn end_at_the_first_moment_of_all_is_kept() {
+        let engine = Engine::start(Config::default()).unwrap();
+        let epoch = SystemTime::UNIX_EPOCH;
+        let shared = engine.tracer("t").span("old").started_at(epoch).start().share();
+        shared.end_at(epoch);
+        assert_eq!(finished(&engine)[0].end, epoch);
+    }
 
     /// A thread is stopped while it has the span; another one makes changes, and a third ends the span.
     #[test]

@@ -250,7 +250,7 @@ const MUTANTS: &[Mutant] = &[
     mutant("combine", "close waits until somebody comes", COMBINED, ONLY,
         ["while (is_closed || applied < enough)", "while (applied < enough)"]),
     mutant("combine", "value is closed twice", COMBINED, ONLY,
-        ["if self.last.compare_exchange(0, last, Relaxed, Relaxed).is_err() {", "if self.last.swap(last, Relaxed) != 0 && false {"]),
+        ["if self.last.compare_exchange(OPEN, last, Relaxed, Relaxed).is_err() {", "if self.last.swap(last, Relaxed) != OPEN && false {"]),
     mutant("counts", "count is stored Relaxed", SYNC, ONLY,
         ["self.0.store(old.wrapping_add(n), Ordering::Release)", "self.0.store(old.wrapping_add(n), Ordering::Relaxed)"]),
     mutant("counts", "count is read Relaxed", SYNC, ONLY,
