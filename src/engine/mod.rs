@@ -173,7 +173,8 @@ impl Engine {
         Tracer::new(&self.lanes, self.lanes.owner().scopes().number(scope.into()))
     }
 
-    /// What became of every span so far. Sums plain counters; call it from any thread, as often as you like.
+    /// What became of every span so far. Sums plain counters; call it from any thread, as often as
+    /// you like, but not from a signal handler.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         // A child process has a ledger of its own, also when it has not recorded yet.
@@ -193,7 +194,7 @@ impl Engine {
         }
     }
 
-    /// Figures for an operator. Call it from any thread.
+    /// Figures for an operator. Call it from any thread, but not from a signal handler.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let ledger = self.ledger();

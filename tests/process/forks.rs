@@ -123,9 +123,12 @@ fn engine_of_the_parent_may_be_closed_and_dropped_in_the_child() {
 
 /// A fork shares memory until one side writes: a parent that went on in its rings would copy every page of them, with a
 /// lease in its hand. As every record does, these count in the thread's seat.
+///
+/// A page of the thread's own, such as one of its stack, faults at its first use, wherever that is, and the kernel takes
+/// a page now and then: one fault or two say nothing of the rings, which have 1,024 pages.
 #[test]
 #[cfg(target_os = "linux")]
-fn parent_faults_no_page_under_a_lease_after_a_fork() {
+fn parent_copies_no_page_of_its_rings_after_a_fork() {
     const RECORD_LEN: usize = 512;
     let _alone = alone();
     let shape = Shape { lanes: 4, ring_bytes: 1 << 20, arena_bytes: 1 << 16, spill_bytes: 0, seats: 1 };
@@ -150,7 +153,8 @@ fn parent_faults_no_page_under_a_lease_after_a_fork() {
         faults
     };
     // Both halves of the rings, so that all code has run and the other half comes next.
-    assert_eq!([faults_of_a_round(), faults_of_a_round()], [0, 0], "without a fork");
+    let faults = faults_of_a_round() + faults_of_a_round();
+    assert!(faults < 4, "{faults} without a fork");
     // SAFETY: the child does nothing but wait.
     let child = unsafe { libc::fork() };
     if child == 0 {
@@ -159,12 +163,12 @@ fn parent_faults_no_page_under_a_lease_after_a_fork() {
             unsafe { libc::pause() };
         }
     }
-    let faults = [faults_of_a_round(), faults_of_a_round()];
+    let faults = faults_of_a_round() + faults_of_a_round();
     // SAFETY: the child is ours, and its end is of no interest.
     unsafe { libc::kill(child, libc::SIGKILL) };
     // SAFETY: as above; a null place is for an answer that nobody wants.
     unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
-    assert_eq!(faults, [0, 0], "while a child shares the memory");
+    assert!(faults < 4, "{faults} while a child shares the memory");
 }
 
 #[cfg(target_os = "linux")]

@@ -132,7 +132,7 @@ const MUTANTS: &[Mutant] = &[
         ["if is_filled()", "if is_filled() && false"]),
     mutant("alarm", "writer passes the mark without a look", RING, ONLY,
         ["round_end.min(next_look)", "round_end.min(free_to)"]),
-    mutant("alarm", "sleep of the parent's reader is not forgotten", ALARM, 2,
+    mutant("alarm", "sleep of the parent's reader is not forgotten", ALARM, ONLY,
         ["self.asleep.store(false, Relaxed);", ""]),
     mutant("alarm", "sleep of the child's reader is forgotten", SETTLE, ONLY,
         ["self.home.store(here, Release);", "self.home.store(here, Release); self.alarm.settle();"]),
