@@ -47,8 +47,8 @@ impl Alarm {
         // `is_filled`.
         self.asleep.swap(true, AcqRel);
         if is_filled() {
-            // ORDERING: Relaxed. The reader is awake; a writer that still takes it for asleep rings for nothing. A swap,
-            // because a store would keep the next one from acquiring what writers released before.
+            // ORDERING: Relaxed. The reader is awake; a writer that still takes it for asleep rings for nothing. A
+            // swap, because a store would keep the next one from acquiring what writers released before.
             self.asleep.swap(false, Relaxed);
             return false;
         }

@@ -104,8 +104,8 @@ impl<T> Combined<T> {
         }
     }
 
-    /// Refuses every later note, and lets the holder make the last change by what `last` says (not [`OPEN`]). The caller
-    /// becomes the holder if there is none. False when the value was closed before.
+    /// Refuses every later note, and lets the holder make the last change by what `last` says (not [`OPEN`]). The
+    /// caller becomes the holder if there is none. False when the value was closed before.
     pub fn close(&self, last: u64) -> (bool, Option<Hold<'_, T>>) {
         debug_assert!(last != OPEN, "it says that nobody closes");
         // ORDERING: Relaxed. Whoever makes the last change has seen the word's CLOSED, which comes with it.
