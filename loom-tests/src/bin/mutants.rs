@@ -143,7 +143,7 @@ const MUTANTS: &[Mutant] = &[
     mutant("flush", "flush reads past its marks", RING, ONLY,
         ["tail.min(mark)", "tail.max(mark.min(0))"]),
     mutant("flush", "flush leaves the spill stack", READER, ONLY,
-        ["let (spilled, answer) = lanes.spill.take_all(", "let (spilled, answer) = Spill::new(0).take_all("]),
+        ["let (spilled, answer) = lanes.spill.take_all(", "let (spilled, answer) = super::Spill::new(0).take_all("]),
     mutant("spill", "push is Relaxed", SPILL, ONLY,
         ["(head, block + 1, Release, Relaxed)", "(head, block + 1, Relaxed, Relaxed)"]),
     mutant("spill", "push does not compare", SPILL, ONLY,
