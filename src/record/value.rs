@@ -369,8 +369,11 @@ mod tests {
         let written = |entries: &[(&str, Value<'_>)]| {
             Value::Map(entries).write(&mut Out::after(&mut vec![0; 1 << 16], 0), &SpanLimits::default(), 1)
         };
-        assert_eq!(written(&entries[..MAP_LEN_MAX]), Ok(()));
         assert_eq!(written(&entries), Err(Full { need: usize::MAX }));
+        // Half a million comparisons take Miri minutes.
+        if cfg!(not(miri)) {
+            assert_eq!(written(&entries[..MAP_LEN_MAX]), Ok(()));
+        }
     }
 
     #[test]
