@@ -266,7 +266,9 @@ mod tests {
 
     #[test]
     fn field_has_the_length_that_is_announced() {
-        for len in [0usize, 1, 127, 128, 16_383, 16_384, 1 << 21] {
+        // Miri writes byte by byte.
+        const LONGEST: usize = if cfg!(miri) { 16_385 } else { 1 << 21 };
+        for len in [0usize, 1, 127, 128, 16_383, 16_384, LONGEST] {
             let mut bytes = vec![];
             begin_field(0x4A, len, &mut bytes);
             bytes.resize(bytes.len() + len, 7);
