@@ -409,7 +409,7 @@ impl Drop for Lease<'_> {
     #[inline]
     fn drop(&mut self) {
         let word = &self.ring.lease.word;
-        // ORDERING: Relaxed. Beside its holder only `close` changes the word.
+        // ORDERING: Relaxed. Besides its holder only `close` changes the word, and `abandon`, which runs without one.
         let held = word.load(Relaxed);
         // ORDERING: [lease] Release. The next holder sees our cells.
         store_among_exchanges(word, held & !HELD, Release);

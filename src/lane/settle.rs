@@ -33,7 +33,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         let ended = outcomes.map(|tally| self.seats.sum(tally)).iter().sum::<u64>() + self.taken();
         for ring in &self.rings {
             // SAFETY: `home` says moving, and every start and end asks for the generation before it comes to a ring: no
-            // other thread of this process is in one.
+            // other thread of this process is in one. Nor is this one: starts and ends in a signal handler do not
+            // settle, and handlers must not call the engine.
             let _was_held = unsafe { ring.abandon(here) };
         }
         self.spill.take_all(
