@@ -43,7 +43,7 @@ fn check(report: &Value) {
     }
     let on_linux = ["rss_mib", "rss_peak_mib", "engine_core_percent"];
     assert!(on_linux.iter().all(|name| report[name].is_f64() == cfg!(target_os = "linux")), "{report}");
-    let columns = ["not_sampled", "live", "queued", "in_flight", "exported"];
+    let columns = ["not_sampled", "live", "queued", "in_flight", "exported", "unconfirmed"];
     let columns: u64 = columns.iter().map(|name| number(report, &format!("/ledger/{name}"))).sum();
     assert_eq!(number(report, "/ledger/started"), columns + lost(report), "{report}");
     assert_eq!(report["ledger"]["closed"], true);

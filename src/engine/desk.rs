@@ -12,7 +12,7 @@ use std::{
 use super::{handoff::Handoff, plan::Plan, status::Status};
 use crate::{
     notice::counted,
-    report::{Counts, Ledger, Reporter, Topic},
+    report::{Counts, GivenUp, Ledger, Reporter, Topic},
     sync::{deadline::Deadline, ticks},
     trace::SpanLanes,
     transport::driver::DriverChoice,
@@ -88,19 +88,25 @@ impl Desk {
         is_said
     }
 
-    /// The last word on losses, in one line: what was not delivered at the end and why, what was lost in all, whatever
-    /// was reported before, and what will be.
-    pub(super) fn tell_balance(&self, undelivered: u64, why: &str) {
+    /// The last word on losses, in one line: what was not delivered at the end and why, what was lost or not confirmed
+    /// in all, whatever was reported before, and what will be lost.
+    pub(super) fn tell_balance(&self, given_up: GivenUp, why: &str) {
         let ledger = self.ledger();
         let lost = ledger.lost.without_forked();
         let mut parts = vec![];
-        if undelivered > 0 {
-            let spans = counted(undelivered, "span was", "spans were");
+        if given_up.lost > 0 {
+            let spans = counted(given_up.lost, "span was", "spans were");
             parts.push(format!("{spans} not delivered when the engine shut down{why}"));
         }
-        if lost.total() > undelivered {
+        if lost.total() > given_up.lost {
             let started = counted(ledger.started - ledger.lost.forked, "span", "spans");
             parts.push(format!("{} of {started} lost: {lost}", lost.total()));
+        }
+        if ledger.unconfirmed > 0 {
+            let spans = counted(ledger.unconfirmed, "span is", "spans are");
+            // Told once, and only of what is given up now.
+            let why = if given_up.lost == 0 && given_up.unconfirmed > 0 { why } else { "" };
+            parts.push(format!("{spans} unconfirmed: sent without an answer, so the collector may have them{why}"));
         }
         if ledger.live > 0 {
             let spans = counted(ledger.live, "span is", "spans are");

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::WorkerChoice,
     notice::counted,
-    report::{Cause, Health, Topic},
+    report::{Cause, GivenUp, Health, Topic},
     sync::{
         AtomicBool,
         Ordering::Relaxed,
@@ -221,8 +221,8 @@ fn run(desk: &Desk) {
         write_off(desk, &why, &format!("in {pause:?}"));
         if desk.handoff.wait(Awaited::Shutdown, Deadline::after(pause)) {
             desk.close_lanes();
-            let left = abandon(&desk.lanes).unwrap_or(0);
-            desk.counts.lose(Cause::ShutdownDeadline, left);
+            let left = GivenUp { lost: abandon(&desk.lanes).unwrap_or(0), unconfirmed: 0 };
+            desk.counts.give_up(Cause::ShutdownDeadline, left);
             desk.tell_balance(left, "");
             desk.status.set_health(Health::Down("the engine has shut down".into()));
             break;
@@ -237,10 +237,13 @@ fn write_off(desk: &Desk, why: &str, when: &str) {
         // What the parent had taken is not of this process's ledger.
         return;
     }
-    let lost = desk.lanes.taken().saturating_sub(desk.counts.ended());
-    desk.counts.lose(Cause::WorkerLost, lost);
+    let GivenUp { lost, unconfirmed } = desk.counts.write_off(desk.lanes.taken().saturating_sub(desk.counts.ended()));
     let spans = counted(lost, "span was", "spans were");
-    let text = format!("the export failed and restarts {when}, {spans} lost with it: {why}");
+    let unconfirmed = match unconfirmed {
+        0 => String::new(),
+        spans => format!(" and {} unconfirmed (the collector may have them)", counted(spans, "span is", "spans are")),
+    };
+    let text = format!("the export failed and restarts {when}, {spans} lost with it{unconfirmed}: {why}");
     desk.status.set_health(Health::Degraded(text.clone()));
     desk.say(Topic::Worker, &text);
 }

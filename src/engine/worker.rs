@@ -11,7 +11,7 @@ use crate::{
     notice::counted,
     otlp::{self, ScopeHead},
     record::Draft,
-    report::{Cause, Counts, Drops, Ended, Health, Ledger, Topic},
+    report::{Cause, Counts, Drops, Ended, GivenUp, Health, Ledger, Topic},
     sync::{deadline::Deadline, ticks},
     trace::{Shared, SpanLanes},
     transport::{
@@ -179,18 +179,18 @@ impl Worker {
     /// Accounts for everything that is left, at the end.
     pub(super) fn finish(mut self, desk: &Desk) {
         let now = self.driver.now();
-        let given_up = self.exporter.abandon(&mut self.driver, now) + self.batch.held();
+        let abandoned = self.exporter.abandon(&mut self.driver, now) + self.batch.held();
         // What ends from here on is lost as closed, not queued.
         desk.close_lanes();
-        let lost = given_up as u64 + self.reader.give_up();
-        desk.counts.lose(Cause::ShutdownDeadline, lost);
+        let given_up = GivenUp { lost: abandoned as u64 + self.reader.give_up(), unconfirmed: 0 };
+        desk.counts.give_up(Cause::ShutdownDeadline, given_up);
         let why = match self.exporter.condition() {
             // It was told with the failure.
             told if *told == self.told => String::new(),
             Condition::Troubled(why) | Condition::Refusing(why) | Condition::Unreachable(why) => format!(": {why}"),
             Condition::Unknown | Condition::Fine => String::new(),
         };
-        desk.tell_balance(lost, &why);
+        desk.tell_balance(given_up, &why);
         // Before the last word: what waits for it may end the process.
         let _left_to_the_kernel = self.driver.shut_down(now.after(DRIVER_END_MAX));
         desk.counts.connections.set(0);

@@ -18,8 +18,8 @@ macro_rules! causes {
     ($( $(#[$doc:meta])+ $name:ident, $cause:ident, $place:expr, $error_type:literal; )+) => {
         /// Spans that were lost, by cause. The list is closed: there is no other way to lose one.
         ///
-        /// Lost means not known to be delivered: a request that is abandoned in flight, as by
-        /// `shutdown(Duration::ZERO)`, may still arrive.
+        /// Lost means that the collector does not have them, as far as it keeps to its own answers. Those that it may
+        /// have are [`Ledger::unconfirmed`](crate::Ledger::unconfirmed).
         #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
         #[non_exhaustive]
         pub struct Lost {
@@ -84,6 +84,9 @@ causes! {
     partially_rejected, PartiallyRejected, Place::Export, "partially_rejected";
     /// The collector was asked again until the time was up. Raise `timeout`, or ease its load.
     retry_expired, RetryExpired, Place::Export, "timeout";
+    /// Each attempt to deliver their request failed, while other requests passed. The diagnostics name its scope and
+    /// its first span: look at what the collector does with that.
+    quarantined, Quarantined, Place::Export, "quarantined";
     /// They were not delivered before the deadline of the shutdown, or nothing listened at a collector on this machine
     /// for a second of it. Give it more time, or look at the collector.
     shutdown_deadline, ShutdownDeadline, Place::Export, "shutdown_deadline";

@@ -8,9 +8,12 @@ use crate::{lane::Tally, trace::SpanLanes};
 
 /// What became of every span, at one moment.
 ///
-/// `started == not_sampled + live + queued + in_flight + exported + drained + lost.total()`, always;
+/// `started == not_sampled + live + queued + in_flight + exported + unconfirmed + drained + lost.total()`, always;
 /// [`Ledger::is_closed`] says whether the counters agree. A call that is under way in another thread may show as still
 /// live, never twice.
+///
+/// With nothing in flight, a collector that counts every span it receives, also those that come again, has counted
+/// from `exported` to `exported + unconfirmed + duplicates_max`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Ledger {
@@ -26,12 +29,18 @@ pub struct Ledger {
     pub in_flight: u64,
     /// Taken by the collector.
     pub exported: u64,
+    /// Neither delivered nor lost, as far as is known: a request with them was sent whole, no answer came, and no later
+    /// attempt was confirmed. The collector may have them.
+    pub unconfirmed: u64,
     /// Taken out by [`Engine::drain`](crate::Engine::drain), where nothing is exported.
     pub drained: u64,
     /// Lost, by cause.
     pub lost: Lost,
     /// Not a column: spans that ended in a ring that was not their first choice. Many of them mean that threads meet.
     pub sibling_hits: u64,
+    /// Not a column: spans that were sent again after an attempt that was sent whole and not answered, counted each
+    /// time. The collector has each at most that often besides once.
+    pub duplicates_max: u64,
     recording: u64,
     ended: u64,
     /// Whether the engine was closed, so that what is live will be lost.
@@ -45,7 +54,7 @@ impl Ledger {
         let sums = |tallies: &[Tally]| tallies.iter().map(|&tally| sum(tally)).sum();
         // Later stages first: a span that moves on meanwhile is then seen where it was before, and no term goes
         // negative.
-        let export = counts.map(|counts| (counts.lost(), counts.exported.load()));
+        let export = counts.map(|counts| (counts.lost(), counts.unconfirmed.load(), counts.exported.load()));
         let is_given_up = core.is_given_up();
         let taken = core.taken();
         let accepted = core.accepted();
@@ -59,9 +68,9 @@ impl Ledger {
         let recording = sum(Tally::Recording);
         let unsettled = core.unsettled();
         let ended = accepted + lost_at_end.total();
-        let (lost_in_export, exported) = export.unwrap_or_default();
+        let (lost_in_export, unconfirmed, exported) = export.unwrap_or_default();
         let drained = if counts.is_some() { 0 } else { taken };
-        let in_flight = taken.saturating_sub(drained + exported + lost_in_export.total());
+        let in_flight = taken.saturating_sub(drained + exported + unconfirmed + lost_in_export.total());
         let mut lost = Lost::each(|cause| lost_at_start.of(cause) + lost_at_end.of(cause) + lost_in_export.of(cause));
         lost.forked += unsettled;
         lost.closed += late;
@@ -72,9 +81,11 @@ impl Ledger {
             queued,
             in_flight,
             exported,
+            unconfirmed,
             drained,
             lost,
             sibling_hits,
+            duplicates_max: counts.map_or(0, |counts| counts.duplicates_max.load()),
             recording,
             ended,
             is_last: core.owner().is_closed(),
@@ -102,7 +113,8 @@ impl Ledger {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         let waiting = self.live + self.queued + self.in_flight;
-        let columns = self.not_sampled + waiting + self.exported + self.drained + self.lost.total();
+        let ended = self.exported + self.unconfirmed + self.drained + self.lost.total();
+        let columns = self.not_sampled + waiting + ended;
         self.started == columns && self.ended <= self.recording
     }
 }
@@ -192,15 +204,16 @@ mod tests {
             change(&mut ledger);
             ledger.is_closed()
         };
-        let more: [fn(&mut Ledger); 7] = [
+        let more: [fn(&mut Ledger); 8] = [
             |ledger| ledger.not_sampled += 1,
             |ledger| ledger.live += 1,
             |ledger| ledger.queued += 1,
             |ledger| ledger.in_flight += 1,
             |ledger| ledger.exported += 1,
+            |ledger| ledger.unconfirmed += 1,
             |ledger| ledger.drained += 1,
             |ledger| ledger.lost.forked += 1,
         ];
-        assert_eq!(more.map(columns), [false; 7], "a span is in two columns");
+        assert_eq!(more.map(columns), [false; 8], "a span is in two columns");
     }
 }

@@ -10,7 +10,7 @@ mod times;
 
 pub(crate) use causes::Cause;
 pub use causes::Lost;
-pub(crate) use counts::Counts;
+pub(crate) use counts::{Counts, GivenUp};
 pub(crate) use diagnostics::Reporter;
 pub use diagnostics::{Diagnostic, DiagnosticSink, Health, Topic};
 pub(crate) use ledger::Drops;

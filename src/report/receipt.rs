@@ -11,6 +11,8 @@ use super::{causes::Lost, ledger::Ledger};
 pub struct Receipt {
     /// Spans that were delivered during the call.
     pub exported: u64,
+    /// Spans that were given up during the call after they were sent, without an answer: the collector may have them.
+    pub unconfirmed: u64,
     /// Spans that were lost during the call, by cause.
     pub lost: Lost,
     /// Spans that wait in memory now.
@@ -29,6 +31,7 @@ impl Receipt {
         Self {
             is_complete: is_reached || waiting == 0,
             exported: after.exported.saturating_sub(before.exported),
+            unconfirmed: after.unconfirmed.saturating_sub(before.unconfirmed),
             lost: after.lost.since(&before.lost),
             waiting,
             elapsed,
@@ -36,9 +39,9 @@ impl Receipt {
         }
     }
 
-    /// Whether every span that had ended before the call is accounted for: delivered, or counted as lost. Always true
-    /// if none is `waiting`; after a flush also if only spans that ended later are. It says nothing of losses:
-    /// [`is_lossless`](Self::is_lossless) does.
+    /// Whether every span that had ended before the call is accounted for: delivered, or counted as unconfirmed or lost.
+    /// Always true if none is `waiting`; after a flush also if only spans that ended later are. It says nothing of
+    /// losses: [`is_lossless`](Self::is_lossless) does.
     ///
     /// False if the deadline came first, and for an engine that exports nothing while spans wait for its program.
     #[must_use]
@@ -46,20 +49,25 @@ impl Receipt {
         self.is_complete
     }
 
-    /// Whether every span that had ended before the call was delivered, and no span was lost since the engine was
-    /// started, or will be because it is still open after a shutdown. Open spans at a flush are as usual. What a child
-    /// process has as `forked` is its parent's to deliver, and no loss.
+    /// Whether every span that had ended before the call was delivered, and since the engine was started no span was
+    /// lost, or is unconfirmed, or will be lost because it is still open after a shutdown. Open spans at a flush are as
+    /// usual. What a child process has as `forked` is its parent's to deliver, and no loss.
     #[must_use]
     pub fn is_lossless(&self) -> bool {
-        self.is_complete && self.ledger.lost.without_forked().total() == 0 && !self.ledger.loses_open()
+        let Ledger { unconfirmed, lost, .. } = self.ledger;
+        self.is_complete && unconfirmed + lost.without_forked().total() == 0 && !self.ledger.loses_open()
     }
 }
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { is_complete, exported, lost, waiting, elapsed, ledger } = self;
+        let Self { is_complete, exported, unconfirmed, lost, waiting, elapsed, ledger } = self;
         let lost = lost.without_forked();
-        write!(f, "{exported} delivered, {} lost", lost.total())?;
+        write!(f, "{exported} delivered")?;
+        if *unconfirmed > 0 {
+            write!(f, ", {unconfirmed} unconfirmed")?;
+        }
+        write!(f, ", {} lost", lost.total())?;
         if lost.total() > 0 {
             write!(f, " ({lost})")?;
         }
@@ -70,10 +78,12 @@ impl fmt::Display for Receipt {
         let end = if *is_complete { "complete" } else { "incomplete" };
         write!(f, "; {end} after {elapsed:.1?}")?;
         let lost_in_all = ledger.lost.without_forked().total();
-        if lost_in_all > lost.total() {
-            write!(f, " ({lost_in_all} lost since the start)")?;
+        let lost = (lost_in_all > lost.total()).then(|| format!("{lost_in_all} lost"));
+        let unconfirmed = (ledger.unconfirmed > *unconfirmed).then(|| format!("{} unconfirmed", ledger.unconfirmed));
+        match lost.into_iter().chain(unconfirmed).collect::<Vec<_>>() {
+            none if none.is_empty() => Ok(()),
+            in_all => write!(f, " ({} since the start)", in_all.join(", ")),
         }
-        Ok(())
     }
 }
 
@@ -101,6 +111,9 @@ mod tests {
             |after, is_reached| Receipt::new(&ledger(0, 0, 0, 0), after, is_reached, Duration::ZERO).is_lossless();
         assert!(lossless(ledger(2, 0, 0, 0), true));
         assert!(!lossless(ledger(2, 1, 0, 0), false));
+        let mut after = ledger(2, 0, 0, 0);
+        after.unconfirmed = 1;
+        assert!(!lossless(after, true), "the collector may have it, or not");
     }
 
     #[test]
@@ -118,5 +131,16 @@ mod tests {
         let lost = "0 delivered, 3 lost (2 as closed, 1 as oversize), 80 waiting, 5 still open; incomplete after \
             12.3ms (4 lost since the start)";
         assert_eq!(line(after, false), lost);
+        after = ledger(1, 0, 0, 1);
+        after.unconfirmed = 5;
+        let unconfirmed =
+            "0 delivered, 5 unconfirmed, 0 lost, 0 waiting; complete after 12.3ms (1 lost since the start)";
+        assert_eq!(line(after, true), unconfirmed);
+        let mut before = ledger(1, 0, 0, 0);
+        before.unconfirmed = 4;
+        let line = Receipt::new(&before, after, true, Duration::from_millis(1)).to_string();
+        let since = "0 delivered, 1 unconfirmed, 1 lost (1 as closed), 0 waiting; complete after 1.0ms (5 unconfirmed \
+            since the start)";
+        assert_eq!(line, since);
     }
 }

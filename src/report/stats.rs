@@ -6,7 +6,7 @@ use super::{
     causes::Cause,
     diagnostics::Health,
     ledger::{Ledger, Memory},
-    times::{Ended, ExportTime},
+    times::{Ended, ExportTime, UNCONFIRMED},
 };
 
 /// Figures of one moment. Taking them costs the request path nothing.
@@ -27,12 +27,13 @@ pub struct Stats {
     pub connections: u64,
     /// Requests that have ended.
     pub requests: u64,
-    /// Requests that were sent again. The collector may have taken such a request twice.
+    /// Requests that were sent again, for whatever reason. How many spans the collector may have more than once is
+    /// [`Ledger::duplicates_max`].
     pub repeats: u64,
     /// Bytes of the bodies of the requests that have ended, before compression.
     pub body_bytes: u64,
     /// Requests and their time, from the first attempt to the end of the last: those that were taken, taken in part,
-    /// refused, and given up.
+    /// refused, given up, quarantined, and not confirmed.
     pub exports: [ExportTime; Ended::ALL.len()],
     /// How long the oldest span that has left the lanes has waited for the end of its request.
     pub oldest: Duration,
@@ -90,6 +91,18 @@ impl Stats {
             text.sample("spanring_lost_spans_total", &format!(r#"cause="{cause}""#), spans);
         }
         text.metric(
+            "spanring_unconfirmed_spans_total",
+            "counter",
+            "Spans that were sent without an answer: the collector may have them.",
+        );
+        text.sample("spanring_unconfirmed_spans_total", "", ledger.unconfirmed);
+        text.metric(
+            "spanring_duplicate_spans_max_total",
+            "counter",
+            "Spans that were sent again though the collector may have had them.",
+        );
+        text.sample("spanring_duplicate_spans_max_total", "", ledger.duplicates_max);
+        text.metric(
             "spanring_sibling_hits_total",
             "counter",
             "Spans that ended in a ring that was not their first choice.",
@@ -105,7 +118,8 @@ impl Stats {
         text.metric("otel_sdk_processor_span_queue_capacity", "gauge", "Spans of 512 bytes that the lanes can hold.");
         text.sample("otel_sdk_processor_span_queue_capacity", PROCESSOR, memory.rings / QUEUE_SPAN_BYTES);
         // OBS-05: handed to the exporter, or why not.
-        let handed = ledger.in_flight + ledger.exported + ledger.drained + lost.sum(Cause::is_of_export);
+        let ended = ledger.exported + ledger.unconfirmed + ledger.drained + lost.sum(Cause::is_of_export);
+        let handed = ledger.in_flight + ended;
         text.metric(
             "otel_sdk_processor_span_processed_total",
             "counter",
@@ -145,6 +159,7 @@ impl Stats {
         for cause in Cause::ALL.into_iter().filter(|&cause| cause.is_of_export()) {
             text.sample("otel_sdk_exporter_span_exported_total", &labelled(cause.error_type()), lost.of(cause));
         }
+        text.sample("otel_sdk_exporter_span_exported_total", &labelled(UNCONFIRMED), ledger.unconfirmed);
         // OBS-08: one observation for each request, from the first attempt to the end of the last.
         text.metric(
             "otel_sdk_exporter_operation_duration_seconds",

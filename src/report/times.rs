@@ -25,10 +25,17 @@ pub(crate) enum Ended {
     PartlyRejected,
     Rejected,
     Expired,
+    Quarantined,
+    /// The collector may have it.
+    Unconfirmed,
 }
 
+/// The `error.type` of what was sent and never answered, which is no loss.
+pub(super) const UNCONFIRMED: &str = "unconfirmed";
+
 impl Ended {
-    pub(crate) const ALL: [Self; 4] = [Self::Taken, Self::PartlyRejected, Self::Rejected, Self::Expired];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Taken, Self::PartlyRejected, Self::Rejected, Self::Expired, Self::Quarantined, Self::Unconfirmed];
 
     /// The `error.type` of OpenTelemetry's metrics; empty for a success.
     pub(super) fn error_type(self) -> &'static str {
@@ -37,6 +44,8 @@ impl Ended {
             Self::PartlyRejected => Cause::PartiallyRejected.error_type(),
             Self::Rejected => Cause::Rejected.error_type(),
             Self::Expired => Cause::RetryExpired.error_type(),
+            Self::Quarantined => Cause::Quarantined.error_type(),
+            Self::Unconfirmed => UNCONFIRMED,
         }
     }
 }

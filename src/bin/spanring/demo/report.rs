@@ -31,21 +31,30 @@ impl Report<'_> {
     /// What is wrong, and what to do about it. What had no room is lost too, but that is the load's fault, and not
     /// wrong.
     pub fn objection(&self) -> Option<String> {
-        let Ledger { started, live, queued, in_flight, exported, .. } = self.ledger;
+        let Ledger { started, live, queued, in_flight, exported, unconfirmed, duplicates_max, .. } = self.ledger;
         if !self.ledger.is_closed() || live > 0 || started != self.done.spans {
             return Some(format!(
-                "THE LEDGER DOES NOT CLOSE. This is a bug of spanring, please report it: {} spans recorded, {:?}",
-                self.done.spans, self.ledger
+                "THE LEDGER DOES NOT CLOSE. This is a bug of spanring, please report it: {} recorded, {:?}",
+                counted(self.done.spans, "span"),
+                self.ledger
             ));
         }
         if queued + in_flight > 0 {
             return Some(format!(
-                "{} spans still waited when the time for the shutdown was over: the machine is busy, lower --rate",
-                queued + in_flight
+                "{} still waited when the time for the shutdown was over: the machine is busy, lower --rate",
+                counted(queued + in_flight, "span")
             ));
         }
-        let lost = self.undelivered();
-        if lost > 0 {
+        let (lost, all) = (self.undelivered(), counted(started, "span"));
+        let complaint = match (lost, unconfirmed) {
+            (0, 0) => None,
+            (0, _) => Some(format!("{unconfirmed} of {all} were sent, and never answered for")),
+            (_, 0) => Some(format!("{lost} of {all} could not be delivered")),
+            _ => Some(format!(
+                "{lost} of {all} could not be delivered, and {unconfirmed} were sent, and never answered for"
+            )),
+        };
+        if let Some(complaint) = complaint {
             let why = match &self.stats.health {
                 Health::Degraded(why) | Health::Down(why) => why,
                 _ => "its last answers were good, but there was no time for the rest",
@@ -56,19 +65,16 @@ impl Report<'_> {
                 }
                 None => "the machine is busy: lower --rate".into(),
             };
-            return Some(format!("{lost} of {started} spans could not be delivered: {why}; {remedy}"));
+            return Some(format!("{complaint}: {why}; {remedy}"));
         }
         let collected = self.collected.as_ref()?.spans;
-        (collected != exported).then(|| {
-            let repeats = self.stats.repeats;
-            let remedy = if repeats > 0 {
-                format!(
-                    "{repeats} requests were sent again, and a collector may have taken one of them twice: lower --rate"
-                )
-            } else {
-                "this is a bug of spanring, please report it".into()
-            };
-            format!("the ledger says {exported} spans exported, the collector counted {collected}; {remedy}")
+        let is_explained = (exported..=exported + unconfirmed + duplicates_max).contains(&collected);
+        (!is_explained).then(|| {
+            format!(
+                "the ledger says {} exported, {unconfirmed} unconfirmed and at most {duplicates_max} duplicates, the \
+                 collector counted {collected}; this is a bug of spanring, please report it",
+                counted(exported, "span")
+            )
         })
     }
 
@@ -84,6 +90,8 @@ impl Report<'_> {
             .number("queued", ledger.queued)
             .number("in_flight", ledger.in_flight)
             .number("exported", ledger.exported)
+            .number("unconfirmed", ledger.unconfirmed)
+            .number("duplicates_max", ledger.duplicates_max)
             .object("lost", Some(lost))
             .truth("closed", ledger.is_closed());
         let collector = self.collected.as_ref().map(|tally| {
@@ -144,15 +152,18 @@ impl Report<'_> {
         row(
             "exported",
             &ledger.exported.to_string(),
-            &format!("{:.0} a second, in {} requests", self.delivered_per_s(), stats.requests),
+            &format!("{:.0} a second, in {}", self.delivered_per_s(), counted(stats.requests, "request")),
         );
         if let Some(tally) = &self.collected {
             let how = if self.options.decodes() { "decoded" } else { "counted" };
             row(
                 "collected",
                 &tally.spans.to_string(),
-                &format!("{how} by the collector, over {} connections", tally.connections),
+                &format!("{how} by the collector, over {}", counted(tally.connections, "connection")),
             );
+        }
+        if ledger.unconfirmed > 0 {
+            row("unconfirmed", &ledger.unconfirmed.to_string(), "sent without an answer; the collector may have them");
         }
         row("lost", &ledger.lost.total().to_string(), &lost.join(", "));
         let waiting = ledger.live + ledger.queued + ledger.in_flight;
@@ -218,6 +229,12 @@ impl Report<'_> {
     fn engine_core_percent(&self) -> Option<f64> {
         Some(self.engine_cpu?.as_secs_f64() * 100.0 / self.delivered.as_secs_f64())
     }
+}
+
+/// A number and its noun, in the singular for one.
+fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 fn ratio(count: u64, seconds: f64) -> Option<f64> {
