@@ -12,8 +12,8 @@ use crate::{lane::Tally, trace::SpanLanes};
 /// [`Ledger::is_closed`] says whether the counters agree. A call that is under way in another thread may show as still
 /// live, never twice.
 ///
-/// With nothing in flight, a collector that counts every span it receives, also those that come again, has counted
-/// from `exported` to `exported + unconfirmed + duplicates_max`.
+/// With nothing in flight, a collector that counts every span it takes, also those that come again, has counted from
+/// `exported` to `exported + unconfirmed + duplicates_max`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Ledger {

@@ -39,9 +39,9 @@ impl Receipt {
         }
     }
 
-    /// Whether every span that had ended before the call is accounted for: delivered, or counted as unconfirmed or lost.
-    /// Always true if none is `waiting`; after a flush also if only spans that ended later are. It says nothing of
-    /// losses: [`is_lossless`](Self::is_lossless) does.
+    /// Whether every span that had ended before the call is accounted for: delivered, or counted as unconfirmed or
+    /// lost. Always true if none is `waiting`; after a flush also if only spans that ended later are. It says nothing
+    /// of losses: [`is_lossless`](Self::is_lossless) does.
     ///
     /// False if the deadline came first, and for an engine that exports nothing while spans wait for its program.
     #[must_use]
