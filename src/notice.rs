@@ -1,4 +1,5 @@
-//! The lines that anyone may say, once, where no worker is left to say them: straight to standard error.
+//! The lines that anyone may say, once, where no worker is left to say them: straight to standard error, if that has
+//! room for them.
 
 use crate::sync::{
     statics::{AtomicBool, Ordering::Relaxed},
@@ -16,7 +17,7 @@ pub(crate) const UNREAD: &str = "spanring: a ring is half full, and no span was 
 
 /// Says that the process exits and loses spans.
 pub(crate) fn at_exit(waiting: u64) {
-    stderr::write_line(&format!(
+    let _ = stderr::try_write_line(&format!(
         "spanring: the process exits, and {} lost: drop the engine or call `Engine::shutdown` before, or let \
          `shut_down_at_exit` do it",
         counted(waiting, "span that waits is", "spans that wait are")
@@ -30,7 +31,7 @@ pub(crate) fn at_signal(waiting: u64, open: u64, why: Option<&str>) {
     let open = (open > 0).then(|| counted(open, "span that is open", "spans that are open"));
     let lost = waiting.into_iter().chain(open).collect::<Vec<_>>().join(" and ");
     let why = why.map_or(String::new(), |why| format!(" ({why})"));
-    stderr::write_line(&format!(
+    let _ = stderr::try_write_line(&format!(
         "spanring: a signal ends the process, and {lost} {verb} lost{why}: give the signal's flush more time, or handle \
          the signal, end all spans and call `Engine::shutdown`"
     ));
@@ -46,7 +47,7 @@ pub(crate) fn undrained(waiting: u64) {
     static IS_SAID: AtomicBool = AtomicBool::new(false);
     // ORDERING: Relaxed. The flag alone is shared; of several threads one says it.
     if !IS_SAID.swap(true, Relaxed) {
-        stderr::write_line(&format!(
+        let _ = stderr::try_write_line(&format!(
             "spanring: an engine that exports nothing was dropped with {}, and none was ever drained: set \
              `Config::export`, as `Config::from_env` does, or call `Engine::drain`",
             counted(waiting, "span", "spans")
@@ -68,7 +69,7 @@ impl Notice {
     pub(crate) fn say(&self, line: &'static str) {
         // ORDERING: Relaxed. The flag alone is shared; of several threads one says it.
         if !self.is_said.swap(true, Relaxed) {
-            stderr::write(line.as_bytes());
+            let _ = stderr::try_write(line.as_bytes());
         }
     }
 }

@@ -53,8 +53,8 @@ pub enum WorkerChoice {
     #[default]
     OwnThread,
     /// The program, by calling [`Engine::poll_once`](crate::Engine::poll_once) again and again: for hosts with one
-    /// thread for each core, which want none of ours. (Only the collector's name is looked up on a thread of its own,
-    /// which then ends.)
+    /// thread for each core, which want none of ours. (Only the collector's name is looked up, and a diagnostic sink
+    /// called, on a thread of its own, which then ends.)
     ///
     /// ```no_run
     /// use std::{thread, time::Duration};
@@ -75,9 +75,8 @@ pub enum WorkerChoice {
     /// # Ok::<(), spanring::StartError>(())
     /// ```
     ///
-    /// * Any thread may poll, one at a time; diagnostics come on the thread that does. Each poll moves what can be
-    ///   moved now, so a request takes several: poll every 10 ms or so, or answers are read late and retries are made
-    ///   late.
+    /// * Any thread may poll, one at a time. Each poll moves what can be moved now, so a request takes several: poll
+    ///   every 10 ms or so, or answers are read late and retries are made late.
     /// * The time of a poll is looked at between its steps: one that has begun, as a batch or a round of the driver, is
     ///   not interrupted, so that a poll may take some hundred microseconds more.
     /// * When nobody polls nothing is sent: spans wait in the lanes, and what finds no more room is dropped and counted

@@ -2,17 +2,14 @@
 //! fails.
 
 use std::{
-    any::Any,
-    cell::Cell,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, TryLockError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::{handoff::Handoff, plan::Plan, status::Status};
+use super::{handoff::Handoff, lines::Lines, plan::Plan, status::Status};
 use crate::{
     notice::counted,
-    report::{Counts, GivenUp, Ledger, Reporter, Topic},
+    report::{Counts, Diagnostic, GivenUp, Ledger, Reporter, Topic},
     sync::{deadline::Deadline, ticks},
     trace::SpanLanes,
     transport::driver::DriverChoice,
@@ -29,11 +26,7 @@ pub(super) struct Desk {
     pub(super) status: Status,
     pub(super) counts: Counts,
     pub(super) reporter: Mutex<Reporter>,
-}
-
-thread_local! {
-    /// Whether this thread is at a worker's work now, and so may be in the program's diagnostic sink.
-    static AT_WORK: Cell<bool> = const { Cell::new(false) };
+    pub(super) lines: Arc<Lines>,
 }
 
 /// How long a thread that is in a ring may hold up the end. Its end takes well under a microsecond, unless it is
@@ -49,7 +42,8 @@ impl Desk {
             handoff: Handoff::default(),
             status: Status::default(),
             counts: Counts::default(),
-            reporter: Mutex::new(Reporter::new(plan.diagnostics.clone())),
+            reporter: Mutex::default(),
+            lines: Lines::new(plan.diagnostics.clone()),
         }
     }
 
@@ -65,27 +59,25 @@ impl Desk {
         }
     }
 
-    /// Tells the program. What its sink does wrong is its own; what it does with the engine does not wait, and what is
-    /// said meanwhile, by itself or by another thread, is not heard.
+    /// Tells the program, for which nobody here waits.
     pub(super) fn say(&self, topic: Topic, text: &str) {
-        self.report(|reporter| reporter.say(topic, text));
+        let _ = self.report(|reporter| reporter.say(topic, text));
     }
 
     /// Tells the program, past the limit on how often.
     pub(super) fn insist(&self, topic: Topic, text: &str) {
-        self.report(|reporter| reporter.insist(topic, text));
+        let _ = self.report(|reporter| Some(reporter.insist(topic, text)));
     }
 
     /// Tells the program if the limit on how often allows it; whether it did.
     pub(super) fn announce(&self, topic: Topic, text: impl FnOnce() -> String) -> bool {
-        let mut is_said = false;
-        self.report(|reporter| {
-            if reporter.may_say(topic) {
-                is_said = true;
-                reporter.insist(topic, text());
-            }
-        });
-        is_said
+        self.report(|reporter| reporter.may_say(topic).then(|| reporter.insist(topic, text())))
+    }
+
+    /// Tells the program on this thread, which waits for its sink: at the start, before there is a worker.
+    pub(super) fn tell_at_start(&self, text: &str) {
+        let line = self.reporter().insist(Topic::Configuration, text);
+        self.lines.tell(line);
     }
 
     /// The last word on losses, in one line: what was not delivered at the end and why, what was lost or not confirmed
@@ -119,42 +111,28 @@ impl Desk {
 
     /// As [`Supervisor::with_locks_held`](super::supervisor::Supervisor::with_locks_held).
     pub(super) fn with_locks_held<R>(&self, work: impl FnOnce() -> R) -> R {
-        let Self { lanes: _, plan: _, driver: _, handoff, status, counts: _, reporter } = self;
-        let _reporter = reporter.lock().unwrap_or_else(PoisonError::into_inner);
-        status.with_lock_held(|| handoff.with_lock_held(work))
+        let Self { lanes: _, plan: _, driver: _, handoff, status, counts: _, reporter: _, lines } = self;
+        let _reporter = self.reporter();
+        lines.with_lock_held(|| status.with_lock_held(|| handoff.with_lock_held(work)))
     }
 
-    fn report(&self, report: impl FnOnce(&mut Reporter)) {
-        let mut reporter = match self.reporter.try_lock() {
-            Ok(reporter) => reporter,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        let was_at_work = AT_WORK.replace(true);
-        let _ = catch_unwind(AssertUnwindSafe(|| report(&mut reporter)));
-        AT_WORK.set(was_at_work);
+    /// Passes on what the limit lets through; whether that is anything.
+    fn report(&self, report: impl FnOnce(&mut Reporter) -> Option<Diagnostic>) -> bool {
+        // Held until the line is in the queue, so that the lines keep their order.
+        let mut reporter = self.reporter();
+        let line = report(&mut reporter);
+        let is_said = line.is_some();
+        line.into_iter().for_each(|line| self.lines.pass(line));
+        is_said
+    }
+
+    fn reporter(&self) -> MutexGuard<'_, Reporter> {
+        // Nothing panics while it holds the lock.
+        self.reporter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the random numbers of a worker start.
     pub(super) fn seed(&self) -> u64 {
         ticks::counter() ^ ticks::wall_nanos().rotate_left(32) ^ u64::from(std::process::id())
     }
-}
-
-/// Whether this thread is at a worker's work now.
-pub(super) fn is_at_work() -> bool {
-    AT_WORK.get()
-}
-
-/// Runs a worker's work; a panic becomes its text.
-pub(super) fn at_work<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
-    AT_WORK.set(true);
-    let result = catch_unwind(AssertUnwindSafe(work));
-    AT_WORK.set(false);
-    result.unwrap_or_else(|panic| Err(text_of(&*panic)))
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".into())
 }

@@ -22,7 +22,7 @@ impl Exporting {
         let plan = Arc::new(plan);
         let supervisor = Supervisor::new(lanes, &plan, choice);
         // One line each, and before there is a worker, whose own words would drown them.
-        plan.warnings.iter().for_each(|warning| supervisor.desk().insist(Topic::Configuration, warning));
+        plan.warnings.iter().for_each(|warning| supervisor.desk().tell_at_start(warning));
         supervisor.spawn()?;
         let supervisors = PerProcess::new(lanes.generation(), supervisor);
         let exporting = Arc::new(Self { plan, choice, supervisors });

@@ -5,11 +5,13 @@ mod exporting;
 mod goal;
 mod handoff;
 mod hooks;
+mod lines;
 mod manual;
 mod per_process;
 mod plan;
 mod status;
 mod supervisor;
+mod work;
 mod worker;
 
 use std::{fmt, io, sync::Arc, time::Duration};
@@ -28,6 +30,7 @@ use crate::{
     trace::{Scope, Shared, SpanLanes, Tracer},
 };
 use exporting::Exporting;
+use lines::Lines;
 use manual::Manual;
 use plan::Plan;
 use supervisor::Supervisor;
@@ -146,9 +149,9 @@ impl Engine {
         let lanes = Lanes::new(shape, shared).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
         let side = match plan {
             None => {
-                let mut reporter = Reporter::new(None);
+                let (mut reporter, lines) = (Reporter::default(), Lines::new(None));
                 let warnings = origins.warnings().iter().chain(&idle);
-                warnings.for_each(|warning| reporter.insist(Topic::Configuration, warning));
+                warnings.for_each(|warning| lines.pass(reporter.insist(Topic::Configuration, warning)));
                 Side::Manual(Manual::new(&lanes, idle.is_none()))
             }
             Some(plan) => Side::Exporting(Exporting::start(&lanes, plan, worker).map_err(StartError::Thread)?),

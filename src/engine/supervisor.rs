@@ -8,9 +8,10 @@ use std::{
 };
 
 use super::{
-    desk::{Desk, at_work, is_at_work},
+    desk::Desk,
     handoff::Awaited,
     plan::Plan,
+    work::{at_work, is_at_work},
     worker::{Turn, Wait, Worker},
 };
 use crate::{
@@ -91,7 +92,9 @@ impl Supervisor {
     /// Waits until what has ended is delivered or lost; false if the deadline comes first.
     pub(super) fn flush(&self, deadline: Deadline) -> bool {
         let flush = self.desk.handoff.ask_flush();
-        self.await_it(deadline, deadline, Awaited::Flush(flush))
+        let is_done = self.await_it(deadline, deadline, Awaited::Flush(flush));
+        self.desk.lines.wait(deadline);
+        is_done
     }
 
     /// Ends the work; false if the worker has not accounted for everything by the deadline.
@@ -100,7 +103,9 @@ impl Supervisor {
         self.desk.lanes.owner().close();
         self.desk.handoff.ask_shutdown(deadline);
         // The worker gives up at the deadline, and needs a moment to say so.
-        self.await_it(deadline, deadline.after_grace(), Awaited::Over)
+        let is_over = self.await_it(deadline, deadline.after_grace(), Awaited::Over);
+        self.desk.lines.wait(deadline.after_grace());
+        is_over
     }
 
     /// Ends the work, and the thread.

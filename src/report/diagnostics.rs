@@ -3,10 +3,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{
-    notice::counted,
-    sync::{stderr, ticks},
-};
+use crate::{notice::counted, sync::ticks};
 
 /// State of the export.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -64,13 +61,19 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Where diagnostics go. The engine's worker calls it and waits for it; so does a thread that polls, and for warnings
-/// at start the thread that calls [`Engine::start`](crate::Engine::start). A sink must not wait for a lock that is held
-/// around that call.
+/// Where diagnostics go. A thread that lives no longer than there are lines, `spanring-lines`, calls it with one after
+/// the other: the export never waits for a sink, however long it takes. Lines wait for it, 64 at most; of more the
+/// oldest are dropped, and the next line says how many those were. A flush and a shutdown wait until the last line has
+/// been taken, for a second at most and not past their deadline. Where the system refuses the thread, lines wait until
+/// the next one.
+///
+/// Warnings at start are told by the thread that calls [`Engine::start`](crate::Engine::start): a sink must not wait
+/// for a lock that is held around that call. Calls of [`Engine::flush`](crate::Engine::flush) and
+/// [`Engine::shutdown`](crate::Engine::shutdown) in a sink do not wait.
 ///
 /// A few lines go to standard error instead, each once, because no thread of ours is left that may call a sink:
 /// that nobody drains, that spans come after the engine is gone, and that the process exits, or is ended by a signal,
-/// with spans waiting.
+/// with spans waiting. Those are left out where standard error has no room for them.
 #[derive(Clone)]
 pub struct DiagnosticSink(Arc<dyn Fn(&Diagnostic) + Send + Sync>);
 
@@ -78,6 +81,10 @@ impl DiagnosticSink {
     /// Calls `tell` for each diagnostic.
     pub fn new(tell: impl Fn(&Diagnostic) + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))
+    }
+
+    pub(crate) fn tell(&self, diagnostic: &Diagnostic) {
+        (self.0)(diagnostic);
     }
 }
 
@@ -87,10 +94,9 @@ impl fmt::Debug for DiagnosticSink {
     }
 }
 
-/// Passes diagnostics on, at most one for each topic in [`PAUSE`].
-#[derive(Debug)]
+/// Makes diagnostics of what there is to say, at most one for each topic in [`PAUSE`].
+#[derive(Debug, Default)]
 pub(crate) struct Reporter {
-    sink: Option<DiagnosticSink>,
     topics: [Said; TOPICS],
 }
 
@@ -106,18 +112,13 @@ struct Said {
 const PAUSE: Duration = Duration::from_secs(10);
 
 impl Reporter {
-    /// Without a sink, lines go to standard error.
-    pub(crate) fn new(sink: Option<DiagnosticSink>) -> Self {
-        Self { sink, topics: [Said::default(); TOPICS] }
-    }
-
-    /// Says it, unless something of this topic was said a moment ago.
-    pub(crate) fn say(&mut self, topic: Topic, text: impl Into<String>) {
+    /// The line to pass on, unless something of this topic was said a moment ago.
+    pub(crate) fn say(&mut self, topic: Topic, text: impl Into<String>) -> Option<Diagnostic> {
         if self.may_say(topic) {
-            self.insist(topic, text);
-        } else {
-            self.topics[topic as usize].held_back += 1;
+            return Some(self.insist(topic, text));
         }
+        self.topics[topic as usize].held_back += 1;
+        None
     }
 
     /// Whether a line of this topic would be said now; for a line that is to be said as soon as the limit allows.
@@ -126,8 +127,8 @@ impl Reporter {
         at == 0 || u128::from(ticks::monotonic_nanos() - at) >= PAUSE.as_nanos()
     }
 
-    /// Says it in any case.
-    pub(crate) fn insist(&mut self, topic: Topic, text: impl Into<String>) {
+    /// The line to pass on in any case.
+    pub(crate) fn insist(&mut self, topic: Topic, text: impl Into<String>) -> Diagnostic {
         let said = &mut self.topics[topic as usize];
         let now = ticks::monotonic_nanos();
         let mut text = text.into();
@@ -140,33 +141,25 @@ impl Reporter {
             text += &format!(" ({lines} held back{time})");
         }
         *said = Said { at: now, held_back: 0 };
-        let diagnostic = Diagnostic { topic, text };
-        match &self.sink {
-            Some(DiagnosticSink(tell)) => tell(&diagnostic),
-            None => stderr::write_line(&diagnostic.to_string()),
-        }
+        Diagnostic { topic, text }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
 
     #[test]
     fn topics_are_limited_one_by_one() {
-        let lines = Arc::new(Mutex::new(vec![]));
-        let sink = Arc::clone(&lines);
-        let mut reporter =
-            Reporter::new(Some(DiagnosticSink::new(move |diagnostic| sink.lock().unwrap().push(diagnostic.clone()))));
-        (0..100).for_each(|number| reporter.say(Topic::Failure, format!("failure {number}")));
-        reporter.say(Topic::Recovery, "recovery");
+        let mut reporter = Reporter::default();
+        let mut lines: Vec<_> =
+            (0..100).map(|number| reporter.say(Topic::Failure, format!("failure {number}"))).collect();
+        lines.push(reporter.say(Topic::Recovery, "recovery"));
         reporter.topics[Topic::Failure as usize].at -= 11_000_000_000;
-        reporter.say(Topic::Failure, "again");
-        reporter.say(Topic::Failure, "held back");
-        reporter.insist(Topic::Failure, "last");
-        let mut texts: Vec<_> = lines.lock().unwrap().iter().map(|line| line.text.clone()).collect();
+        lines.push(reporter.say(Topic::Failure, "again"));
+        lines.push(reporter.say(Topic::Failure, "held back"));
+        lines.push(Some(reporter.insist(Topic::Failure, "last")));
+        let mut texts: Vec<_> = lines.into_iter().flatten().map(|line| line.text).collect();
         let last = texts.pop().unwrap();
         assert!(last.starts_with("last (1 more line of this kind was held back") && !last.contains(" 0 s"), "{last}");
         assert_eq!(

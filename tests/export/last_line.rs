@@ -1,9 +1,6 @@
 //! The last line of an engine: one, whatever it has to tell.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::mpsc, time::Duration};
 
 use spanring::{
     Config, DiagnosticSink, Engine, Export, Topic,
@@ -14,18 +11,22 @@ use spanring::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What an engine says of losses.
-type Lines = Arc<Mutex<Vec<String>>>;
+type Lines = mpsc::Receiver<String>;
 
 fn engine(url: &str) -> (Engine, Lines) {
-    let lines = Lines::default();
-    let said = Arc::clone(&lines);
+    let (said, lines) = mpsc::channel();
     let sink = DiagnosticSink::new(move |line| {
         if line.topic == Topic::Loss {
-            said.lock().unwrap().push(line.text.clone());
+            said.send(line.text.clone()).unwrap();
         }
     });
     let export = Export { diagnostics: Some(sink), ..Export::to(url) };
     (Engine::start(Config { export: Some(export), ..Config::default() }).unwrap(), lines)
+}
+
+/// All lines of an engine that is dropped: after the last one its sink is dropped too.
+fn all(lines: &Lines) -> Vec<String> {
+    lines.iter().collect()
 }
 
 fn record(engine: &Engine, spans: usize) {
@@ -52,7 +53,7 @@ fn spans_that_are_open_at_a_shutdown_are_told_and_their_receipt_is_not_lossless(
     let ledger = engine.ledger();
     assert_eq!((ledger.live, ledger.lost.closed), (0, 1), "{ledger:?}");
     drop(engine);
-    assert_eq!(*lines.lock().unwrap(), ["1 span is still open and will be lost: end spans before the shutdown"]);
+    assert_eq!(all(&lines), ["1 span is still open and will be lost: end spans before the shutdown"]);
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn spans_that_a_shutdown_loses_are_told_in_one_line() {
         record(&engine, spans);
         let _ = engine.shutdown(Duration::ZERO);
         drop(engine);
-        assert_eq!(*lines.lock().unwrap(), [told]);
+        assert_eq!(all(&lines), [told]);
     }
 }
 
@@ -76,7 +77,7 @@ fn one_span_is_told_of_in_the_singular() {
     let (engine, lines) = engine(&stand.collector.url());
     record(&engine, 1);
     drop(engine);
-    let lines = lines.lock().unwrap();
+    let lines = all(&lines);
     assert!(lines[0].starts_with("1 span was refused with status 400"), "{lines:?}");
     assert_eq!(lines[1..], ["1 of 1 span lost: 1 as rejected"]);
 }
@@ -94,5 +95,5 @@ fn last_line_has_all_that_was_lost() {
     drop(open);
     let line = "2 spans were not delivered when the engine shut down; 3 of 4 spans lost: 1 as closed, 2 as \
         shutdown_deadline; 1 span is still open and will be lost: end spans before the shutdown";
-    assert_eq!(*lines.lock().unwrap(), [line]);
+    assert_eq!(all(&lines), [line]);
 }

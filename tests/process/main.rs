@@ -9,6 +9,8 @@ mod forks;
 mod last_span;
 mod misuse;
 mod silence;
+#[cfg(unix)]
+mod unread;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

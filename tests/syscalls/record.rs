@@ -62,21 +62,11 @@ fn strace_sees_no_system_call_of_the_recording_thread() {
     if let Ok(role) = env::var(ROLE) {
         traced(&role);
     }
-    if Command::new("strace").arg("--version").output().is_err() {
-        return say("no strace on this system: only the filter looks");
-    }
     for (role, calls_expected) in ROLES.map(|role| (role, 0)).into_iter().chain([("control", 1)]) {
-        let log = env::temp_dir().join(format!("spanring-strace-{}-{role}", process::id()));
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-o"]).arg(&log).arg(itself());
-        let output = again(strace, NAME, role);
-        let lines = fs::read_to_string(&log).unwrap_or_default();
-        let _ = fs::remove_file(&log);
-        if lines.is_empty() || lines.contains("PTRACE_TRACEME") {
-            return say("strace may not trace on this system: only the filter looks");
-        }
-        assert!(output.status.success(), "{role}: {output:?}");
-        let calls = between_marks(&lines);
+        let Some(log) = strace(NAME, role) else {
+            return say("only the filter looks");
+        };
+        let calls = between_marks(&log);
         // The engine is closed in the end, which is told once.
         let (notices, calls): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| call.contains(NOTICE));
         assert_eq!((notices.len(), calls.len()), (1, calls_expected), "{role}: {notices:?} {calls:?}");
@@ -91,24 +81,32 @@ fn first_span_of_a_thread_draws_nothing_from_the_system() {
     if let Ok(role) = env::var(ROLE) {
         first_span(&role);
     }
-    if Command::new("strace").arg("--version").output().is_err() {
-        return say("no strace on this system");
-    }
     for (role, draws_expected) in [("first span", 0), ("draw", 1)] {
-        let log = env::temp_dir().join(format!("spanring-draws-{}-{draws_expected}", process::id()));
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-o"]).arg(&log).arg(itself());
-        let output = again(strace, NAME, role);
-        let lines = fs::read_to_string(&log).unwrap_or_default();
-        let _ = fs::remove_file(&log);
-        if lines.is_empty() || lines.contains("PTRACE_TRACEME") {
-            return say("strace may not trace on this system");
-        }
-        assert!(output.status.success(), "{role}: {output:?}");
-        let calls = between_marks(&lines);
+        let Some(log) = strace(NAME, role) else { return };
+        let calls = between_marks(&log);
         let draws = calls.iter().filter(|call| call.contains("getrandom") || call.contains("urandom")).count();
         assert_eq!(draws, draws_expected, "{role}: {calls:?}");
     }
+}
+
+/// What strace saw of the child in this role; `None` where it cannot be had or may not trace, which is said.
+fn strace(test: &str, role: &str) -> Option<String> {
+    if Command::new("strace").arg("--version").output().is_err() {
+        say("no strace on this system");
+        return None;
+    }
+    let log = env::temp_dir().join(format!("spanring-strace-{}-{}", process::id(), role.replace(' ', "-")));
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o"]).arg(&log).arg(itself());
+    let output = again(strace, test, role);
+    let lines = fs::read_to_string(&log).unwrap_or_default();
+    let _ = fs::remove_file(&log);
+    if lines.is_empty() || lines.contains("PTRACE_TRACEME") {
+        say("strace may not trace on this system");
+        return None;
+    }
+    assert!(output.status.success(), "{role}: {output:?}");
+    Some(lines)
 }
 
 /// What the thread that wrote the marks called between them.
@@ -148,8 +146,9 @@ fn say(text: &str) {
 
 const BEGIN: &str = "spanring-begin";
 const END: &str = "spanring-end";
-/// The one line that a recording thread writes itself here. That no one drains is told while it warms up.
-const NOTICE: &str = "write(2, \"spanring: a span was started or ";
+/// The one line that a recording thread writes itself here, if there is room for it (by one call from Linux 6.5 on).
+/// That no one drains is told while it warms up.
+const NOTICE: &str = "pwritev2(2, [{iov_base=\"spanring: a span was started or ";
 
 fn filtered(role: &str) -> ! {
     let begin = || {
@@ -277,7 +276,7 @@ fn misuse(tracer: &Tracer) {
     span.set("late", 1);
 }
 
-/// The one system call that the filter allows.
+/// A system call that the filter allows.
 fn write(file: i32, text: &str) {
     // SAFETY: the bytes are valid for the length given; where the file does not exist, the error is ignored.
     unsafe { libc::write(file, text.as_ptr().cast(), text.len()) };
@@ -289,8 +288,8 @@ fn exit(code: i32) -> ! {
     unreachable!("the process has ended")
 }
 
-/// Kills the process at the next system call of this thread that is neither a `write` nor the end; false where the
-/// system has no such filter.
+/// Kills the process at the next system call of this thread that is neither a write nor the end; false where the system
+/// has no such filter.
 fn kill_on_system_calls() -> bool {
     let statement = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
         code: u16::try_from(code).expect("codes of BPF have sixteen bits"),
@@ -302,12 +301,13 @@ fn kill_on_system_calls() -> bool {
     // linux/seccomp.h: `seccomp_data.nr` lies at offset 0.
     let mut program = [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number(libc::SYS_exit_group), 2, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number(libc::SYS_write), 1, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number(libc::SYS_exit_group), 3, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number(libc::SYS_write), 2, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number(libc::SYS_pwritev2), 1, 0),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_KILL_PROCESS, 0, 0),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
-    let filter = libc::sock_fprog { len: 5, filter: program.as_mut_ptr() };
+    let filter = libc::sock_fprog { len: 6, filter: program.as_mut_ptr() };
     // SAFETY: the option takes four numbers.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return false;

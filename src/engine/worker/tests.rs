@@ -3,7 +3,7 @@
 use std::{
     mem,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -49,16 +49,32 @@ struct Rig {
     desk: Arc<Desk>,
     sim: Sim,
     engine: Engine,
-    said: Arc<Mutex<Vec<(Topic, String)>>>,
+    said: Said,
+}
+
+/// What the worker says.
+struct Said {
+    desk: Arc<Desk>,
+    lines: Arc<Mutex<Vec<(Topic, String)>>>,
+}
+
+impl Said {
+    /// All that was said and not looked at, once the sink has it.
+    fn heard(&self) -> MutexGuard<'_, Vec<(Topic, String)>> {
+        while self.desk.lines.is_served() {
+            std::thread::yield_now();
+        }
+        self.lines.lock().unwrap()
+    }
 }
 
 const BATCH: usize = 500;
 
 impl Rig {
     fn new() -> Self {
-        let said = Arc::new(Mutex::new(vec![]));
-        let lines = Arc::clone(&said);
-        let sink = DiagnosticSink::new(move |line| lines.lock().unwrap().push((line.topic, line.text.clone())));
+        let lines = Arc::new(Mutex::new(vec![]));
+        let heard = Arc::clone(&lines);
+        let sink = DiagnosticSink::new(move |line| heard.lock().unwrap().push((line.topic, line.text.clone())));
         let place = "http://127.0.0.1:4318";
         let export = Export { batch_spans_max: BATCH, diagnostics: Some(sink), ..Export::to(place) };
         let worker = WorkerChoice::Polled;
@@ -73,6 +89,7 @@ impl Rig {
         let now = worker.driver.now();
         worker.visits = Visits { last: now, next: now, found: 0, has_more: false };
         worker.drops_seen = now;
+        let said = Said { desk: Arc::clone(&desk), lines };
         Self { worker, desk, sim, engine, said }
     }
 
@@ -106,12 +123,12 @@ impl Rig {
 
     /// What was said since the last look.
     fn said(&self) -> Vec<Topic> {
-        mem::take(&mut *self.said.lock().unwrap()).into_iter().map(|(topic, _)| topic).collect()
+        mem::take(&mut *self.said.heard()).into_iter().map(|(topic, _)| topic).collect()
     }
 
     /// As if nothing had been said for long: the limit on how often has no objection.
     fn end_pauses(&self) {
-        *self.desk.reporter.lock().unwrap() = Reporter::new(self.desk.plan.diagnostics.clone());
+        *self.desk.reporter.lock().unwrap() = Reporter::default();
     }
 }
 
@@ -138,16 +155,16 @@ fn failure_is_told_once_and_so_is_the_recovery() {
     let mut rig = Rig::new();
     rig.record(1);
     rig.until(|rig| matches!(rig.worker.exporter.condition(), Condition::Unreachable(_)));
-    rig.until(|rig| !rig.said.lock().unwrap().is_empty());
-    let [(topic, text)] = <[_; 1]>::try_from(mem::take(&mut *rig.said.lock().unwrap())).unwrap();
+    rig.until(|rig| !rig.said.heard().is_empty());
+    let [(topic, text)] = <[_; 1]>::try_from(mem::take(&mut *rig.said.heard())).unwrap();
     assert!(topic == Topic::Failure && text.contains("cannot be reached; spans wait"), "{text}");
     rig.end_pauses();
     rig.pass(Duration::from_secs(300));
     assert_eq!(rig.said(), [], "it is known");
 
     rig.listen();
-    rig.until(|rig| !rig.said.lock().unwrap().is_empty());
-    let [(topic, text)] = <[_; 1]>::try_from(mem::take(&mut *rig.said.lock().unwrap())).unwrap();
+    rig.until(|rig| !rig.said.heard().is_empty());
+    let [(topic, text)] = <[_; 1]>::try_from(mem::take(&mut *rig.said.heard())).unwrap();
     assert_eq!((topic, text.as_str()), (Topic::Recovery, "http://127.0.0.1:4318/v1/traces takes spans again"));
     assert_eq!(rig.engine.ledger().exported, 1);
     rig.end_pauses();
@@ -162,7 +179,7 @@ fn recovery_that_was_held_back_is_told_later() {
     let mut rig = Rig::new();
     rig.record(1);
     rig.until(|rig| matches!(rig.worker.exporter.condition(), Condition::Unreachable(_)));
-    rig.until(|rig| !rig.said.lock().unwrap().is_empty());
+    rig.until(|rig| !rig.said.heard().is_empty());
     assert_eq!(rig.said(), [Topic::Failure]);
     // Another recovery was told a moment ago.
     rig.desk.insist(Topic::Recovery, "before");
@@ -192,7 +209,7 @@ fn recovery_that_was_held_back_is_told_later() {
 fn first_failure_on_this_machine_is_told_within_a_second() {
     let mut rig = Rig::new();
     rig.record(1);
-    rig.until(|rig| !rig.said.lock().unwrap().is_empty());
+    rig.until(|rig| !rig.said.heard().is_empty());
     assert_eq!(rig.said(), [Topic::Failure]);
     let told = rig.worker.driver.now().since(Moment::START);
     assert!(told < Duration::from_secs(1), "after {told:?}");
@@ -231,7 +248,7 @@ fn shutdown_gives_up_once_it_is_clear_that_nothing_listens_on_this_machine() {
             let ledger = rig.engine.ledger();
             assert_eq!((ledger.lost.shutdown_deadline, ledger.lost.total()), (spans as u64, spans as u64));
             // The reason was told with the failure, and is not told again.
-            let said = mem::take(&mut *rig.said.lock().unwrap());
+            let said = mem::take(&mut *rig.said.heard());
             let reasons = said.iter().filter(|(_, text)| text.contains("127.0.0.1:4318: connection refused")).count();
             assert_eq!(reasons, 1, "{said:#?}");
         }
@@ -278,7 +295,7 @@ fn drops_are_told_by_their_number_and_each_once() {
         }
         rig.end_pauses();
         rig.pass(Duration::from_secs(3));
-        let lines = mem::take(&mut *rig.said.lock().unwrap()).into_iter();
+        let lines = mem::take(&mut *rig.said.heard()).into_iter();
         let lines: Vec<_> = lines.filter(|(topic, _)| *topic == Topic::Loss).map(|(_, text)| text).collect();
         let [text] = <[_; 1]>::try_from(lines).unwrap();
         let (number, rest) = text.split_once(' ').unwrap();
@@ -298,7 +315,7 @@ fn spans_that_find_no_memory_for_open_spans_are_told_with_advice_of_their_own() 
         open.push(tracer.span("open").start());
     }
     rig.pass(Duration::from_secs(3));
-    let lines = mem::take(&mut *rig.said.lock().unwrap());
+    let lines = mem::take(&mut *rig.said.heard());
     let [(Topic::Loss, text)] = &lines[..] else { panic!("{lines:?}") };
     assert!(text.starts_with("1 span was not recorded because the memory for open spans is full"), "{text}");
     assert!(text.contains("raise memory_budget") && !text.contains("collector"), "{text}");
