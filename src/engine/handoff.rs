@@ -76,6 +76,11 @@ impl Handoff {
         });
     }
 
+    /// The deadline of the shutdown, if one was asked for.
+    pub fn shutdown(&self) -> Option<Deadline> {
+        self.state().shutdown
+    }
+
     /// Waits for it; false if the deadline comes first.
     pub fn wait(&self, awaited: Awaited, deadline: Deadline) -> bool {
         let mut state = self.state();

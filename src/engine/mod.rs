@@ -35,7 +35,8 @@ use manual::Manual;
 use plan::Plan;
 use supervisor::Supervisor;
 
-/// A running span pipeline. Dropping it shuts it down, and waits for that no longer than `export.shutdown_timeout`.
+/// A running span pipeline. Dropping it shuts it down, and waits for that no longer than `export.shutdown_timeout`, nor
+/// past the deadline of a shutdown before.
 /// Spans that are still open then will be lost: a line says how many, and each counts as `closed` when it ends.
 ///
 /// Tracers do not keep it alive: hold it until the program ends, and shut it down last. Spans that start or end later
@@ -220,6 +221,8 @@ impl Engine {
     /// lost, for which the call may take 25 ms more. It gives up earlier if the collector is on this machine and
     /// nothing has listened there for a second, at two attempts at least: one that restarts in that time gets its
     /// spans. Later starts give spans that do not record. A second call only reports the current state.
+    ///
+    /// Dropping the engine does not wait again for what was late here.
     ///
     /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
     pub fn shutdown(&self, deadline: impl Into<Deadline>) -> Receipt {

@@ -108,9 +108,11 @@ impl Supervisor {
         is_over
     }
 
-    /// Ends the work, and the thread.
+    /// Ends the work, and the thread. What a shutdown before has waited for in vain is not waited for again.
     pub(super) fn end(&self) {
-        if self.shut_down(Deadline::after(self.desk.plan.shutdown_timeout)) {
+        let timeout = Deadline::after(self.desk.plan.shutdown_timeout);
+        let deadline = self.desk.handoff.shutdown().map_or(timeout, |earlier| earlier.min(timeout));
+        if self.shut_down(deadline) {
             let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
             // A worker that drops the last engine in its own sink cannot wait for itself.
             if let Some(thread) = thread.filter(|_| !is_at_work()) {
@@ -279,7 +281,44 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::{
+        config::{Config, Export},
+        engine::{Engine, Side},
+    };
+
+    /// A supervisor whose worker never comes.
+    fn deserted(engine: &Engine, shutdown_timeout: Duration) -> Supervisor {
+        let export = Export { shutdown_timeout, ..Export::default() };
+        let plan = Plan::new(&export, &Config { export: Some(export.clone()), ..Config::default() });
+        Supervisor::new(&engine.lanes, &Arc::new(plan.expect("it can work")), WorkerChoice::OwnThread)
+    }
+
+    #[test]
+    fn drop_after_a_shutdown_that_missed_its_deadline_does_not_wait_again() {
+        let timeout = Duration::from_secs(60);
+        let engine = Engine::start(Config::default()).expect("it can start");
+        assert!(matches!(engine.side, Side::Manual(_)), "it leaves the lanes alone");
+        let supervisor = deserted(&engine, timeout);
+        assert!(!supervisor.shut_down(Deadline::after(Duration::ZERO)));
+        let begun = Instant::now();
+        supervisor.end();
+        assert!(begun.elapsed() < timeout / 2, "{:?}", begun.elapsed());
+        // A second call waits for as long as it says.
+        assert!(!supervisor.shut_down(Deadline::after(Duration::from_millis(1))));
+    }
+
+    #[test]
+    fn drop_waits_for_its_own_time_where_a_shutdown_has_more() {
+        let engine = Engine::start(Config::default()).expect("it can start");
+        let supervisor = deserted(&engine, Duration::ZERO);
+        supervisor.desk.handoff.ask_shutdown(Deadline::after(Duration::from_secs(60)));
+        let begun = Instant::now();
+        supervisor.end();
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    }
 
     #[test]
     fn pauses_double_and_start_over_after_a_worker_that_was_well() {
