@@ -18,7 +18,7 @@ use spanring::{
     internals::{enter, ticks},
 };
 
-#[path = "workload/mod.rs"]
+#[path = "../tests/workload/mod.rs"]
 #[allow(dead_code, reason = "other benches use the rest")]
 mod workload;
 use workload::{Drained, order, w1};

@@ -3,7 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use spanring::Value;
 
-#[path = "workload/mod.rs"]
+#[path = "../tests/workload/mod.rs"]
 #[allow(dead_code, reason = "other benches use the rest")]
 mod workload;
 use workload::{Drained, order, unsampled_child, unsampled_parent, w0, w1, w2};

@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
-#[path = "../benches/workload/mod.rs"]
 #[allow(dead_code, reason = "the benches use the rest")]
 mod workload;
 

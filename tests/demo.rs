@@ -97,7 +97,10 @@ fn report_for_people_goes_to_the_standard_error() {
     assert!(text.contains("the ledger closes"), "{text}");
     // What the threads of the load cost is not what a span costs, and says so.
     let load = text.lines().find(|line| line.contains("ns a span")).unwrap();
-    assert!(load.starts_with("load ") && load.contains("the cost of a span alone: `cargo bench`"), "{load}");
+    assert!(
+        load.starts_with("load ") && load.contains("the cost of a span alone: `cargo bench -p spanring-benches`"),
+        "{load}"
+    );
     assert!(!text.contains('\r'), "no progress where nobody looks: {text}");
 }
 

@@ -4,6 +4,6 @@
 
 mod engine;
 mod record;
-#[path = "../../benches/workload/mod.rs"]
+#[path = "../workload/mod.rs"]
 #[allow(dead_code, reason = "the benches use the rest")]
 mod workload;

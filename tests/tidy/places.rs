@@ -25,8 +25,8 @@ const FILE_PLACES: &[&str] = &[
 
 /// Themes, and claims that change the process: an allocator, a filter, a `main` of their own.
 const PROGRAMS_MAX: usize = 15;
-/// The one file that tests include by its path: it is the benches'.
-const WORKLOAD: &str = "benches/workload/mod.rs\"]";
+/// The one file that tests include by its path: two programs share it with the benches.
+const WORKLOAD: &str = "\"../workload/mod.rs\"]";
 
 pub fn conditions(source: &Source) -> Vec<String> {
     let free = source.is_in(CFG_PLACES);

@@ -71,7 +71,7 @@ fn each_rule_refuses_its_bad_snippet_once_and_passes_its_good_one() {
         shared "src/record/mod.rs":
             "fn f() { static A: AtomicU64 = AtomicU64::new(0); }" => "#[cfg(test)]\nmod tests {\n    static A: Mutex<u8> = Mutex::new(0);\n}";
         borrowed "tests/a/main.rs":
-            "#[path = \"../b/mod.rs\"]\nmod b;" => "#[path = \"../../benches/workload/mod.rs\"]\nmod workload;";
+            "#[path = \"../b/mod.rs\"]\nmod b;" => "#[path = \"../workload/mod.rs\"]\nmod workload;";
         globs "src/batch.rs":
             "use super::*;" => "use super::A;\n#[cfg(test)]\nmod tests {\n    use super::*;\n}";
     ] {

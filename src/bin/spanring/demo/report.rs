@@ -170,7 +170,7 @@ impl Report<'_> {
         row("waiting", &waiting.to_string(), "");
         let load = format!(
             "{} a span, processor time of the demo's threads: with wake-ups, clock readings and cold caches; the cost of a \
-             span alone: `cargo bench`",
+             span alone: `cargo bench -p spanring-benches`",
             known(self.ns_per_span(), "ns")
         );
         row("load", "", &load);

@@ -1,7 +1,7 @@
 //! Runs one workload a fixed number of times, for callgrind: `.ci/instructions` counts what a span costs in
 //! instructions.
 
-#[path = "../benches/workload/mod.rs"]
+#[path = "../../tests/workload/mod.rs"]
 #[allow(dead_code, reason = "the benches use the rest")]
 mod workload;
 

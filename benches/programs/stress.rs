@@ -1,8 +1,9 @@
 //! Runs the load of `tests/spans/ledger.rs` large, seed after seed, and says whether each ledger closes to the span.
 //!
-//! `cargo run --release --example stress -- --threads 64 --spans 10000000 --seeds 100 --first 0 --budget-mib 4`
+//! `cargo run --release -p spanring-benches --bin stress --
+//! --threads 64 --spans 10000000 --seeds 100 --first 0 --budget-mib 4`
 
-#[path = "../tests/spans/stress/mod.rs"]
+#[path = "../../tests/spans/stress/mod.rs"]
 #[allow(dead_code, reason = "the test uses the rest")]
 mod stress;
 

@@ -1,11 +1,11 @@
 //! Is a broken collector felt on the request path? Times `end()` with collectors that are healthy, refuse, reset, read
 //! nothing and answer a byte a second, turn about in one run: the 99.9th percentile of each against the healthy one's.
 //!
-//! `cargo run --release --example isolation [ROUNDS]`
+//! `cargo run --release -p spanring-benches --bin isolation [ROUNDS]`
 
 #![expect(clippy::print_stdout, reason = "the result")]
 
-#[path = "../benches/workload/mod.rs"]
+#[path = "../../tests/workload/mod.rs"]
 #[allow(dead_code, reason = "the benches use the rest")]
 mod workload;
 
