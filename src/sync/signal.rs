@@ -56,7 +56,10 @@ mod imp {
         fork::ForkWord,
         latest::Latest,
         spawn,
-        statics::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        statics::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     };
 
     /// What the handler needs. It is never freed: a handler may look at it at any time.
@@ -68,11 +71,18 @@ mod imp {
         word: ForkWord,
         generation: u32,
         bell: PipeWriter,
-        /// Whether a signal has come. Written and read by the handler.
-        has_rung: AtomicBool,
-        /// Whether the work is done and the signals are as before. Written by the thread, read by the handler.
+        /// What the thread listens to. Here, so that a bell without a thread rings into something.
+        rope: PipeReader,
+        /// The first signal that has come; zero before, and [`TAKEN`] once somebody sees to it. Written by the handler
+        /// and by whoever takes it.
+        rung: AtomicU64,
+        /// Whether the signals are as before: the work is done, or there is no thread to do it. Written by the thread,
+        /// or by the one that could not start it, and read by the handler.
         is_over: AtomicBool,
     }
+
+    /// No number of a signal.
+    const TAKEN: u64 = u64::MAX;
 
     static WATCH: Latest<Watch> = Latest::new();
     /// The generation in which a thread sets up a watch; zero while none does. In a child process that of the parent
@@ -85,37 +95,39 @@ mod imp {
         work: impl FnOnce() + Send + 'static,
         last_words: fn(),
     ) -> io::Result<()> {
-        let word = ForkWord::of_process();
-        let generation = word.settle();
+        let generation = ForkWord::of_process().settle();
         // ORDERING: Relaxed. The number alone is shared; the watch has an ordering of its own.
         if SETTING_UP.swap(generation.into(), Relaxed) == u64::from(generation) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let result = set_up(signals, handler, word, generation, work, last_words);
+        let result =
+            set_up(signals, handler, work, last_words, |stand_by| spawn::start("spanring-signal", stand_by).map(drop));
         // ORDERING: Relaxed. As above.
         SETTING_UP.store(0, Relaxed);
         result
     }
 
+    /// Sets up a watch, with a thread that `start` starts.
     fn set_up(
         signals: &[Signal],
         handler: Handler,
-        word: ForkWord,
-        generation: u32,
         work: impl FnOnce() + Send + 'static,
         last_words: fn(),
+        start: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
     ) -> io::Result<()> {
+        let word = ForkWord::of_process();
+        let generation = word.settle();
         if WATCH.get().is_some_and(|watch| watch.is_of(generation) && !watch.is_over()) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let before = before(signals)?;
         let (rope, bell) = io::pipe()?;
-        let (has_rung, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
-        WATCH.set(Watch { before, handler, word, generation, bell, has_rung, is_over });
+        let (rung, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+        WATCH.set(Watch { before, handler, word, generation, bell, rope, rung, is_over });
         let watch = WATCH.get().expect("it was set above, and is never unset");
         watch.take_over()?;
         let stand_by = move || {
-            let signal = hear(rope);
+            let signal = watch.hear();
             // A panic has said what it has to say, and must not keep the process from its end.
             let _ = catch_unwind(AssertUnwindSafe(work));
             if signal.is_some_and(|number| watch.is_fatal(number)) {
@@ -123,13 +135,7 @@ mod imp {
             }
             watch.give_back(signal);
         };
-        match spawn::start("spanring-signal", stand_by) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                watch.give_back(None);
-                Err(error)
-            }
-        }
+        start(Box::new(stand_by)).inspect_err(|_| watch.give_back(None))
     }
 
     impl Watch {
@@ -164,12 +170,15 @@ mod imp {
                 }
                 return;
             }
-            // ORDERING: Relaxed. The flag alone is shared; the byte in the pipe carries what follows.
-            if !self.has_rung.swap(true, Relaxed) {
-                let byte = number.to_ne_bytes();
-                // SAFETY: the bytes are valid for reads, and the pipe is open for ever. It is empty, so this does not
+            if self.ring(number) {
+                let byte = [0_u8];
+                // SAFETY: the byte is valid for reads, and the pipe is open for ever. It is empty, so this does not
                 // wait.
                 unsafe { libc::write(self.bell.as_raw_fd(), byte.as_ptr().cast(), byte.len()) };
+                // Nobody hears it if the signals were given back since. Then it comes again, to what was there before.
+                if self.is_over() && self.is_back(number) && !self.passes_on(number) && self.take().is_some() {
+                    again(number);
+                }
             } else if !self.is_over() && !self.passes_on(number) && now(number).is_ok_and(|action| is_ours(&action)) {
                 // The user is out of patience. A handler that was set later, and called this one, knows what to do
                 // itself.
@@ -199,12 +208,38 @@ mod imp {
             self.before.iter().find(|(known, _)| *known == number).map(|(_, before)| before)
         }
 
-        /// Makes the signals do what they did before, and sends the one that came once more.
-        fn give_back(&self, signal: Option<c_int>) {
+        /// Notes the signal, if it is the first.
+        fn ring(&self, number: c_int) -> bool {
+            let number = u64::try_from(number).expect("numbers of signals are positive");
+            // ORDERING: SeqCst, and so are the flag `is_over` and `take`. Here the number comes before a look at the
+            // flag, and in `give_back` the flag before a look at the number: one of the two sees the other.
+            self.rung.compare_exchange(0, number, SeqCst, Relaxed).is_ok()
+        }
+
+        /// The signal that has come, for the one that asks first.
+        fn take(&self) -> Option<c_int> {
+            // ORDERING: SeqCst. As in `ring`.
+            let found = self.rung.load(SeqCst);
+            let number = c_int::try_from(found).ok().filter(|number| *number > 0)?;
+            // ORDERING: SeqCst. As in `ring`; of several one succeeds.
+            self.rung.compare_exchange(found, TAKEN, SeqCst, Relaxed).ok().map(|_| number)
+        }
+
+        /// Waits for the handler; `None` if it can ring no more.
+        fn hear(&self) -> Option<c_int> {
+            (&self.rope).read_exact(&mut [0]).ok()?;
+            self.take()
+        }
+
+        /// Makes the signals do what they did before, and sends the one that came once more: that which was heard, or
+        /// has come since.
+        fn give_back(&self, heard: Option<c_int>) {
             let is_ours = self.before.iter().filter(|(number, _)| self.put_back(*number));
             let is_ours: Vec<_> = is_ours.map(|(number, _)| *number).collect();
-            // ORDERING: Relaxed. A handler that does not see it yet ends the process, as it was asked to.
-            self.is_over.store(true, Relaxed);
+            // ORDERING: SeqCst. As in `ring`. A later signal's handler that does not see it yet ends the process, as it
+            // was asked to.
+            self.is_over.store(true, SeqCst);
+            let signal = heard.or_else(|| self.take());
             // A handler that was set later, and called ours, has had the signal already.
             let Some(number) = signal.filter(|number| is_ours.contains(number) && !self.passes_on(*number)) else {
                 return;
@@ -225,6 +260,12 @@ mod imp {
             is_ours && self.before_of(number).is_some_and(|before| set(number, before).is_ok())
         }
 
+        /// Whether the signal does what it did before.
+        fn is_back(&self, number: c_int) -> bool {
+            let before = self.before_of(number).map(|before| before.sa_sigaction);
+            now(number).is_ok_and(|action| Some(action.sa_sigaction) == before)
+        }
+
         /// Whether the signal ends the process once it is given back: the program handles it neither before nor since.
         fn is_fatal(&self, number: c_int) -> bool {
             now(number).is_ok_and(|action| is_ours(&action))
@@ -236,8 +277,8 @@ mod imp {
         }
 
         fn is_over(&self) -> bool {
-            // ORDERING: Relaxed. Nothing but the flag is concluded from it.
-            self.is_over.load(Relaxed)
+            // ORDERING: SeqCst. As in `ring`.
+            self.is_over.load(SeqCst)
         }
     }
 
@@ -296,12 +337,6 @@ mod imp {
         Ok(all)
     }
 
-    /// Waits for the handler; `None` if it can ring no more.
-    fn hear(mut rope: PipeReader) -> Option<c_int> {
-        let mut bytes = [0; size_of::<c_int>()];
-        rope.read_exact(&mut bytes).ok().map(|()| c_int::from_ne_bytes(bytes))
-    }
-
     fn is_ours(action: &libc::sigaction) -> bool {
         action.sa_sigaction == OURS as usize
     }
@@ -339,6 +374,43 @@ mod imp {
         unsafe { libc::sigaddset(&raw mut set, number) };
         // SAFETY: the set is filled, and the old one is not asked for.
         unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) };
+    }
+
+    #[cfg(all(test, not(miri)))]
+    mod tests {
+        use super::*;
+
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+
+        extern "C" fn count(_: c_int) {
+            COUNT.fetch_add(1, Relaxed);
+        }
+
+        /// The program has a handler, or the process would end. Whether it runs before the work or after it, it runs
+        /// once.
+        #[test]
+        fn signal_that_comes_while_the_thread_is_refused_is_not_lost() {
+            // SAFETY: an action is plain data, of which all zeros is a value: the default, without flags.
+            let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
+            action.sa_sigaction = count as extern "C" fn(c_int) as usize;
+            set(libc::SIGHUP, &action).unwrap();
+            for (round, handler) in [(1, Handler::Afterwards), (2, Handler::Meanwhile)] {
+                let refuse = |_: Box<dyn FnOnce() + Send>| {
+                    again(libc::SIGHUP);
+                    Err(io::ErrorKind::WouldBlock.into())
+                };
+                let (work, last_words) = (|| panic!("no thread does it"), || panic!("nor says anything"));
+                let result = set_up(&[Signal::Hangup], handler, work, last_words, refuse);
+                assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+                assert_eq!(now(libc::SIGHUP).unwrap().sa_sigaction, action.sa_sigaction);
+                // It is sent to the process, of which any thread may take it.
+                let late = std::time::Instant::now() + std::time::Duration::from_secs(20);
+                while COUNT.load(Relaxed) < round && std::time::Instant::now() < late {
+                    std::thread::yield_now();
+                }
+                assert_eq!(COUNT.load(Relaxed), round, "{handler:?}");
+            }
+        }
     }
 }
 
