@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::{
     export::{BATCH_SPANS_MAX, Export},
     origins::{Instead, Origins},
-    settings::{BUDGET_MIN, COUNT_MAX, Config},
+    settings::{COUNT_MAX, Config},
 };
 use crate::{report::QUEUE_SPAN_BYTES, trace::Sampling, transport::http::headers::Headers};
 
@@ -39,8 +39,8 @@ pub(super) struct Environment<'a> {
     exports: bool,
     /// Spans of the queue, and the variable that says so.
     queue: Option<(usize, &'static str)>,
-    /// The variable that turns everything off.
-    disabled: Option<&'static str>,
+    /// The variable by which nothing is recorded, because nobody would have it.
+    unrecorded: Option<&'static str>,
     read: &'a Read<'a>,
     /// What is ignored and why, and what happens instead.
     ignored: Vec<(String, Instead)>,
@@ -49,21 +49,15 @@ pub(super) struct Environment<'a> {
 impl<'a> Environment<'a> {
     pub(super) fn new(read: &'a Read<'a>) -> Self {
         let config = Config { origins: Origins::of_environment(), ..Config::default() };
-        Self { config, export: Export::default(), exports: true, queue: None, disabled: None, read, ignored: vec![] }
+        Self { config, export: Export::default(), exports: true, queue: None, unrecorded: None, read, ignored: vec![] }
     }
 
     /// The configuration that was read.
     pub(super) fn finish(self) -> Config {
         let mut config = Config { export: self.exports.then_some(self.export), ..self.config };
-        if let Some(name) = self.disabled {
-            config = Config {
-                memory_budget: BUDGET_MIN,
-                lanes: Some(1),
-                sampling: Sampling::AlwaysOff,
-                export: None,
-                ..config
-            };
-            for setting in ["memory_budget", "lanes", "sampling", "export"] {
+        if let Some(name) = self.unrecorded {
+            config = Config { sampling: Sampling::AlwaysOff, export: None, ..config };
+            for setting in ["sampling", "export"] {
                 config.origins.note(setting, name);
             }
         }
@@ -103,7 +97,7 @@ impl<'a> Environment<'a> {
     /// CFG-03: what is not true is false.
     pub(super) fn disabled(&mut self, row: &Row) {
         let disabled = self.first(row, |text| word(text, &[("true", true), ("false", false)]));
-        self.disabled = disabled.filter(|&(is_disabled, _)| is_disabled).map(|(_, name)| name);
+        self.unrecorded = disabled.filter(|&(is_disabled, _)| is_disabled).map(|(_, name)| name);
     }
 
     /// Attributes of the resource; later ones win (RES-06).
@@ -129,6 +123,10 @@ impl<'a> Environment<'a> {
         if let Some(exports) = exports {
             self.exports = exports;
             self.config.origins.note("export", name);
+            if !exports {
+                // A disabled engine stays one.
+                self.unrecorded = self.unrecorded.or(Some(name));
+            }
         }
     }
 

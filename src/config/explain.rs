@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     record::SpanLimits,
-    trace::Sampling,
     transport::client::{endpoint::Endpoint, proxy::Proxy},
 };
 
@@ -47,19 +46,18 @@ impl Config {
     /// What was wrong with the environment, a line for each variable that is ignored. The engine reports these lines at
     /// start, and with them what it finds only then: a path `/v1/traces` that comes twice or not at all, a proxy that
     /// cannot be used, certificates for an endpoint without TLS, a resource that leaves little room for spans, and
-    /// `OTEL_TRACES_EXPORTER=none` where spans are recorded.
+    /// `OTEL_TRACES_EXPORTER=none`.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         self.origins.warnings()
     }
 
-    /// What to say if a variable has spans recorded for nobody but the program.
+    /// What to say if nothing is recorded because nothing is to be exported. To disable the whole is no news.
     pub(crate) fn idle(&self) -> Option<String> {
-        let variable =
-            self.variable("export").filter(|_| self.export.is_none() && self.sampling != Sampling::AlwaysOff)?;
+        let variable = self.variable("sampling").filter(|variable| *variable == EXPORTER)?;
         Some(format!(
-            "nothing is exported, because {variable} is none: spans that the program does not take out by Engine::drain are \
-             lost once the memory is full, and OTEL_SDK_DISABLED=true records none"
+            "nothing is recorded, because {variable} is none; a program that takes spans out by Engine::drain, or \
+             exports them all the same, sets `sampling` too"
         ))
     }
 
@@ -92,6 +90,8 @@ impl Config {
     }
 }
 
+/// The variable that says where spans go.
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const SECRET: &str = "***";
 const NONE: &str = "none";
 

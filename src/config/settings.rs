@@ -201,6 +201,8 @@ impl Config {
             let remedy = format!("give at least {least} bytes{what_for}, and at most {BUDGET_MAX} (16 GiB)");
             return Err(ConfigError::new("memory_budget", budget, remedy));
         }
+        // What is never recorded needs no room.
+        let (budget, lanes) = if self.records_nothing() { (BUDGET_MIN, 1) } else { (budget, lanes) };
         let ring_bytes = floor_power_of_two(budget / 2 / lanes).min(RING_BYTES_MAX);
         let seats = (budget / 16 / Seats::SEAT_BYTES).min(SEATS_MAX);
         let requests = self.export.as_ref().map_or(0, |export| export.requests_bytes(budget));
@@ -209,6 +211,11 @@ impl Config {
         assert!(rest >= budget / 16, "the least budget leaves room for open spans");
         let arena_bytes = rest / (UNIT + LINK_BYTES) * UNIT;
         Ok(Shape { lanes, ring_bytes, arena_bytes, spill_bytes: arena_bytes / 4, seats })
+    }
+
+    /// Whether no span is ever recorded, and nobody would take one.
+    fn records_nothing(&self) -> bool {
+        self.export.is_none() && self.sampling == Sampling::AlwaysOff
     }
 
     /// The least budget for so many lanes, and what takes so much.

@@ -45,7 +45,7 @@ macro_rules! variables {
 variables! {
     ["OTEL_SDK_DISABLED"] sets "export",
         |to, row| to.disabled(row),
-        "`true`: nothing is recorded or sent, in as little memory as can be";
+        "`true`: nothing is recorded or sent, in as little memory as can be, and without a word";
     ["OTEL_RESOURCE_ATTRIBUTES"] sets "resource" else "the resource has none of its attributes",
         |to, row| to.resource(row, attributes),
         "`key=value,key=value`, percent-encoded";
@@ -76,7 +76,7 @@ variables! {
         "`always_on`, `always_off`, `parentbased_always_on`; ratios are not supported";
     ["OTEL_TRACES_EXPORTER"] sets "export",
         |to, row| to.exporters(row),
-        "`otlp`, `none`";
+        "`otlp`; `none`: nothing is recorded or sent, unless the program sets `sampling`, and a line says so at start";
     ["OTEL_BSP_MAX_QUEUE_SIZE"] sets "memory_budget",
         |to, row| to.queue(row),
         "so many spans of 512 bytes fit the rings, which are half of the budget; 4 MiB at least";

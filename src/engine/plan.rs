@@ -58,6 +58,7 @@ impl Plan {
     /// Checks everything that can be checked before the first request. The export is that of the configuration.
     pub(super) fn new(export: &Export, config: &Config) -> Result<Self, ConfigError> {
         let mut warnings = config.warnings().to_vec();
+        warnings.extend(config.idle());
         let shown = Endpoint::parse(&export.endpoint);
         let endpoint = shown.map_err(|error| ConfigError::said("export.endpoint", &error))?;
         if endpoint.is_doubled() {

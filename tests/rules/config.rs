@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeSet, HashMap},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -86,7 +86,7 @@ fn cfg_01_every_variable_has_a_field() {
     }
     let cases: [(&[(&str, &str)], Config); 24] = [
         (&[], export(|_| ())),
-        (&[("OTEL_TRACES_EXPORTER", "none")], Config::default()),
+        (&[("OTEL_TRACES_EXPORTER", "none")], good(&[("OTEL_SDK_DISABLED", "true")])),
         (&[("OTEL_SERVICE_NAME", "shop")], Config { resource: Resource::service("shop"), ..export(|_| ()) }),
         (
             &[("OTEL_RESOURCE_ATTRIBUTES", "shard=3")],
@@ -158,12 +158,42 @@ fn cfg_03_only_true_is_true() {
     }
 }
 
+/// What is recorded for nobody would fill the memory, and be lost in the end.
+#[test]
+fn exporter_none_records_nothing_unless_the_program_takes_spans_itself() {
+    let config = good(&[("OTEL_TRACES_EXPORTER", "none"), ("OTEL_TRACES_SAMPLER", "always_on")]);
+    for setting in ["export", "sampling"] {
+        assert_eq!(origin(&config, setting), "OTEL_TRACES_EXPORTER", "{setting}");
+    }
+    let engine = Engine::start(config).unwrap();
+    assert!(engine.memory().rings < 1 << 20, "{:?}", engine.memory());
+    let tracer = engine.tracer("test");
+    (0..100_000).for_each(|_| tracer.span("quiet").start().end());
+    for receipt in [engine.flush(Duration::ZERO), engine.shutdown(Duration::ZERO)] {
+        assert!(receipt.is_complete() && receipt.is_lossless() && receipt.ledger.is_closed(), "{receipt:?}");
+        assert_eq!(receipt.ledger.not_sampled, 100_000, "{receipt:?}");
+    }
+
+    let engine =
+        Engine::start(Config { sampling: Sampling::AlwaysOn, ..good(&[("OTEL_TRACES_EXPORTER", "none")]) }).unwrap();
+    engine.tracer("test").span("drained").start().end();
+    assert_eq!(engine.drain(|_, _| ()), 1);
+
+    // An export of the program's own starts all the same, and a line says why it has nothing to do.
+    let (said, lines) = mpsc::channel();
+    let sink = DiagnosticSink::new(move |line| _ = said.send(line.text.clone()));
+    let export = Export { diagnostics: Some(sink), ..Export::to("http://127.0.0.1:9") };
+    drop(Engine::start(Config { export: Some(export), ..good(&[("OTEL_TRACES_EXPORTER", "none")]) }).unwrap());
+    let lines: Vec<_> = lines.iter().collect();
+    assert!(lines.len() == 1 && lines[0].contains("sets `sampling` too"), "{lines:?}");
+}
+
 #[test]
 fn disabled_engine_starts_small_and_records_nothing() {
     let config = good(&[("OTEL_SDK_DISABLED", "true"), ("OTEL_BSP_MAX_QUEUE_SIZE", "1000000")]);
-    assert_eq!(config.memory_budget, 1 << 20);
     assert_eq!(origin(&config, "export"), "OTEL_SDK_DISABLED");
     let engine = Engine::start(config).unwrap();
+    assert!(engine.memory().rings < 1 << 20, "{:?}", engine.memory());
     let span = engine.tracer("test").span("quiet").start();
     assert!(!span.is_recording());
     assert!(span.context().is_valid(), "contexts are propagated all the same");
@@ -624,7 +654,7 @@ fn queue_size_becomes_memory_that_holds_so_many_spans() {
     for spans in [2048_usize, 4097, 30_000] {
         let text = spans.to_string();
         let config = good(&[("OTEL_BSP_MAX_QUEUE_SIZE", &text), ("OTEL_TRACES_EXPORTER", "none")]);
-        let engine = Engine::start(config).unwrap();
+        let engine = Engine::start(Config { sampling: Sampling::default(), ..config }).unwrap();
         assert!(engine.memory().rings >= spans as u64 * 512, "{spans}: {:?}", engine.memory());
     }
     let own = good(&[("OTEL_BSP_MAX_QUEUE_SIZE", "100000"), ("SPANRING_MEMORY_BUDGET", "8388608")]);
