@@ -19,7 +19,7 @@ use spanring::{
 use crate::alone;
 
 /// Children at a time, as a server that forks its workers has them.
-const CHILDREN: usize = 64;
+const CHILDREN: usize = 32;
 const SPANS_OF_CHILD: u64 = 50;
 /// Rounds: `SPANRING_FORK_ROUNDS=100` is the long run.
 fn rounds() -> usize {

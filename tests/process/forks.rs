@@ -333,8 +333,8 @@ fn fork_under_a_lease_leaves_the_child_a_free_ring() {
 
 fn fork_under_load(beside: Beside) {
     const THREADS: usize = 4;
-    const FORKS: usize = 20;
-    const SPANS: usize = 1_000;
+    const FORKS: usize = 10;
+    const SPANS: usize = 500;
     let _alone = alone();
     let engine = Engine::start(Config { memory_budget: 8 << 20, ..Config::default() }).unwrap();
     let (is_over, started, drained) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
@@ -403,7 +403,7 @@ extern "C" fn record_in_handler(_signal: libc::c_int) {
 
 #[test]
 fn signal_handler_records_wherever_it_interrupts() {
-    const HANDLED_MIN: u64 = 5_000;
+    const HANDLED_MIN: u64 = 1_000;
     let _alone = alone();
     let engine = Arc::new(Engine::start(Config::default()).unwrap());
     TRACER.set(engine.tracer("handler")).expect("only this test sets it");
@@ -467,7 +467,7 @@ extern "C" fn park_in_handler(_signal: libc::c_int) {
 
 #[test]
 fn thread_stopped_at_any_instruction_stops_no_other_and_opens_no_ledger() {
-    const STOPS: usize = 3_000;
+    const STOPS: usize = 500;
     let _alone = alone();
     // Many rings, so that each is small and the long spans go through the spill stack.
     let config = Config { memory_budget: 1 << 20, lanes: Some(16), ..Config::default() };

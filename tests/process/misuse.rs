@@ -491,7 +491,7 @@ fn start_that_panics_leaves_no_span_live() {
 /// counted.
 #[test]
 fn spn_12_change_that_races_the_end_lands_whole_or_is_counted() {
-    const ROUNDS: usize = if cfg!(miri) { 8 } else { 2000 };
+    const ROUNDS: usize = if cfg!(miri) { 8 } else { 1000 };
     const CHANGES: usize = 8;
     let mut counts = Counts::begin();
     let engine = engine();
@@ -552,7 +552,7 @@ fn spn_12_ends_that_race_count_all_but_the_first() {
 /// Names, statuses and events of two threads: one whole state comes out, never a mixture.
 #[test]
 fn api_19_changes_of_several_threads_all_land() {
-    const ROUNDS: usize = if cfg!(miri) { 4 } else { 500 };
+    const ROUNDS: usize = if cfg!(miri) { 4 } else { 250 };
     let mut counts = Counts::begin();
     let engine = engine();
     for _ in 0..ROUNDS {

@@ -17,7 +17,7 @@ use crate::stress::{self, Outcome, Plan};
 
 const SEEDS: u64 = 4;
 const THREADS: usize = 8;
-const SPANS: u64 = 8 * 20_000;
+const SPANS: u64 = 8 * 10_000;
 
 #[test]
 fn ledger_closes_to_the_span_and_every_cause_occurs() {

@@ -24,7 +24,7 @@ const ROLE: &str = "SPANRING_TEST_MEMORY";
 
 #[test]
 fn threads_that_come_and_go_stay_within_the_budget() {
-    const WAVES: usize = 10_000 / WAVE;
+    const WAVES: usize = 4_000 / WAVE;
     const WAVE: usize = 50;
     within_budget("threads_that_come_and_go_stay_within_the_budget", |engine| {
         for _ in 0..WAVES {

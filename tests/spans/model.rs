@@ -124,7 +124,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(250))]
+    #![proptest_config(config(100))]
 
     /// SPN-03 to SPN-12, LIM-01 to LIM-08, PB-02 to PB-08, CRE-05: all at once.
     #[test]
@@ -142,7 +142,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(40))]
+    #![proptest_config(config(20))]
 
     /// Past the cap of 64 KiB the span still arrives, and everything that was offered is there or counted (LIM-08).
     #[test]

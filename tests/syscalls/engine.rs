@@ -152,7 +152,7 @@ const BEGIN: &str = "spanring-begin";
 const END: &str = "spanring-end-";
 /// Calls that may wait.
 const WAITS: [&str; 4] = ["io_uring_enter", "epoll_wait", "epoll_pwait", "ppoll"];
-const REQUESTS: u64 = 2_000;
+const REQUESTS: u64 = 600;
 /// How long an engine with nothing to do is looked at.
 const REST: Duration = Duration::from_secs(4);
 /// The drain visits the lanes every millisecond after it has found spans, and half as often each time that it has not.

@@ -34,8 +34,10 @@ const NOT_PERMITTED: i32 = 77;
 /// The child's engine did not get into the state that was to be looked at.
 const NOT_AS_MEANT: i32 = 3;
 const WARM_UP: usize = 1_000;
+/// A small engine, whose rings are soon full.
+const BUDGET_SMALL: usize = 4 << 20;
 /// With W1 more than the rings hold, so that the spans are first taken and then refused.
-const SPANS: usize = 100_000;
+const SPANS: usize = 25_000;
 
 #[test]
 fn recording_thread_lives_under_a_filter_that_kills_for_a_system_call() {
@@ -190,7 +192,11 @@ fn steady(role: &str, begin: impl FnOnce(), tell: impl Fn(&str)) -> ! {
     let endpoint = env::var(ENDPOINT).unwrap();
     let export =
         matches!(role, "unanswered" | "exported").then(|| Export { batch_spans_max: 64, ..Export::to(&endpoint) });
-    let engine = Engine::start(Config { export, ..Config::default() }).unwrap();
+    let mut config = Config { export, ..Config::default() };
+    if role != "exported" {
+        config.memory_budget = BUDGET_SMALL;
+    }
+    let engine = Engine::start(config).unwrap();
     let tracer = engine.tracer("test");
     let visits = AtomicU32::new(0);
     thread::scope(|scope| {
