@@ -47,7 +47,9 @@ impl Run {
         let words = Arc::clone(words);
         let diagnostics = DiagnosticSink::new(move |said| words.lock().unwrap().push(said.text.clone()));
         // More than a small window takes, where it matters that not all of the request gets away.
-        let (spans, connections_max) = if row.name == "black_hole_that_reads_nothing" { (200, 1) } else { (40, 4) };
+        let is_of_windows = row.name == "black_hole_that_reads_nothing";
+        let (spans, connections_max, memory_budget) =
+            if is_of_windows { (200, 1, 16 << 20) } else { (40, 4, 4 << 20) };
         let export = Export {
             driver,
             timeout,
@@ -55,7 +57,7 @@ impl Run {
             diagnostics: Some(diagnostics),
             ..Export::to(&stand.collector.url())
         };
-        let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
+        let engine = Engine::start(Config { export: Some(export), memory_budget, ..Config::default() }).unwrap();
         Self { row, stand, engine, spans }
     }
 

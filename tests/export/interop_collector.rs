@@ -135,7 +135,7 @@ fn kills_in_the_middle_of_requests_lose_nothing_and_repeat_only_whole_requests()
 }
 
 /// Kills in a run, and how many of them come after a request and before its answer.
-const KILLS: usize = 5;
+const KILLS: usize = 3;
 const KILLS_UNANSWERED: usize = 2;
 /// Spans of a request.
 const BATCH: usize = 64;

@@ -98,7 +98,7 @@ fn any_schedule_accounts_for_every_request() {
     let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("it is a number"));
     let seeds = match number("SPANRING_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SPANRING_SEEDS").unwrap_or(2_000),
+        None => 0..number("SPANRING_SEEDS").unwrap_or(600),
     };
     for seed in seeds {
         let result = panic::catch_unwind(|| schedule(seed));
