@@ -48,8 +48,7 @@ impl Run {
         let diagnostics = DiagnosticSink::new(move |said| words.lock().unwrap().push(said.text.clone()));
         // More than a small window takes, where it matters that not all of the request gets away.
         let is_of_windows = row.name == "black_hole_that_reads_nothing";
-        let (spans, connections_max, memory_budget) =
-            if is_of_windows { (200, 1, 16 << 20) } else { (40, 4, 4 << 20) };
+        let (spans, connections_max, memory_budget) = if is_of_windows { (200, 1, 16 << 20) } else { (40, 4, 4 << 20) };
         let export = Export {
             driver,
             timeout,
