@@ -17,9 +17,11 @@ use crate::{
     transport::{
         client::{
             exporter::{Condition, Exporter},
-            outcome::{Outcome, RequestEnd},
+            outcome::{Abandoned, Outcome, RequestEnd},
+            request::Whole,
         },
         driver::{Completion, Driver, DriverChoice, Moment},
+        http::http1::Reply,
     },
 };
 
@@ -48,6 +50,8 @@ pub(super) struct Worker {
     health: Health,
     /// What the last answer was, if it was none of a collector's.
     unread: Option<String>,
+    /// What the workers before this one had sent again: requests, and spans that may be there twice.
+    repeated_before: (u64, u64),
     /// When the drops at the lanes were last looked at.
     drops_seen: Moment,
     is_closing: bool,
@@ -133,6 +137,7 @@ impl Worker {
             told: Condition::default(),
             told_reload: None,
             health: Health::default(),
+            repeated_before: (desk.counts.repeats.load(), desk.counts.duplicates_max.load()),
             drops_seen: now,
             unread: None,
             is_closing: false,
@@ -179,10 +184,11 @@ impl Worker {
     /// Accounts for everything that is left, at the end.
     pub(super) fn finish(mut self, desk: &Desk) {
         let now = self.driver.now();
-        let abandoned = self.exporter.abandon(&mut self.driver, now) + self.batch.held();
+        let Abandoned { lost, unconfirmed } = self.exporter.abandon(&mut self.driver, now);
+        let unsent = lost + self.batch.held();
         // What ends from here on is lost as closed, not queued.
         desk.close_lanes();
-        let given_up = GivenUp { lost: abandoned as u64 + self.reader.give_up(), unconfirmed: 0 };
+        let given_up = GivenUp { lost: unsent as u64 + self.reader.give_up(), unconfirmed: unconfirmed as u64 };
         desk.counts.give_up(Cause::ShutdownDeadline, given_up);
         let why = match self.exporter.condition() {
             // It was told with the failure.
@@ -299,7 +305,10 @@ impl Worker {
             self.account_one(desk, outcome, now);
         }
         let counts = &desk.counts;
-        counts.repeats.set(self.exporter.repeats());
+        let (repeats, duplicates_max) = self.repeated_before;
+        counts.repeats.set(repeats + self.exporter.repeats());
+        counts.duplicates_max.set(duplicates_max + self.exporter.duplicates_max());
+        counts.doubtful.set(self.exporter.doubtful_spans() as u64);
         counts.connections.set(self.exporter.connections() as u64);
         counts.oldest.set(self.oldest(now));
         let (condition, reload) = (self.exporter.condition(), self.exporter.reload_failure().map(stale));
@@ -358,55 +367,58 @@ impl Worker {
     fn account_one(&mut self, desk: &Desk, outcome: Outcome, now: Moment) {
         let counts = &desk.counts;
         let spans = outcome.spans as u64;
+        let whole = Whole { number: outcome.number, is_doubtful: outcome.is_doubtful };
         let ended = match outcome.end {
-            RequestEnd::Taken(reply) => {
-                let said = if reply.is_whole() { otlp::accepted(&reply.body).ok() } else { None };
-                self.unread = said.is_none().then(|| {
-                    let route = &desk.plan.route;
-                    format!("{route} does not answer as a collector does: check that the endpoint takes OTLP over HTTP")
-                });
-                if let Some(why) = &self.unread {
-                    let spans = counted(spans, "span counts", "spans count");
-                    desk.say(Topic::Warning, &format!("{spans} as delivered, but {why}"));
-                }
-                let accepted = said.unwrap_or_default();
-                let rejected = accepted.rejected.min(spans);
-                if !accepted.message.is_empty() || rejected > 0 {
-                    let of = counted(spans, "span", "spans");
-                    let text = format!("the collector rejected {rejected} of {of}: {}", accepted.message);
-                    desk.say(Topic::Warning, &text);
-                }
-                counts.lose(Cause::PartiallyRejected, rejected);
-                counts.exported.add_owned(spans - rejected);
-                if rejected > 0 { Ended::PartlyRejected } else { Ended::Taken }
-            }
-            RequestEnd::TooLarge(body) => return self.split(desk, outcome.number, &body, spans, now),
+            RequestEnd::Taken(reply) => self.account_taken(desk, &reply, spans, whole),
+            RequestEnd::TooLarge(body) => return self.split(desk, whole, &body, spans, now),
             RequestEnd::Refused { status, why, body } => {
-                counts.lose(Cause::Rejected, spans);
                 let said = otlp::status_message(&body).map_or(String::new(), |said| format!(" (it says: {said})"));
                 let status = status.map_or(String::new(), |status| format!(" with status {status}"));
                 let route = &desk.plan.route;
-                let spans = counted(spans, "span was", "spans were");
-                desk.say(Topic::Loss, &format!("{spans} refused{status} by {route}: {why}{said}"));
+                let why = format!("refused{status} by {route}: {why}{said}");
+                give_up(desk, Cause::Rejected, given_up(spans, whole), &why);
                 Ended::Rejected
             }
             RequestEnd::Expired(why) => {
-                counts.lose(Cause::RetryExpired, spans);
-                let spans = counted(spans, "span was", "spans were");
-                desk.say(Topic::Loss, &format!("{spans} given up, the time for all attempts is over: {why}"));
+                let why = format!("given up, the time for all attempts is over: {why}");
+                give_up(desk, Cause::RetryExpired, given_up(spans, whole), &why);
                 Ended::Expired
             }
         };
+        let is_taken = matches!(ended, Ended::Taken | Ended::PartlyRejected);
+        let ended = if whole.is_doubtful && !is_taken { Ended::Unconfirmed } else { ended };
         counts.times.observe(ended, outcome.took);
         counts.body_bytes.add_owned(outcome.bytes as u64);
     }
 
+    /// Books a request that was taken, wholly or in part.
+    fn account_taken(&mut self, desk: &Desk, reply: &Reply, spans: u64, whole: Whole) -> Ended {
+        let said = if reply.is_whole() { otlp::accepted(&reply.body).ok() } else { None };
+        self.unread = said.is_none().then(|| {
+            let route = &desk.plan.route;
+            format!("{route} does not answer as a collector does: check that the endpoint takes OTLP over HTTP")
+        });
+        if let Some(why) = &self.unread {
+            let spans = counted(spans, "span counts", "spans count");
+            desk.say(Topic::Warning, &format!("{spans} as delivered, but {why}"));
+        }
+        let accepted = said.unwrap_or_default();
+        let rejected = accepted.rejected.min(spans);
+        if !accepted.message.is_empty() || rejected > 0 {
+            let of = counted(spans, "span", "spans");
+            let text = format!("the collector rejected {rejected} of {of}: {}", accepted.message);
+            desk.say(Topic::Warning, &text);
+        }
+        desk.counts.give_up(Cause::PartiallyRejected, given_up(rejected, whole));
+        desk.counts.exported.add_owned(spans - rejected);
+        if rejected > 0 { Ended::PartlyRejected } else { Ended::Taken }
+    }
+
     /// Sends the two halves of a request that was too large, and makes the next ones smaller.
-    fn split(&mut self, desk: &Desk, number: u64, body: &[u8], spans: u64, now: Moment) {
+    fn split(&mut self, desk: &Desk, whole: Whole, body: &[u8], spans: u64, now: Moment) {
         let Some(halves) = otlp::split(body) else {
-            desk.counts.lose(Cause::Oversize, spans);
-            let text = format!("a span of {} bytes is too large for the collector", body.len());
-            return desk.say(Topic::Loss, &text);
+            let why = format!("too large for the collector, with {} bytes", body.len());
+            return give_up(desk, Cause::Oversize, given_up(spans, whole), &why);
         };
         // Each half has the whole resource again.
         let resource = desk.plan.resource.envelope_len_max();
@@ -421,7 +433,7 @@ impl Worker {
         for half in [halves.1, halves.0] {
             let mut buffer = self.exporter.buffer();
             buffer.body_mut().extend_from_slice(&half);
-            self.exporter.submit_part(number, buffer, otlp::span_count(&half), now);
+            self.exporter.submit_part(whole, buffer, otlp::span_count(&half), now);
         }
     }
 
@@ -475,6 +487,28 @@ impl Worker {
         }
         rang
     }
+}
+
+/// What becomes of spans that their request did not deliver: they may be at the collector if it may have the request.
+fn given_up(spans: u64, whole: Whole) -> GivenUp {
+    let (lost, unconfirmed) = if whole.is_doubtful { (0, spans) } else { (spans, 0) };
+    GivenUp { lost, unconfirmed }
+}
+
+/// Books the spans of a request that was not taken, and says why.
+fn give_up(desk: &Desk, cause: Cause, given_up: GivenUp, why: &str) {
+    desk.counts.give_up(cause, given_up);
+    let text = match given_up {
+        GivenUp { unconfirmed: 0, lost } => format!("{} {why}", counted(lost, "span was", "spans were")),
+        GivenUp { unconfirmed, .. } => {
+            let spans = counted(unconfirmed, "span is", "spans are");
+            format!(
+                "{spans} unconfirmed, the collector may have them: an attempt was sent whole and not answered, and the \
+                 request was then {why}"
+            )
+        }
+    };
+    desk.say(Topic::Loss, &text);
 }
 
 /// What these drops come of, and what helps.

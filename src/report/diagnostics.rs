@@ -35,7 +35,7 @@ pub struct Diagnostic {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Topic {
-    /// Spans were lost.
+    /// Spans were lost, or given up without knowing whether the collector has them.
     Loss,
     /// The collector cannot be reached, or does not take what it is sent.
     Failure,

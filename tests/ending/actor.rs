@@ -249,8 +249,9 @@ fn tell_shutdown(engine: &Engine) {
     // A worker that was kept from its last word by the machine has it later.
     let last = engine.shutdown(NOISE);
     let ledger = last.ledger;
-    let is_accounted =
-        last.is_complete() && ledger.is_closed() && ledger.exported + ledger.lost.shutdown_deadline == SPANS as u64;
+    let is_accounted = last.is_complete()
+        && ledger.is_closed()
+        && ledger.exported + ledger.unconfirmed + ledger.lost.shutdown_deadline == SPANS as u64;
     say(&format!("{elapsed} {} {is_accounted}", receipt.is_complete()));
 }
 

@@ -89,14 +89,18 @@ fn check(place: &str, worker: WorkerChoice, call: impl Fn(Arc<Engine>) -> Round)
             times.note(elapsed, receipt.is_complete());
             assert!(receipt.ledger.is_closed(), "{receipt:?}");
             assert_eq!(receipt.ledger.exported, 0, "{receipt:?}");
-            assert_eq!(receipt.lost.shutdown_deadline + receipt.waiting, SPANS, "{receipt:?}");
-            if receipt.is_complete() {
-                assert_eq!((receipt.lost.shutdown_deadline, receipt.waiting), (SPANS, 0), "{receipt:?}");
-            }
+            // A hole may have read a whole request; what it does with that nobody knows.
+            let given_up = receipt.lost.shutdown_deadline + receipt.unconfirmed;
+            assert_eq!(given_up + receipt.waiting, SPANS, "{receipt:?}");
+            assert!(!receipt.is_complete() || receipt.waiting == 0, "{receipt:?}");
             // A worker that was kept from its last word by the machine has it later.
             let last = engine.shutdown(NOISE);
             assert!(last.is_complete() && last.ledger.is_closed(), "{last:?}");
-            assert_eq!((last.ledger.lost.shutdown_deadline, last.ledger.lost.total()), (SPANS, SPANS), "{last:?}");
+            let lost = last.ledger.lost;
+            assert_eq!(
+                (lost.shutdown_deadline + last.ledger.unconfirmed, lost.total()),
+                (SPANS, lost.shutdown_deadline)
+            );
         }
         let unfinished = times.tell();
         assert!(unfinished * 2 < rounds(), "{place}, {}: {unfinished} receipts are incomplete", hole.name);
@@ -193,5 +197,5 @@ fn span_that_waits_between_two_requests_is_counted_at_the_deadline() {
     let _ = engine.shutdown(Duration::ZERO);
     let receipt = engine.shutdown(NOISE);
     assert!(receipt.is_complete() && receipt.ledger.is_closed() && receipt.waiting == 0, "{receipt:?}");
-    assert_eq!(receipt.ledger.lost.shutdown_deadline, LARGE, "{receipt:?}");
+    assert_eq!(receipt.ledger.lost.shutdown_deadline + receipt.ledger.unconfirmed, LARGE, "{receipt:?}");
 }

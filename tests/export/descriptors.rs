@@ -50,7 +50,10 @@ fn attempts_that_fail_or_lose_leave_no_descriptor() {
             } else {
                 say("no IPv6 on this system: nobody races");
             }
-            service.gives_up(SPANS);
+            // Each attempt was read, and none was answered.
+            let ledger = service.ends(SPANS);
+            assert_eq!(ledger.unconfirmed + ledger.lost.shutdown_deadline, SPANS, "{ledger:?}");
+            assert!(ledger.unconfirmed > 0, "{ledger:?}");
         }
     });
 }

@@ -196,7 +196,7 @@ fn span_that_ends_after_a_missed_deadline_is_lost_as_closed() {
     open.end();
     let ledger = engine.ledger();
     assert!(ledger.is_closed() && ledger.queued + ledger.in_flight + ledger.live == 0, "{ledger:?}");
-    assert_eq!((ledger.lost.shutdown_deadline, ledger.lost.closed), (10, 1), "{ledger:?}");
+    assert_eq!((ledger.lost.shutdown_deadline + ledger.unconfirmed, ledger.lost.closed), (10, 1), "{ledger:?}");
     collector.resume();
 }
 

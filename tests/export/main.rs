@@ -20,3 +20,4 @@ mod replacement;
 mod route;
 mod routes;
 mod rules;
+mod unconfirmed;

@@ -108,6 +108,9 @@ pub struct Expect {
     pub delivered: Delivered,
     /// The only causes under which spans of this batch may be lost.
     pub lost: &'static [&'static str],
+    /// Whether its spans may be unconfirmed: the collector may have the whole request, and never answers, or not in
+    /// full.
+    pub is_doubtful: bool,
     /// Whether the batch may come twice.
     pub resend: Resend,
     /// After so many scripts the collector is healthy; `None`: when the test restarts it.
@@ -145,6 +148,10 @@ pub struct Outcome<'a> {
     pub accepted: u64,
     /// Spans that it still has.
     pub queued: u64,
+    /// Spans that it counts as delivered.
+    pub exported: u64,
+    /// Spans that it counts as unconfirmed.
+    pub unconfirmed: u64,
     /// Spans that it lost, by cause.
     pub lost: &'a [(&'a str, u64)],
     /// Different spans that the collector took: [`Stand::delivered`](super::Stand::delivered).
@@ -181,30 +188,36 @@ impl Row {
         Plan { after: 0, times: self.expect.heals_after.unwrap_or(u64::MAX) }
     }
 
-    /// What an exporter has to make of a batch when the fault lasts longer than the exporter's patience. `None` where
-    /// it cannot be right: the collector has taken what the exporter never hears of, and so counts as lost.
+    /// What an exporter has to make of a batch when the fault lasts longer than the exporter's patience.
     #[doc(hidden)]
-    pub fn expect_without_healing(&self) -> Option<Expect> {
-        let takes = match self.fault {
-            Fault::ClosedPort => false,
-            Fault::AtAccept(steps) | Fault::AtRequest(steps) => {
-                steps.iter().any(|step| matches!(step, Step::Take | Step::TakeAllBut(_)))
-            }
-        };
+    pub fn expect_without_healing(&self) -> Expect {
+        let takes = self.does(|step| matches!(step, Step::Take | Step::TakeAllBut(_)));
         let (delivered, lost): (_, &[&str]) = match self.expect.resend {
-            Resend::Required if takes => return None,
+            // It has the spans, and does not say so.
+            Resend::Required if takes => (Delivered::All, &[]),
             Resend::Required => (Delivered::Nothing, &[RETRY_EXPIRED, SHUTDOWN_DEADLINE]),
             Resend::Allowed if !takes => (Delivered::Nothing, &[REJECTED, RETRY_EXPIRED, SHUTDOWN_DEADLINE]),
             Resend::Allowed | Resend::Forbidden => (self.expect.delivered, self.expect.lost),
         };
-        Some(Expect { delivered, lost, resend: self.expect.resend, heals_after: None })
+        let is_refused = [b"HTTP/1.1 4", b"HTTP/1.1 5"].iter().any(|status| self.shows.begin.starts_with(*status));
+        // Also a request that the script does not read: its client hands it to the system, and hears no more of it.
+        let is_sent = !matches!(self.fault, Fault::ClosedPort);
+        let is_doubtful = is_sent && !is_refused && self.expect.resend != Resend::Forbidden;
+        Expect { delivered, lost, is_doubtful, resend: self.expect.resend, heals_after: None }
+    }
+
+    fn does(&self, is_it: impl Fn(&Step) -> bool) -> bool {
+        match self.fault {
+            Fault::ClosedPort => false,
+            Fault::AtAccept(steps) | Fault::AtRequest(steps) => steps.iter().any(is_it),
+        }
     }
 }
 
 impl Expect {
     /// Says what is wrong with what came of one batch, if something is.
     pub fn verdict(&self, outcome: &Outcome<'_>) -> Result<(), String> {
-        let &Outcome { accepted, queued, lost, delivered, resends } = outcome;
+        let &Outcome { accepted, queued, exported, unconfirmed, lost, delivered, resends } = outcome;
         let total: u64 = lost.iter().map(|(_, spans)| spans).sum();
         let spans = match self.delivered {
             Delivered::All => accepted,
@@ -215,7 +228,15 @@ impl Expect {
         };
         let strange = lost.iter().find(|(cause, spans)| *spans > 0 && !self.lost.contains(cause));
         let claims = [
-            (accepted == delivered + total + queued, "accepted = delivered + lost + queued".to_owned()),
+            (
+                accepted == exported + unconfirmed + total + queued,
+                "accepted = exported + unconfirmed + lost + queued".to_owned(),
+            ),
+            (
+                (exported..=exported + unconfirmed).contains(&delivered),
+                "what is exported is there, and what is there is exported or unconfirmed".to_owned(),
+            ),
+            (unconfirmed == 0 || self.is_doubtful, "each attempt has an answer, so none is unconfirmed".to_owned()),
             (queued == 0, "nothing stays queued".to_owned()),
             (delivered == spans, format!("{spans} spans are delivered")),
             (strange.is_none(), format!("spans are lost only by {:?}", self.lost)),

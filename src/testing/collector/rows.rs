@@ -21,20 +21,19 @@ use super::fault::{
     },
 };
 
-/// The batch arrives in the end, by another attempt with the same bytes.
-const RETRIED: Expect = Expect { delivered: All, lost: &[], resend: Resend::Required, heals_after: Some(1) };
-/// The batch is lost at the first answer; the next batch arrives.
-const FINAL: Expect = Expect { delivered: Nothing, lost: &[REJECTED], resend: Resend::Forbidden, heals_after: Some(1) };
 /// The batch has arrived, and nothing is sent again.
-const TAKEN: Expect = Expect { delivered: All, lost: &[], resend: Resend::Forbidden, heals_after: Some(1) };
+const TAKEN: Expect =
+    Expect { delivered: All, lost: &[], is_doubtful: false, resend: Resend::Forbidden, heals_after: Some(1) };
+/// The batch arrives in the end, by another attempt with the same bytes.
+const RETRIED: Expect = Expect { resend: Resend::Required, ..TAKEN };
+/// The batch is lost at the first answer; the next batch arrives.
+const FINAL: Expect = Expect { delivered: Nothing, lost: &[REJECTED], ..TAKEN };
 /// The batch has arrived, but the news of it may be lost with the connection.
 const UNSEEN: Expect = Expect { resend: Resend::Allowed, ..TAKEN };
 /// What came is no HTTP reply, so no rule says whether to try again. Either is right, if it is counted.
-const UNCLEAR: Expect =
-    Expect { delivered: AllIfSentAgain, lost: &[REJECTED], resend: Resend::Allowed, heals_after: Some(1) };
+const UNCLEAR: Expect = Expect { delivered: AllIfSentAgain, lost: &[REJECTED], resend: Resend::Allowed, ..TAKEN };
 /// The collector asks for a wait that is beyond any export timeout: give up, or come earlier than asked.
-const TOO_LATE: Expect =
-    Expect { delivered: AllIfSentAgain, lost: &[RETRY_EXPIRED], resend: Resend::Allowed, heals_after: Some(1) };
+const TOO_LATE: Expect = Expect { lost: &[RETRY_EXPIRED], ..UNCLEAR };
 
 /// A collector's limit on the bytes of a body in the row that has one.
 const BODY_BYTES_MAX: usize = 16 << 10;

@@ -67,6 +67,7 @@ impl Exchange {
         request.attempts += 1;
         request.first_sent.get_or_insert(now);
         request.since = now;
+        request.is_out = false;
         let stall_max = request.patience.min(STALL_MAX);
         Self {
             reply: ReplyReader::new(),
@@ -99,6 +100,8 @@ impl Exchange {
         self.request.buffer.put_back(buffer);
         self.unsent.start += sent;
         self.taken += sent;
+        // Also if the end was known before: a peer that has all may have taken it and not said so.
+        self.request.is_out |= self.unsent.is_empty() && sent > 0;
     }
 
     /// The peer has taken bytes, or all of them.
@@ -109,6 +112,7 @@ impl Exchange {
         let is_sent = self.is_sent(flow);
         self.progress_by = (!is_sent).then(|| now.after(self.stall_max));
         if is_sent {
+            self.request.is_out = true;
             // The next word is the collector's, which may take its time to think.
             self.until = self.until.min(now.after(self.request.patience));
         }

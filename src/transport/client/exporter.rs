@@ -16,8 +16,8 @@ use super::{
     connection::{Change, Greeting},
     dial::{Leaving, Net, NoConnection},
     exchange::ExchangeEnd,
-    outcome::{Outcome, RequestEnd},
-    request::Request,
+    outcome::{Abandoned, Outcome, RequestEnd},
+    request::{Request, Whole},
     retry_gate::RetryGate,
     route::Route,
     slot::Slot,
@@ -69,6 +69,8 @@ pub(crate) struct Exporter {
     is_closing: bool,
     /// Requests that were sent again.
     repeats: u64,
+    /// Spans that were sent again though the collector may have had them, each time.
+    duplicates_max: u64,
     /// Requests that were submitted: the number of the last.
     submitted: u64,
 }
@@ -137,6 +139,7 @@ impl Exporter {
             refused: None,
             is_closing: false,
             repeats: 0,
+            duplicates_max: 0,
         }
     }
 
@@ -162,11 +165,11 @@ impl Exporter {
         self.waiting.push_back(request);
     }
 
-    /// Takes over a part of the request with this number, which was too large. A flush that waits for the whole waits
-    /// for its parts. They go before all others, so that there are never more of them than halvings.
-    pub(crate) fn submit_part(&mut self, number: u64, buffer: RequestBuffer, spans: usize, now: Moment) {
-        let request = self.request(number, buffer, spans, now);
-        self.waiting.push_front(request);
+    /// Takes over a part of a request that was too large. A flush that waits for the whole waits for its parts. They go
+    /// before all others, so that there are never more of them than halvings.
+    pub(crate) fn submit_part(&mut self, whole: Whole, buffer: RequestBuffer, spans: usize, now: Moment) {
+        let request = self.request(whole.number, buffer, spans, now);
+        self.waiting.push_front(Request { is_doubtful: whole.is_doubtful, ..request });
     }
 
     fn request(&mut self, number: u64, mut buffer: RequestBuffer, spans: usize, now: Moment) -> Request {
@@ -193,6 +196,8 @@ impl Exporter {
             patience: (self.settings.timeout / 2).min(PATIENCE_MAX),
             since: now,
             failure: String::new(),
+            is_out: false,
+            is_doubtful: false,
         }
     }
 
@@ -261,19 +266,26 @@ impl Exporter {
     }
 
     /// Gives everything up: the spans of all requests that have not ended. Connections are closed.
-    pub(crate) fn abandon(&mut self, driver: &mut Driver, now: Moment) -> usize {
-        let spans = self.spans();
+    pub(crate) fn abandon(&mut self, driver: &mut Driver, now: Moment) -> Abandoned {
+        let unconfirmed = self.doubtful_spans();
+        let abandoned = Abandoned { lost: self.spans() - unconfirmed, unconfirmed };
         for slot in &mut self.slots {
             slot.close(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now });
         }
         self.waiting.clear();
-        spans
+        abandoned
     }
 
     /// Spans in requests that have not ended.
     #[must_use]
     pub(crate) fn spans(&self) -> usize {
         self.requests().map(|request| request.spans).sum()
+    }
+
+    /// Of these, spans that the collector may have.
+    #[must_use]
+    pub(crate) fn doubtful_spans(&self) -> usize {
+        self.requests().filter(|request| request.may_be_there()).map(|request| request.spans).sum()
     }
 
     /// Requests that have not ended.
@@ -318,10 +330,16 @@ impl Exporter {
         self.tls.as_ref()?.failure()
     }
 
-    /// Requests that were sent again. Each may have been taken twice, if the answer to the first was lost.
+    /// Requests that were sent again.
     #[must_use]
     pub(crate) fn repeats(&self) -> u64 {
         self.repeats
+    }
+
+    /// Spans that were sent again after an attempt that was sent whole and not answered, each time.
+    #[must_use]
+    pub(crate) fn duplicates_max(&self) -> u64 {
+        self.duplicates_max
     }
 
     fn requests(&self) -> impl Iterator<Item = &Request> {
@@ -351,6 +369,7 @@ impl Exporter {
                 return;
             };
             self.repeats += u64::from(request.attempts > 0);
+            self.duplicates_max += if request.is_doubtful { request.spans as u64 } else { 0 };
             self.slots[at].send(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now }, request);
         }
     }
@@ -433,6 +452,8 @@ impl Exporter {
                 if !matches!(end, ExchangeEnd::Unwelcome(_)) {
                     request.left = request.left.saturating_sub(now.since(began));
                 }
+                let is_unanswered = matches!(end, ExchangeEnd::Broken { .. } | ExchangeEnd::Late(_));
+                request.is_doubtful |= mem::take(&mut request.is_out) && is_unanswered;
                 self.exchange_ended(request, end, began, now, outcomes);
             }
         }
@@ -555,8 +576,8 @@ impl Exporter {
 
     fn finish(&mut self, request: Request, end: RequestEnd, now: Moment, outcomes: &mut Vec<Outcome>) {
         let took = request.first_sent.map_or(Duration::ZERO, |first| now.since(first));
-        let Request { number, spans, plain_len: bytes, .. } = request;
-        outcomes.push(Outcome { number, spans, bytes, took, end });
+        let Request { number, spans, plain_len: bytes, is_doubtful, .. } = request;
+        outcomes.push(Outcome { number, spans, bytes, took, end, is_doubtful });
         self.give_back(request.buffer);
     }
 

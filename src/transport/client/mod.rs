@@ -9,7 +9,7 @@ mod exchange;
 pub(crate) mod exporter;
 pub(crate) mod outcome;
 pub mod proxy;
-mod request;
+pub(crate) mod request;
 mod retry_gate;
 pub(crate) mod route;
 mod slot;

@@ -33,4 +33,24 @@ pub(super) struct Request {
     pub(super) since: Moment,
     /// Why the last attempt failed.
     pub(super) failure: String,
+    /// Whether this attempt was sent whole, and no answer has come.
+    pub(super) is_out: bool,
+    /// Whether an earlier attempt was sent whole and ended without an answer.
+    pub(super) is_doubtful: bool,
+}
+
+impl Request {
+    /// Whether the collector may have it, as far as is known now.
+    pub(super) fn may_be_there(&self) -> bool {
+        self.is_out || self.is_doubtful
+    }
+}
+
+/// What a part takes over from the request that it was a part of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole {
+    /// Its number.
+    pub number: u64,
+    /// Whether the collector may have it.
+    pub is_doubtful: bool,
 }

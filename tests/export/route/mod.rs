@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spanring::{Config, DiagnosticSink, DriverChoice, Engine, Export, Health, testing::collector::Collector};
+use spanring::{Config, DiagnosticSink, DriverChoice, Engine, Export, Health, Ledger, testing::collector::Collector};
 
 /// More than anything here takes on a busy machine; a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,17 +65,22 @@ impl Service {
         assert!(self.engine.shutdown(PATIENCE).is_complete());
     }
 
-    /// All that was recorded has waited up to now, and a shutdown ends in time and counts it.
+    /// All that was recorded has waited up to now, and a shutdown ends in time and counts it as lost.
     pub fn gives_up(&self, spans: u64) {
+        let Ledger { lost, unconfirmed, .. } = self.ends(spans);
+        assert_eq!((lost.shutdown_deadline, lost.total(), unconfirmed), (spans, spans, 0));
+    }
+
+    /// All that was recorded has waited up to now, and a shutdown ends in time, with this account.
+    pub fn ends(&self, spans: u64) -> Ledger {
         let ledger = self.engine.ledger();
         assert_eq!((ledger.queued + ledger.in_flight, ledger.lost.total()), (spans, 0), "{:?}", self.lines());
         let receipt = self.engine.shutdown(WHILE);
         assert!(receipt.elapsed < PATIENCE, "{receipt:?}");
         // A worker that gets no processor at its deadline has its account ready a little later.
         let receipt = self.engine.shutdown(PATIENCE);
-        assert!(receipt.is_complete() && receipt.ledger.is_closed(), "{receipt:?}");
-        let lost = receipt.ledger.lost;
-        assert_eq!((lost.shutdown_deadline, lost.total(), receipt.waiting), (spans, spans, 0));
+        assert!(receipt.is_complete() && receipt.ledger.is_closed() && receipt.waiting == 0, "{receipt:?}");
+        receipt.ledger
     }
 
     /// It has said, or says soon, a line with all these parts.

@@ -13,7 +13,8 @@ use crate::transport::{
     client::{
         endpoint::Endpoint,
         exporter::{Condition, Exporter, Settings},
-        outcome::{Outcome, RequestEnd},
+        outcome::{Abandoned, Outcome, RequestEnd},
+        request::Whole,
         route::Route,
     },
     driver::{
@@ -309,13 +310,16 @@ impl Rig {
                 if spans > 1 && large.len() > 16 {
                     let mut buffer = self.exporter.buffer();
                     buffer.body_mut().extend(body(name, large.len() / 2));
-                    self.exporter.submit_part(name, buffer, spans / 2, now);
+                    let whole = Whole { number: name, is_doubtful: outcome.is_doubtful };
+                    self.exporter.submit_part(whole, buffer, spans / 2, now);
                     self.open.insert(name, spans / 2);
                     return;
                 }
             }
             RequestEnd::Refused { .. } => {}
         }
+        let is_lost = !outcome.is_doubtful && !matches!(outcome.end, RequestEnd::Taken(_));
+        assert!(!is_lost || !self.collector.seen().taken.contains(&name), "{name} is lost, and the collector has it");
         self.ends.push((name, outcome.end));
     }
 
@@ -373,7 +377,14 @@ impl Rig {
         assert!(self.exporter.spare.iter().all(|buffer| buffer.capacity() > 0), "an empty buffer came home");
         let open: usize = self.open.values().sum();
         let now = self.driver.now();
-        assert_eq!(self.exporter.abandon(&mut self.driver, now), open);
+        let there = self.open.iter().filter(|(name, _)| self.collector.seen().taken.contains(name));
+        let there: usize = there.map(|(_, spans)| spans).sum();
+        let Abandoned { lost, unconfirmed } = self.exporter.abandon(&mut self.driver, now);
+        assert_eq!(lost + unconfirmed, open);
+        assert!(
+            unconfirmed >= there,
+            "{there} spans are at the collector, and {unconfirmed} unconfirmed: {lost} are lost"
+        );
         assert_eq!((self.exporter.pending(), self.exporter.connections()), (0, 0));
         let limit = now.after(Duration::from_secs(1));
         self.open.clear();

@@ -1,0 +1,220 @@
+//! What nobody can know: spans that were sent whole and never answered for are neither delivered nor lost, and spans
+//! that were sent again may be there more than once. Over real sockets, by each driver.
+
+#![cfg(unix)]
+
+use std::{
+    io,
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use spanring::{
+    Config, DiagnosticSink, DriverChoice, Engine, Export, Receipt, internals,
+    testing::collector::{Collector, Connection, Mode, OK, Port, answer, on_free_port},
+};
+
+/// More than anything here takes on a busy machine; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+const DRIVERS: [DriverChoice; 2] = [DriverChoice::Uring, DriverChoice::Poll];
+const SPANS: u64 = 10;
+
+/// What the collector does with a request that has arrived whole.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Takes it and says so.
+    Take,
+    /// Takes it and closes the connection without an answer.
+    Close,
+    /// Answers with this status.
+    Answer(&'static str),
+    /// Says nothing, and keeps the connection open.
+    Hold,
+}
+
+/// An engine and its collector, which does as it is told, request by request.
+struct Stand {
+    engine: Engine,
+    collector: Collector,
+    words: Arc<Mutex<Vec<String>>>,
+}
+
+impl Stand {
+    /// The last act is repeated.
+    fn start(driver: DriverChoice, acts: &'static [Act], export: Export) -> Self {
+        let next = Arc::new(AtomicUsize::new(0));
+        let serve = Arc::new(move |connection: &mut Connection| {
+            while connection.wait()? {
+                let act = acts[next.fetch_add(1, Relaxed).min(acts.len() - 1)];
+                if !play(act, connection)? {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let any = ([127, 0, 0, 1], 0).into();
+        let start = || Collector::start_with(Arc::new(Port::claim(any)?), Mode::Ids, serve.clone());
+        let collector = on_free_port(start).unwrap();
+        let words = Arc::new(Mutex::new(vec![]));
+        let said = Arc::clone(&words);
+        let export = Export {
+            driver,
+            connections_max: 1,
+            diagnostics: Some(DiagnosticSink::new(move |line| said.lock().unwrap().push(line.text.clone()))),
+            endpoint: Export::to(&collector.url()).endpoint,
+            ..export
+        };
+        let engine = Engine::start(Config { export: Some(export), ..Config::default() }).unwrap();
+        Self { engine, collector, words }
+    }
+
+    fn record(&self, spans: u64) {
+        let tracer = self.engine.tracer("test");
+        (0..spans).for_each(|_| tracer.span("work").start().end());
+    }
+
+    /// Waits for the request with this number to arrive whole.
+    fn await_request(&self, number: u64) {
+        let late = Instant::now() + PATIENCE;
+        assert!(self.collector.wait_for(late, |tally| tally.requests >= number), "{:?}", self.collector.tally());
+    }
+
+    /// Exported, unconfirmed, lost, duplicates at most; and the collector's own count is within what they say.
+    fn columns(&self) -> [u64; 4] {
+        let ledger = self.engine.ledger();
+        assert!(ledger.is_closed() && ledger.queued + ledger.in_flight == 0, "{ledger:?}");
+        let taken = self.collector.tally().spans;
+        let possible: Range<u64> = ledger.exported..ledger.exported + ledger.unconfirmed + ledger.duplicates_max + 1;
+        assert!(possible.contains(&taken), "the collector took {taken}: {ledger:?}");
+        [ledger.exported, ledger.unconfirmed, ledger.lost.total(), ledger.duplicates_max]
+    }
+
+    fn says(&self, part: &str) -> bool {
+        self.words.lock().unwrap().iter().any(|line| line.contains(part))
+    }
+}
+
+/// Whether the connection goes on.
+fn play(act: Act, connection: &mut Connection) -> io::Result<bool> {
+    let Ok(request) = connection.read_request()? else { return Ok(false) };
+    match act {
+        Act::Take => {
+            connection.take(request);
+            connection.write(OK)?;
+        }
+        Act::Close => {
+            connection.take(request);
+            return Ok(false);
+        }
+        Act::Answer(status) => connection.write(&answer(status, ""))?,
+        Act::Hold => {
+            connection.take(request);
+            loop {
+                connection.rest(PATIENCE)?;
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn is_honest(receipt: &Receipt, unconfirmed: u64) {
+    assert!(receipt.is_complete() && !receipt.is_lossless(), "{receipt:?}");
+    assert_eq!(receipt.unconfirmed, unconfirmed, "{receipt:?}");
+    let line = receipt.to_string();
+    assert!(line.contains(&format!("{unconfirmed} unconfirmed")), "{line}");
+}
+
+/// It may have counted them all the same.
+#[test]
+fn request_that_is_never_answered_is_unconfirmed() {
+    for driver in DRIVERS {
+        let stand =
+            Stand::start(driver, &[Act::Hold], Export { timeout: Duration::from_millis(700), ..Export::default() });
+        stand.record(SPANS);
+        is_honest(&stand.engine.flush(PATIENCE), SPANS);
+        let [exported, unconfirmed, lost, _] = stand.columns();
+        assert_eq!([exported, unconfirmed, lost], [0, SPANS, 0], "{driver:?}");
+        assert!(stand.says("10 spans are unconfirmed"), "{:?}", stand.words);
+        assert!(stand.engine.stats().prometheus().contains("spanring_unconfirmed_spans_total 10\n"));
+    }
+}
+
+/// The first attempt may have arrived, whatever the collector says to the second.
+#[test]
+fn request_that_is_refused_after_an_unanswered_attempt_is_unconfirmed() {
+    for driver in DRIVERS {
+        let stand = Stand::start(driver, &[Act::Close, Act::Answer("400 Bad Request")], Export::default());
+        stand.record(SPANS);
+        is_honest(&stand.engine.flush(PATIENCE), SPANS);
+        assert_eq!(stand.columns(), [0, SPANS, 0, SPANS], "{driver:?}");
+        assert!(stand.says("10 spans are unconfirmed") && stand.says("status 400"), "{:?}", stand.words);
+    }
+}
+
+/// An answer of 503 says that the collector does not have it, so there is no doubt and no duplicate.
+#[test]
+fn request_that_is_sent_again_after_an_answer_is_no_duplicate() {
+    for driver in DRIVERS {
+        let stand = Stand::start(driver, &[Act::Answer("503 Service Unavailable"), Act::Take], Export::default());
+        stand.record(SPANS);
+        assert!(stand.engine.flush(PATIENCE).is_lossless());
+        assert_eq!((stand.columns(), stand.engine.stats().repeats), ([SPANS, 0, 0, 0], 1), "{driver:?}");
+    }
+}
+
+#[test]
+fn request_that_is_taken_after_an_unanswered_attempt_is_delivered_and_may_be_there_twice() {
+    for driver in DRIVERS {
+        let stand = Stand::start(driver, &[Act::Close, Act::Take], Export::default());
+        stand.record(SPANS);
+        assert!(stand.engine.flush(PATIENCE).is_lossless());
+        assert_eq!(stand.columns(), [SPANS, 0, 0, SPANS], "{driver:?}");
+        assert_eq!(stand.collector.tally().ids_seen_twice, SPANS);
+        assert!(stand.engine.stats().prometheus().contains("spanring_duplicate_spans_max_total 10\n"));
+    }
+}
+
+/// One request is at the collector, and the spans after it are not.
+#[test]
+fn shutdown_tells_what_was_sent_from_what_was_not() {
+    for driver in DRIVERS {
+        let stand = Stand::start(driver, &[Act::Hold], Export { batch_spans_max: 10, ..Export::default() });
+        stand.record(3 * SPANS);
+        stand.await_request(1);
+        let _ = stand.engine.shutdown(Duration::from_millis(200));
+        // A worker that gets no processor at its deadline has its account ready a little later.
+        let receipt = stand.engine.shutdown(PATIENCE);
+        assert!(receipt.is_complete() && !receipt.is_lossless(), "{receipt:?}");
+        let sent = stand.collector.tally().spans;
+        assert_eq!(stand.columns(), [0, sent, 3 * SPANS - sent, 0], "{driver:?}");
+        assert_eq!(receipt.ledger.lost.shutdown_deadline, 3 * SPANS - sent, "{receipt:?}");
+        let line = format!("{sent} spans are unconfirmed: sent without an answer, so the collector may have them");
+        assert!(sent > 0 && sent < 3 * SPANS && stand.says(&line), "{:?}", stand.words);
+    }
+}
+
+/// The next worker knows nothing of the requests of the one before; the counts do.
+#[test]
+fn worker_that_fails_leaves_its_unanswered_request_unconfirmed_and_its_counts_as_they_were() {
+    for driver in DRIVERS {
+        let stand = Stand::start(driver, &[Act::Close, Act::Take, Act::Hold, Act::Take], Export::default());
+        stand.record(SPANS);
+        assert!(stand.engine.flush(PATIENCE).is_lossless());
+        stand.record(SPANS);
+        stand.await_request(3);
+        internals::fail_worker(&stand.engine);
+        let receipt = stand.engine.flush(PATIENCE);
+        assert!(receipt.is_complete() && !receipt.is_lossless(), "{receipt:?}");
+        assert_eq!(stand.columns(), [SPANS, SPANS, 0, SPANS], "{driver:?}");
+        assert!(stand.says("10 spans are unconfirmed (the collector may have them)"), "{:?}", stand.words);
+        stand.record(SPANS);
+        let receipt = stand.engine.shutdown(PATIENCE);
+        assert_eq!((receipt.unconfirmed, receipt.exported, receipt.lost.total()), (0, SPANS, 0), "{receipt:?}");
+        assert_eq!(stand.columns(), [2 * SPANS, SPANS, 0, SPANS], "{driver:?}");
+        assert_eq!(stand.engine.stats().repeats, 1, "it was counted by the worker before");
+    }
+}
