@@ -9,19 +9,22 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
     },
     time::{Duration, Instant},
 };
 
 use spanring::{
     Config, DiagnosticSink, DriverChoice, Engine, Export, Receipt, internals,
-    testing::collector::{Collector, Connection, Mode, OK, Port, answer, on_free_port},
+    testing::collector::{Collector, Connection, Mode, OK, Port, Serve, answer, on_free_port, serve},
 };
 
 /// More than anything here takes on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 const DRIVERS: [DriverChoice; 2] = [DriverChoice::Uring, DriverChoice::Poll];
 const SPANS: u64 = 10;
+/// Shutdowns by each driver.
+const ROUNDS: u64 = 20;
 
 /// What the collector does with a request that has arrived whole.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +59,10 @@ impl Stand {
             }
             Ok(())
         });
+        Self::with(driver, serve, export)
+    }
+
+    fn with(driver: DriverChoice, serve: Arc<Serve>, export: Export) -> Self {
         let any = ([127, 0, 0, 1], 0).into();
         let start = || Collector::start_with(Arc::new(Port::claim(any)?), Mode::Ids, serve.clone());
         let collector = on_free_port(start).unwrap();
@@ -194,6 +201,29 @@ fn shutdown_tells_what_was_sent_from_what_was_not() {
         assert_eq!(receipt.ledger.lost.shutdown_deadline, 3 * SPANS - sent, "{receipt:?}");
         let line = format!("{sent} spans are unconfirmed: sent without an answer, so the collector may have them");
         assert!(sent > 0 && sent < 3 * SPANS && stand.says(&line), "{:?}", stand.words);
+    }
+}
+
+/// No time at all is left: the request may go out in the last moment, or not.
+#[test]
+fn shutdown_at_once_calls_nothing_lost_that_arrives() {
+    for driver in DRIVERS {
+        for _ in 0..ROUNDS {
+            let (end, ended) = mpsc::channel();
+            let serve = move |connection: &mut Connection| {
+                let result = serve(connection);
+                end.send(()).unwrap();
+                result
+            };
+            let stand = Stand::with(driver, Arc::new(serve), Export::default());
+            stand.record(SPANS);
+            assert!(stand.engine.flush(PATIENCE).is_lossless());
+            stand.record(SPANS);
+            let _ = stand.engine.shutdown(Duration::ZERO);
+            assert!(stand.engine.shutdown(PATIENCE).is_complete());
+            ended.recv_timeout(PATIENCE).unwrap();
+            stand.columns();
+        }
     }
 }
 

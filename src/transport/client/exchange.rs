@@ -87,12 +87,18 @@ impl Exchange {
         self.unsent = 0..0;
         let whole = self.request.buffer.whole();
         self.taken = whole.len();
+        self.request.is_out = true;
         whole
     }
 
     /// The request's buffer and what of it is to be sent, for the driver; `None` if all is sent.
     pub(super) fn take_unsent(&mut self) -> Option<(Vec<u8>, Range<usize>)> {
-        (!self.unsent.is_empty()).then(|| (self.request.buffer.lend(), self.unsent.clone()))
+        if self.unsent.is_empty() {
+            return None;
+        }
+        // The driver may send it all before we hear of it, even after we have given up.
+        self.request.is_out = true;
+        Some((self.request.buffer.lend(), self.unsent.clone()))
     }
 
     /// Takes the buffer back from the driver, which has sent so many bytes of it.
@@ -100,8 +106,7 @@ impl Exchange {
         self.request.buffer.put_back(buffer);
         self.unsent.start += sent;
         self.taken += sent;
-        // Also if the end was known before: a peer that has all may have taken it and not said so.
-        self.request.is_out |= self.unsent.is_empty() && sent > 0;
+        self.request.is_out = self.unsent.is_empty();
     }
 
     /// The peer has taken bytes, or all of them.
@@ -112,7 +117,6 @@ impl Exchange {
         let is_sent = self.is_sent(flow);
         self.progress_by = (!is_sent).then(|| now.after(self.stall_max));
         if is_sent {
-            self.request.is_out = true;
             // The next word is the collector's, which may take its time to think.
             self.until = self.until.min(now.after(self.request.patience));
         }

@@ -33,7 +33,8 @@ pub(super) struct Request {
     pub(super) since: Moment,
     /// Why the last attempt failed.
     pub(super) failure: String,
-    /// Whether this attempt was sent whole, and no answer has come.
+    /// Whether all bytes of this attempt are sent, or with a driver or session that may send them, and no answer has
+    /// come.
     pub(super) is_out: bool,
     /// Whether an earlier attempt was sent whole and ended without an answer.
     pub(super) is_doubtful: bool,
