@@ -83,6 +83,10 @@ impl Run {
             delivered,
             resends: self.stand.collector.tally().resends,
         })?;
+        // Each span as often as it came.
+        let taken = self.stand.collector.tally().spans;
+        let most = ledger.exported + ledger.unconfirmed + ledger.duplicates_max;
+        ensure((ledger.exported..=most).contains(&taken), || format!("{taken} spans were taken: {ledger:?}"))?;
         let repeats = self.engine.stats().repeats;
         ensure(expect.resend != Resend::Forbidden || repeats == 0, || format!("sent again {repeats} times"))?;
         let is_sent_twice = expect.resend == Resend::Required && matches!(self.row.fault, Fault::AtRequest(_));

@@ -130,6 +130,8 @@ fn kills_in_the_middle_of_requests_lose_nothing_and_repeat_only_whole_requests()
         let repeated: usize = times.values().map(|times| times - 1).sum();
         let repeats = engine.stats().repeats;
         assert!(repeated as u64 <= repeats, "{repeated} requests are there again, and {repeats} were sent again");
+        let duplicates: usize = times.iter().map(|(ids, times)| ids.len() * (times - 1)).sum();
+        assert!(duplicates as u64 <= receipt.ledger.duplicates_max, "{duplicates} are there again: {receipt:?}");
         assert!(repeated >= KILLS_UNANSWERED, "each of these kills left a request without its answer: {repeated}");
     }
 }

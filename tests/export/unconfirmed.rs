@@ -23,6 +23,9 @@ use spanring::{
 const PATIENCE: Duration = Duration::from_secs(20);
 const DRIVERS: [DriverChoice; 2] = [DriverChoice::Uring, DriverChoice::Poll];
 const SPANS: u64 = 10;
+/// `ExportTraceServiceResponse` { partial_success 1: { rejected_spans 1: 3 } }.
+const THREE_REJECTED: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 4\r\n\r\n\x0A\x02\x08\x03";
 /// Shutdowns by each driver.
 const ROUNDS: u64 = 20;
 
@@ -31,6 +34,8 @@ const ROUNDS: u64 = 20;
 enum Act {
     /// Takes it and says so.
     Take,
+    /// Takes it but for three spans, and says so.
+    TakeAllButThree,
     /// Takes it and closes the connection without an answer.
     Close,
     /// Answers with this status.
@@ -113,6 +118,10 @@ fn play(act: Act, connection: &mut Connection) -> io::Result<bool> {
             connection.take(request);
             connection.write(OK)?;
         }
+        Act::TakeAllButThree => {
+            connection.take_all_but(request, 3);
+            connection.write(THREE_REJECTED)?;
+        }
         Act::Close => {
             connection.take(request);
             return Ok(false);
@@ -159,6 +168,29 @@ fn request_that_is_refused_after_an_unanswered_attempt_is_unconfirmed() {
         is_honest(&stand.engine.flush(PATIENCE), SPANS);
         assert_eq!(stand.columns(), [0, SPANS, 0, SPANS], "{driver:?}");
         assert!(stand.says("10 spans are unconfirmed") && stand.says("status 400"), "{:?}", stand.words);
+    }
+}
+
+/// The halves may have arrived with the whole.
+#[test]
+fn halves_of_a_request_that_may_have_arrived_may_have_arrived() {
+    const TOO_LARGE: Act = Act::Answer("413 Content Too Large");
+    for driver in DRIVERS {
+        let stand = Stand::start(driver, &[Act::Close, TOO_LARGE, Act::Answer("400 Bad Request")], Export::default());
+        stand.record(SPANS);
+        is_honest(&stand.engine.flush(PATIENCE), SPANS);
+        assert_eq!(stand.columns(), [0, SPANS, 0, 2 * SPANS], "{driver:?}");
+    }
+}
+
+/// What the second attempt rejects may be there by the first.
+#[test]
+fn spans_that_are_rejected_after_an_unanswered_attempt_are_unconfirmed() {
+    for driver in DRIVERS {
+        let stand = Stand::start(driver, &[Act::Close, Act::TakeAllButThree], Export::default());
+        stand.record(SPANS);
+        is_honest(&stand.engine.flush(PATIENCE), 3);
+        assert_eq!(stand.columns(), [SPANS - 3, 3, 0, SPANS], "{driver:?}");
     }
 }
 
