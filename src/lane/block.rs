@@ -184,7 +184,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         self.pool.take::<N>(class, |number| {
             let image_len =
                 u32::try_from(class.bytes() - Block::<Owner, Scratch>::HEAD_LEN).expect("a block has at most 64 KiB");
-            let head = self.head_of(number);
+            // SAFETY: the pool has only blocks that it cut from the arena.
+            let head = unsafe { self.head_of(number) };
             // SAFETY: the block has just left the pool, so it is ours alone; a unit is aligned beyond what a head
             // needs.
             unsafe { head.write(Head { lanes, number, image_len, record_len: 0, class, scratch: Scratch::default() }) };
@@ -206,26 +207,47 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
 
     /// Reads the record of a block that came out of a list, and gives the block back to the pool. The caller keeps a
     /// count of the lanes of its own.
-    pub(super) fn free_listed(&self, number: u32, read: impl FnOnce(&[u8])) {
-        let block = self.listed(number);
+    ///
+    /// # Safety
+    ///
+    /// * As for [`Lanes::listed`].
+    pub(super) unsafe fn free_listed(&self, number: u32, read: impl FnOnce(&[u8])) {
+        // SAFETY: the caller's contract, word for word.
+        let block = unsafe { self.listed(number) };
         // The block goes back also when `read` panics.
         read(&block.image()[..block.head().record_len as usize]);
     }
 
     /// Bytes of a block that came out of a list.
-    pub(super) fn listed_bytes(&self, number: u32) -> u64 {
-        let block = self.listed(number);
+    ///
+    /// # Safety
+    ///
+    /// * As for [`Lanes::listed`]; the caller still has the block afterwards.
+    pub(super) unsafe fn listed_bytes(&self, number: u32) -> u64 {
+        // SAFETY: the caller's contract; the handle is given up again below.
+        let block = unsafe { self.listed(number) };
         let bytes = block.class().bytes() as u64;
         let _ = block.into_number();
         bytes
     }
 
     /// The handle of a block that is in a list no more. The list kept its head and its count.
-    pub(super) fn listed(&self, number: u32) -> Block<Owner, Scratch> {
-        Block { head: self.head_of(number), lanes: PhantomData }
+    ///
+    /// # Safety
+    ///
+    /// * The number is that of a block of these lanes which was made a number by `Block::into_number`, and for which no
+    ///   handle was made since: the caller has it alone.
+    pub(super) unsafe fn listed(&self, number: u32) -> Block<Owner, Scratch> {
+        // SAFETY: the block is one of these lanes (contract).
+        let head = unsafe { self.head_of(number) };
+        Block { head, lanes: PhantomData }
     }
 
-    fn head_of(&self, number: u32) -> NonNull<Head<Owner, Scratch>> {
-        self.arena.at(number as usize * UNIT).cast()
+    /// # Safety
+    ///
+    /// * The number is that of a block which was cut from these lanes' arena.
+    unsafe fn head_of(&self, number: u32) -> NonNull<Head<Owner, Scratch>> {
+        // SAFETY: a block is inside the arena, and its number is that of its first unit.
+        unsafe { self.arena.at(number as usize * UNIT) }.cast()
     }
 }

@@ -283,7 +283,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
             Left::Full => Change::Full,
             Left::Closed => Change::Closed,
         };
-        drop(self.listed(number));
+        // SAFETY: the block is one of these lanes (asserted above), and a value that refused it has nothing of it.
+        drop(unsafe { self.listed(number) });
         refused
     }
 
@@ -328,7 +329,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         hold.release(
             self.pool.links(),
             enough,
-            |value, number| run(&mut || self.free_listed(number, |note| apply(value, note))),
+            // SAFETY: a value has only notes that `change` left, blocks of these lanes, and hands over each once.
+            |value, number| run(&mut || unsafe { self.free_listed(number, |note| apply(value, note)) }),
             |value, last| run(&mut || finish.take().map_or((), |finish| finish(value, last))),
         );
         if let Some(panic) = panicked.take() {

@@ -215,7 +215,9 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         let bytes = block.class().bytes() as u64;
         // The number is taken first: once it is on the stack, the block is the reader's.
         let number = block.into_number();
-        self.spill.push(self.pool.links(), number, bytes).inspect_err(|_| drop(self.listed(number)))
+        // SAFETY: the block is one of these lanes (asserted above), and a stack that refused it has nothing of it.
+        let take_back = |_: &SpillRefusal| drop(unsafe { self.listed(number) });
+        self.spill.push(self.pool.links(), number, bytes).inspect_err(take_back)
     }
 
     /// Lists know blocks by number, which means another block, or none, in other lanes.

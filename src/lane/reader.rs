@@ -120,12 +120,14 @@ impl<Owner, Scratch: Copy + Default> Reader<Owner, Scratch> {
                 return (count, false);
             }
         }
-        let size = |number| lanes.listed_bytes(number);
+        // SAFETY: the stack has only blocks of these lanes, and hands over each once: after this to the visit below.
+        let size = |number| unsafe { lanes.listed_bytes(number) };
         let mut panicked = None;
         let (spilled, answer) = lanes.spill.take_all(lanes.pool.links(), size, |number| {
             let mut answer = Visit::Next;
             let visited = catch_unwind(AssertUnwindSafe(|| {
-                lanes.free_listed(number, |record| answer = visit(&lanes.taken.spilled, record));
+                // SAFETY: the stack has only blocks of these lanes, and hands over each once.
+                unsafe { lanes.free_listed(number, |record| answer = visit(&lanes.taken.spilled, record)) };
             }));
             if let Err(panic) = visited {
                 panicked = Some(panic);
@@ -160,10 +162,12 @@ impl<Owner, Scratch: Copy + Default> Reader<Owner, Scratch> {
         // Blocks have to come home: they keep the lanes' memory.
         let (spilled, _all) = lanes.spill.take_all(
             lanes.pool.links(),
-            |number| lanes.listed_bytes(number),
+            // SAFETY: as below; the visit comes after this.
+            |number| unsafe { lanes.listed_bytes(number) },
             |number| {
                 taken.spilled.add_owned(1);
-                lanes.free_listed(number, |_| ());
+                // SAFETY: the stack has only blocks of these lanes, and hands over each once.
+                unsafe { lanes.free_listed(number, |_| ()) };
                 Visit::Next
             },
         );

@@ -41,7 +41,8 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
             self.pool.links(),
             |_| 0,
             |number| {
-                self.free_listed(number, |_| ());
+                // SAFETY: the stack has only blocks of these lanes, and hands over each once.
+                unsafe { self.free_listed(number, |_| ()) };
                 Visit::Next
             },
         );

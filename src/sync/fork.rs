@@ -93,7 +93,7 @@ mod imp {
         let memory = super::super::memory::Memory::map(4096).map(Box::new).map(Box::leak);
         let word = match memory {
             // SAFETY: the mapping lives for ever, is zeroed, aligned to a page and larger than the word.
-            Ok(memory) => unsafe { memory.at(0).cast::<AtomicU32>().as_ref() },
+            Ok(memory) => unsafe { memory.start().cast::<AtomicU32>().as_ref() },
             Err(_) => Box::leak(Box::new(AtomicU32::new(0))),
         };
         // ORDERING: Relaxed. The cell publishes the word to the other threads.

@@ -34,12 +34,24 @@ impl Memory {
         self.len
     }
 
-    /// The address of byte `offset`.
+    /// The address of the first byte.
+    #[cfg(not(loom))]
     #[inline]
     #[must_use]
-    pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// The address of byte `offset`.
+    ///
+    /// # Safety
+    ///
+    /// * `offset` is below the length.
+    #[inline]
+    #[must_use]
+    pub(crate) unsafe fn at(&self, offset: usize) -> NonNull<u8> {
         debug_assert!(offset < self.len);
-        // SAFETY: callers stay inside the mapping (asserted above in tests), so the address is in bounds of one object.
+        // SAFETY: the address is inside the mapping (contract), which is one object.
         unsafe { self.start.add(offset) }
     }
 

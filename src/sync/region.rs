@@ -99,8 +99,10 @@ mod imp {
         /// * As for `Region::fill`.
         #[inline(always)]
         pub(super) unsafe fn fill<R>(&self, at: usize, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+            // SAFETY: the range is inside the mapping.
+            let start = unsafe { self.0.at(at) };
             // SAFETY: the range is inside the mapping and zeroed at birth, so initialised; the caller has it alone.
-            fill(unsafe { slice::from_raw_parts_mut(self.0.at(at).as_ptr(), len) })
+            fill(unsafe { slice::from_raw_parts_mut(start.as_ptr(), len) })
         }
 
         /// # Safety
@@ -108,8 +110,10 @@ mod imp {
         /// * As for `Region::read`.
         #[inline]
         pub(super) unsafe fn read<R>(&self, at: usize, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
+            // SAFETY: the range is inside the mapping.
+            let start = unsafe { self.0.at(at) };
             // SAFETY: the range is inside the mapping and initialised; the caller keeps writers away.
-            read(unsafe { slice::from_raw_parts(self.0.at(at).as_ptr(), len) })
+            read(unsafe { slice::from_raw_parts(start.as_ptr(), len) })
         }
 
         /// # Safety
@@ -125,7 +129,7 @@ mod imp {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             {
                 const LINE: usize = 64;
-                let start = self.0.at(at).as_ptr();
+                let start = self.0.start().as_ptr().wrapping_add(at);
                 for offset in (0..len).step_by(LINE) {
                     let line = start.wrapping_add(offset);
                     // SAFETY: a prefetch changes no memory and cannot fault; processors without it run it as a no-op.
