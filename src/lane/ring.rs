@@ -54,6 +54,7 @@ use crossbeam_utils::CachePadded;
 use crate::sync::{
     AtomicU32, AtomicU64, Counter,
     Ordering::{Acquire, Relaxed, Release},
+    fork::GENERATION_MAX,
     region::Region,
     store_among_exchanges,
 };
@@ -91,10 +92,11 @@ struct ReaderCells {
     high_water: Counter,
 }
 
-/// Beside the generation in the lease word: a thread is in the ring. Generations stay below.
+/// Beside the generation in the lease word: a thread is in the ring.
 const HELD: u32 = 1 << 30;
 /// Beside the generation in the lease word: nobody enters any more.
 const CLOSED: u32 = 1 << 31;
+const _: () = assert!(GENERATION_MAX & (HELD | CLOSED) == 0, "generations stay below the flags");
 
 /// Bytes in front of each record: its length in the ring, and what it is.
 pub(crate) const FRAME_LEN: usize = 8;
@@ -134,7 +136,7 @@ impl Ring {
     ///
     /// When the system has no memory to give.
     pub fn new(len: usize, generation: u32) -> io::Result<Self> {
-        debug_assert!(generation < HELD, "generations stay below the flags");
+        debug_assert!(generation <= GENERATION_MAX);
         assert!(len.is_power_of_two() && len >= 4 * ALIGN, "a ring has a power of two of bytes");
         Ok(Self {
             lease: CachePadded::new(LeaseWord {
@@ -303,7 +305,7 @@ impl Ring {
     ///
     /// * No other thread of this process uses the ring until the call returns.
     pub unsafe fn abandon(&self, generation: u32) -> bool {
-        debug_assert!(generation < HELD, "generations stay below the flags");
+        debug_assert!(generation <= GENERATION_MAX);
         // ORDERING: Relaxed throughout: the child has no other thread here; [settle] shows the result to later ones.
         let tail = self.tail.load(Relaxed);
         self.reader.head.store(tail, Relaxed);

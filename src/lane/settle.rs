@@ -1,10 +1,14 @@
 //! The lanes in a child process: one thread there puts them in order, and the others wait for nothing.
 
 use super::{Lanes, SeatId, Tally, Visit, reader};
-use crate::sync::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{
+    Ordering::{Acquire, Relaxed, Release},
+    fork::GENERATION_MAX,
+};
 
-/// Beside a generation: a thread of that process is putting the lanes in order. Generations stay below it.
+/// Beside a generation: a thread of that process is putting the lanes in order.
 const MOVING: u32 = 1 << 31;
+const _: () = assert!(GENERATION_MAX & MOVING == 0, "generations stay below the flag");
 
 impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
     /// Makes the lanes fit for this process; false while another thread does.

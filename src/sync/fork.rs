@@ -50,7 +50,9 @@ impl ForkWord {
             return found;
         }
         // ORDERING: Relaxed. The number is all that is shared.
-        let mine = self.youngest.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(FIRST);
+        let before = self.youngest.fetch_add(1, Ordering::Relaxed);
+        assert!(before < GENERATION_MAX, "so many processes are not forked one off the other");
+        let mine = before + 1;
         // ORDERING: Relaxed. The number is all that is shared; a thread that comes second takes the first one's.
         match self.word.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => mine,
@@ -84,6 +86,11 @@ fn process() -> ForkWord {
 
 /// The generation of a process that never forked. Zero is what the kernel leaves.
 const FIRST: u32 = 1;
+
+/// The last generation: the bits above it are flags where generations are kept, and one that ran into them would take
+/// another's ring for its own. A child has one more than its parent, however many there are, so that this is the length
+/// of a line of descent. At 10,000 forks a second, each by the child of the one before, it takes 29 hours.
+pub(crate) const GENERATION_MAX: u32 = (1 << 30) - 1;
 
 #[cfg(all(unix, not(miri), not(loom)))]
 mod imp {
@@ -134,5 +141,28 @@ mod imp {
     /// No process forks here: the word is a constant.
     pub(super) fn word() -> &'static AtomicU32 {
         Box::leak(Box::new(AtomicU32::new(FIRST)))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn child_of(youngest: u32) -> ForkWord {
+        let leaked = |number| &*Box::leak(Box::new(AtomicU32::new(number)));
+        ForkWord { word: leaked(0), youngest: leaked(youngest) }
+    }
+
+    #[test]
+    fn child_has_one_generation_more_than_its_parent() {
+        let child = child_of(FIRST);
+        assert_eq!((child.raw(), child.settle(), child.settle(), child.raw()), (0, FIRST + 1, FIRST + 1, FIRST + 1));
+        assert_eq!(child_of(GENERATION_MAX - 1).settle(), GENERATION_MAX);
+    }
+
+    #[test]
+    #[should_panic(expected = "one off the other")]
+    fn generation_never_runs_into_the_flags() {
+        let _ = child_of(GENERATION_MAX).settle();
     }
 }
