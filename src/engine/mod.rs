@@ -209,8 +209,8 @@ impl Engine {
         }
     }
 
-    /// Waits until everything that ended before this call is delivered, or counted as lost, or until the deadline.
-    /// Spans that end meanwhile may go along.
+    /// Waits until everything that ended before this call is delivered, or counted as lost or unconfirmed, or until the
+    /// deadline. Spans that end meanwhile may go along.
     ///
     /// Call it from any thread, but not from a signal handler. In a diagnostic sink it does not wait.
     pub fn flush(&self, deadline: impl Into<Deadline>) -> Receipt {
@@ -218,9 +218,10 @@ impl Engine {
     }
 
     /// Ends recording, delivers what has ended, and waits for it until the deadline; what is left then is counted as
-    /// lost, for which the call may take 25 ms more. It gives up earlier if the collector is on this machine and
-    /// nothing has listened there for a second, at two attempts at least: one that restarts in that time gets its
-    /// spans. Later starts give spans that do not record. A second call only reports the current state.
+    /// lost, or as unconfirmed where the collector may have it, for which the call may take 25 ms more. It gives up
+    /// earlier if the collector is on this machine and nothing has listened there for a second, at two attempts at
+    /// least: one that restarts in that time gets its spans. Later starts give spans that do not record. A second call
+    /// only reports the current state.
     ///
     /// Dropping the engine does not wait again for what was late here.
     ///

@@ -82,7 +82,8 @@ causes! {
     rejected, Rejected, Place::Export, "rejected";
     /// The collector took their request, but not them. The diagnostics have its words.
     partially_rejected, PartiallyRejected, Place::Export, "partially_rejected";
-    /// The collector was asked again until the time was up. Raise `timeout`, or ease its load.
+    /// The collector was asked again until the time was up, and put off each attempt that was sent whole. Raise
+    /// `timeout`, or ease its load.
     retry_expired, RetryExpired, Place::Export, "timeout";
     /// Each attempt to deliver their request failed, while other requests passed. The diagnostics name its scope and
     /// its first span: look at what the collector does with that.

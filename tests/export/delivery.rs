@@ -150,6 +150,7 @@ fn prometheus_text_has_every_metric_and_its_sums_agree() {
     for cause in engine.ledger().lost.by_cause() {
         assert_eq!(value(&format!("spanring_lost_spans_total{{cause=\"{}\"}}", cause.0)), 0.0);
     }
+    assert_eq!(["unconfirmed", "duplicate"].map(|kind| value(&format!("spanring_{kind}_spans"))), [0.0; 2]);
     // Each metric says what it is, once; each sample is one line of a name, labels and a number.
     let kinds: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
     let mut once = kinds.clone();
