@@ -12,13 +12,16 @@ use std::{
     path::Path,
     sync::{Arc, LazyLock},
     thread,
+    time::Instant,
 };
 
 use rustls::ServerConfig;
 use spanring::{
     Export, ProxyChoice,
     internals::tls::certificates::{Authority, Folder, Leaf, VERSIONS, authority, server},
-    testing::collector::{Collector, Fault, Mode, Plan, Port, Row, Stand, Step, on_free_port, serve, tls::TlsPort},
+    testing::collector::{
+        Collector, Connection, Fault, Mode, Plan, Port, Row, Serve, Stand, Step, on_free_port, serve, tls::TlsPort,
+    },
 };
 
 use crate::route::{
@@ -113,7 +116,9 @@ fn client_without_a_certificate_is_told_which_to_give_and_spans_wait() {
             service.record();
             let why = service.is_down();
             assert_names(&why, &["localhost", "asks for a client certificate", "`client_certificate`", "`client_key`"]);
-            service.gives_up(SPANS);
+            // The last attempt may have been cut off before the refusal came.
+            let ledger = service.ends(SPANS);
+            assert_eq!(ledger.lost.shutdown_deadline + ledger.unconfirmed, SPANS, "{ledger:?}");
             assert_eq!(collector.tally().requests, 0);
         });
     }
@@ -172,6 +177,29 @@ fn fork_and_wait(child: impl FnOnce() -> bool) {
     // SAFETY: the child is ours, and the place is valid.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert_eq!(status, 0, "the child failed");
+}
+
+/// What the session has taken may be there.
+#[test]
+fn request_that_is_read_and_never_answered_is_unconfirmed() {
+    for version in VERSIONS {
+        let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), version, None));
+        on_each_driver(|driver| {
+            let silent = |connection: &mut Connection| {
+                if let Ok(request) = connection.read_request()? {
+                    connection.take(request);
+                }
+                connection.rest(PATIENCE)
+            };
+            let (collector, folder) = (collector_that(&config, Mode::Ids, Arc::new(silent)), Folder::new());
+            let service = Service::start(driver, trusting(&folder, &collector.url()));
+            service.record();
+            assert!(collector.wait_for(Instant::now() + PATIENCE, |tally| tally.spans > 0));
+            let ledger = service.ends(SPANS);
+            assert!(ledger.unconfirmed >= collector.tally().spans, "{ledger:?}");
+            assert_eq!(ledger.unconfirmed + ledger.lost.shutdown_deadline, SPANS, "{ledger:?}");
+        });
+    }
 }
 
 // ---- Peers that speak something else, or nothing.
@@ -287,9 +315,14 @@ fn through(proxy: &Proxy, credentials: &str, folder: &Folder) -> Export {
 
 /// A collector that speaks TLS.
 fn collector(config: &Arc<ServerConfig>, mode: Mode) -> Collector {
+    collector_that(config, mode, Arc::new(serve))
+}
+
+/// A collector that speaks TLS and serves in this way.
+fn collector_that(config: &Arc<ServerConfig>, mode: Mode, serve: Arc<Serve>) -> Collector {
     let start = || {
         let port = Port::claim((Ipv4Addr::LOCALHOST, 0).into())?;
-        Collector::start_with(Arc::new(TlsPort { port, config: Arc::clone(config) }), mode, Arc::new(serve))
+        Collector::start_with(Arc::new(TlsPort { port, config: Arc::clone(config) }), mode, Arc::clone(&serve))
     };
     on_free_port(start).unwrap()
 }
