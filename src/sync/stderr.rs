@@ -19,7 +19,7 @@ pub(crate) fn try_write(bytes: &[u8]) -> bool {
     imp::try_write(bytes)
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 mod imp {
     use std::io;
 
@@ -60,26 +60,28 @@ mod imp {
     /// `O_NONBLOCK` is no way: other processes share the flags of what is open here.
     fn try_write_to(file: c_int, bytes: &[u8]) -> bool {
         match write_without_wait(file, bytes) {
-            Ok(()) | Err(Refusal::Broken) => true,
+            Ok(written) if written < bytes.len() => {
+                // The line has begun: it is not passed on to be written once more.
+                let _ = write_if_room(file, &bytes[written..]);
+                true
+            }
+            Ok(_) | Err(Refusal::Broken) => true,
             // A file takes everything, if not always at once.
             Err(Refusal::Full) if !is_regular(file) => false,
             Err(Refusal::Full | Refusal::Unsupported) => write_if_room(file, bytes),
         }
     }
 
-    /// Linux from 5.15 on for sockets, and from 6.5 on for pipes.
-    #[cfg(all(target_os = "linux", not(miri)))]
-    fn write_without_wait(file: c_int, bytes: &[u8]) -> Result<(), Refusal> {
+    /// Bytes that were written. Where that cannot be done the kernel says so (tried with 6.18: a terminal).
+    #[cfg(target_os = "linux")]
+    fn write_without_wait(file: c_int, bytes: &[u8]) -> Result<usize, Refusal> {
         // The place is that of the descriptor, as for `write`.
         const HERE: libc::c_long = -1;
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         // SAFETY: the one part is readable for its length, and the kernel only reads it.
         let written =
             unsafe { libc::syscall(libc::SYS_pwritev2, file, &raw const part, 1_usize, HERE, HERE, libc::RWF_NOWAIT) };
-        if written >= 0 {
-            return Ok(());
-        }
-        Err(match io::Error::last_os_error().raw_os_error() {
+        usize::try_from(written).map_err(|_| match io::Error::last_os_error().raw_os_error() {
             Some(libc::EAGAIN) => Refusal::Full,
             // The last is what filters of system calls say.
             Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM) => Refusal::Unsupported,
@@ -87,8 +89,8 @@ mod imp {
         })
     }
 
-    #[cfg(not(all(target_os = "linux", not(miri))))]
-    fn write_without_wait(_file: c_int, _bytes: &[u8]) -> Result<(), Refusal> {
+    #[cfg(not(target_os = "linux"))]
+    fn write_without_wait(_file: c_int, _bytes: &[u8]) -> Result<usize, Refusal> {
         Err(Refusal::Unsupported)
     }
 
@@ -112,7 +114,7 @@ mod imp {
         is_known && state.st_mode & libc::S_IFMT == libc::S_IFREG
     }
 
-    #[cfg(all(test, not(miri)))]
+    #[cfg(test)]
     mod tests {
         use std::{
             fs::{self, OpenOptions},
@@ -180,7 +182,7 @@ mod imp {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(not(all(unix, not(miri))))]
 mod imp {
     pub(super) fn write(bytes: &[u8]) {
         let _ = std::io::Write::write_all(&mut std::io::stderr(), bytes);
