@@ -15,25 +15,47 @@ pub(crate) const UNREAD: &str = "spanring: a ring is half full, and no span was 
     spans are lost, and counted as `lane_full`. Set `Config::export`, as `Config::from_env` does, or call \
     `Engine::drain`.\n";
 
-/// Says that the process exits and loses spans.
-pub(crate) fn at_exit(waiting: u64) {
+/// Spans that a process leaves when it ends.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Leftover {
+    /// They have ended, and the collector does not have them.
+    pub waiting: u64,
+    /// They were sent without an answer yet.
+    pub unanswered: u64,
+    /// They have not ended.
+    pub open: u64,
+}
+
+impl Leftover {
+    /// What becomes of them: `2 spans that wait are lost and 1 span is unconfirmed`.
+    fn fate(self) -> String {
+        let Self { waiting, unanswered, open } = self;
+        let verb = if waiting + open == 1 { "is" } else { "are" };
+        let waiting = (waiting > 0).then(|| counted(waiting, "span that waits", "spans that wait"));
+        let open = (open > 0).then(|| counted(open, "span that is open", "spans that are open"));
+        let lost = waiting.into_iter().chain(open).collect::<Vec<_>>().join(" and ");
+        let lost = (!lost.is_empty()).then(|| format!("{lost} {verb} lost"));
+        let unanswered = (unanswered > 0).then(|| counted(unanswered, "span is unconfirmed", "spans are unconfirmed"));
+        lost.into_iter().chain(unanswered).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// Says that the process exits and leaves spans.
+pub(crate) fn at_exit(left: Leftover) {
     let _ = stderr::try_write_line(&format!(
-        "spanring: the process exits, and {} lost: drop the engine or call `Engine::shutdown` before, or let \
+        "spanring: the process exits, and {}: drop the engine or call `Engine::shutdown` before, or let \
          `shut_down_at_exit` do it",
-        counted(waiting, "span that waits is", "spans that wait are")
+        left.fate()
     ));
 }
 
-/// Says that a signal ends the process, which loses these spans, and why they were not delivered, if that is known.
-pub(crate) fn at_signal(waiting: u64, open: u64, why: Option<&str>) {
-    let verb = if waiting + open == 1 { "is" } else { "are" };
-    let waiting = (waiting > 0).then(|| counted(waiting, "span that waits", "spans that wait"));
-    let open = (open > 0).then(|| counted(open, "span that is open", "spans that are open"));
-    let lost = waiting.into_iter().chain(open).collect::<Vec<_>>().join(" and ");
+/// Says that a signal ends the process, which leaves these spans, and why they were not delivered, if that is known.
+pub(crate) fn at_signal(left: Leftover, why: Option<&str>) {
     let why = why.map_or(String::new(), |why| format!(" ({why})"));
     let _ = stderr::try_write_line(&format!(
-        "spanring: a signal ends the process, and {lost} {verb} lost{why}: give the signal's flush more time, or handle \
-         the signal, end all spans and call `Engine::shutdown`"
+        "spanring: a signal ends the process, and {}{why}: give the signal's flush more time, or handle the signal, end \
+         all spans and call `Engine::shutdown`",
+        left.fate()
     ));
 }
 
@@ -70,6 +92,24 @@ impl Notice {
         // ORDERING: Relaxed. The flag alone is shared; of several threads one says it.
         if !self.is_said.swap(true, Relaxed) {
             let _ = stderr::try_write(line.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftover_spans_are_lost_or_unconfirmed_in_one_clause() {
+        for (waiting, unanswered, open, fate) in [
+            (1, 0, 0, "1 span that waits is lost"),
+            (2, 0, 1, "2 spans that wait and 1 span that is open are lost"),
+            (0, 1, 0, "1 span is unconfirmed"),
+            (2, 3, 0, "2 spans that wait are lost and 3 spans are unconfirmed"),
+            (0, 3, 2, "2 spans that are open are lost and 3 spans are unconfirmed"),
+        ] {
+            assert_eq!(Leftover { waiting, unanswered, open }.fate(), fate);
         }
     }
 }

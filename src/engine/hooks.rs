@@ -8,7 +8,7 @@ use std::{
 
 use super::{Engine, Side, exporting::Exporting};
 use crate::{
-    notice,
+    notice::{self, Leftover},
     report::Health,
     sync::{
         deadline::Deadline,
@@ -153,25 +153,25 @@ pub(super) fn tell_at_exit(engine: &Engine) {
 }
 
 fn tell_waiting() {
-    let Left { waiting, .. } = left();
-    if waiting > 0 {
-        notice::at_exit(waiting);
+    // Spans that are open at an exit are as usual.
+    let left = Leftover { open: 0, ..left().spans };
+    if left != Leftover::default() {
+        notice::at_exit(left);
     }
 }
 
 /// A signal is about to end the process.
 fn tell_at_signal() {
-    let Left { waiting, open, why } = left();
-    if waiting + open > 0 {
-        notice::at_signal(waiting, open, why.as_deref());
+    let Left { spans, why } = left();
+    if spans != Leftover::default() {
+        notice::at_signal(spans, why.as_deref());
     }
 }
 
 /// What the engines that are not shut down have left.
 #[derive(Default)]
 struct Left {
-    waiting: u64,
-    open: u64,
+    spans: Leftover,
     /// Why it was not delivered, as far as that is known.
     why: Option<String>,
 }
@@ -185,8 +185,9 @@ fn left() -> Left {
     for (lanes, exporting) in reached.filter(|(lanes, _)| !lanes.owner().is_closed()) {
         let ledger = exporting.ledger(&lanes);
         let waiting = ledger.queued + ledger.in_flight;
-        left.waiting += waiting;
-        left.open += ledger.live;
+        left.spans.waiting += waiting - ledger.unanswered;
+        left.spans.unanswered += ledger.unanswered;
+        left.spans.open += ledger.live;
         if let Health::Degraded(why) | Health::Down(why) = exporting.health(&lanes)
             && waiting > 0
         {

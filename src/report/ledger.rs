@@ -41,6 +41,8 @@ pub struct Ledger {
     /// Not a column: spans that were sent again after an attempt that was sent whole and not answered, counted each
     /// time. The collector has each at most that often besides once.
     pub duplicates_max: u64,
+    /// Not a column: of those in flight, spans that the collector may have. They are unconfirmed if nothing more comes.
+    pub unanswered: u64,
     recording: u64,
     ended: u64,
     /// Whether the engine was closed, so that what is live will be lost.
@@ -86,6 +88,8 @@ impl Ledger {
             lost,
             sibling_hits,
             duplicates_max: counts.map_or(0, |counts| counts.duplicates_max.load()),
+            // What ends meanwhile is in no column twice.
+            unanswered: counts.map_or(0, |counts| counts.doubtful.load()).min(in_flight),
             recording,
             ended,
             is_last: core.owner().is_closed(),

@@ -98,7 +98,7 @@ impl Stand {
     /// Exported, unconfirmed, lost, duplicates at most; and the collector's own count is within what they say.
     fn columns(&self) -> [u64; 4] {
         let ledger = self.engine.ledger();
-        assert!(ledger.is_closed() && ledger.queued + ledger.in_flight == 0, "{ledger:?}");
+        assert!(ledger.is_closed() && ledger.queued + ledger.in_flight + ledger.unanswered == 0, "{ledger:?}");
         let taken = self.collector.tally().spans;
         let possible: Range<u64> = ledger.exported..ledger.exported + ledger.unconfirmed + ledger.duplicates_max + 1;
         assert!(possible.contains(&taken), "the collector took {taken}: {ledger:?}");
@@ -268,6 +268,12 @@ fn worker_that_fails_leaves_its_unanswered_request_unconfirmed_and_its_counts_as
         assert!(stand.engine.flush(PATIENCE).is_lossless());
         stand.record(SPANS);
         stand.await_request(3);
+        let late = Instant::now() + PATIENCE;
+        while stand.engine.ledger().unanswered < SPANS && Instant::now() < late {
+            let _ = stand.engine.flush(Duration::from_millis(10));
+        }
+        let ledger = stand.engine.ledger();
+        assert_eq!((ledger.unanswered, ledger.in_flight), (SPANS, SPANS), "{ledger:?}");
         internals::fail_worker(&stand.engine);
         let receipt = stand.engine.flush(PATIENCE);
         assert!(receipt.is_complete() && !receipt.is_lossless(), "{receipt:?}");
