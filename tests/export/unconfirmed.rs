@@ -89,8 +89,9 @@ impl Stand {
         (0..spans).for_each(|_| tracer.span("work").start().end());
     }
 
-    /// Waits for the request with this number to arrive whole.
+    /// Sends what there is, and waits for the request with this number to arrive whole.
     fn await_request(&self, number: u64) {
+        let _ = self.engine.flush(Duration::ZERO);
         let late = Instant::now() + PATIENCE;
         assert!(self.collector.wait_for(late, |tally| tally.requests >= number), "{:?}", self.collector.tally());
     }
