@@ -73,21 +73,21 @@ pub const ROWS: &[Row] = rows! {
     // ---- The reply breaks off.
     reset_in_reply_head ["HTTP-09"] AtRequest(&[Read, Say(|| OK_LINE.into()), Step::Reset]),
         b"HTTP/1.1 200 OK\r\n" Reset => RETRIED;
-    reset_after_reply_head ["HTTP-09"] AtRequest(&[Read, Say(|| head("Content-Length: 64\r\n")), Step::Reset]),
-        b"HTTP/1.1 200 OK\r\n" Reset => RETRIED;
-    reset_in_reply_body ["HTTP-09"] AtRequest(&[Read, Say(|| lengthy("64", WARNING)), Step::Reset]),
-        b"HTTP/1.1 200 OK\r\n" Reset => RETRIED;
+    reset_after_reply_head ["HTTP-09"] AtRequest(&[Read, Take, Say(|| head("Content-Length: 64\r\n")), Step::Reset]),
+        b"HTTP/1.1 200 OK\r\n" Reset => TAKEN;
+    reset_in_reply_body ["HTTP-09"] AtRequest(&[Read, Take, Say(|| lengthy("64", WARNING)), Step::Reset]),
+        b"HTTP/1.1 200 OK\r\n" Reset => TAKEN;
     close_in_reply_head ["HTTP-09"] AtRequest(&[Read, Say(|| OK_LINE.into()), Close]),
         b"HTTP/1.1 200 OK\r\n" Closed => RETRIED;
-    content_length_too_long ["HTTP-09"] AtRequest(&[Read, Say(|| lengthy("64", WARNING)), Close]),
-        b"HTTP/1.1 200 OK\r\n" Closed => RETRIED;
-    chunks_without_end ["HTTP-09"] AtRequest(&[Read, Say(|| chunked(b"5\r\nhello\r\n")), Close]),
-        b"HTTP/1.1 200 OK\r\n" Closed => RETRIED;
+    content_length_too_long ["HTTP-09"] AtRequest(&[Read, Take, Say(|| lengthy("64", WARNING)), Close]),
+        b"HTTP/1.1 200 OK\r\n" Closed => TAKEN;
+    chunks_without_end ["HTTP-09"] AtRequest(&[Read, Take, Say(|| chunked(b"5\r\nhello\r\n")), Close]),
+        b"HTTP/1.1 200 OK\r\n" Closed => TAKEN;
     slow_loris_head ["HTTP-15"] AtRequest(&[Read, SayInBytes(|| head("Content-Length: 0\r\n"), SLOWLY)]),
         b"H" Slow => RETRIED;
     slow_loris_body ["HTTP-15"]
-        AtRequest(&[Read, Say(|| head("Content-Length: 64\r\n")), SayInBytes(|| vec![b'x'; 64], SLOWLY)]),
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 64\r\n\r\n" Slow => RETRIED;
+        AtRequest(&[Read, Take, Say(|| head("Content-Length: 64\r\n")), SayInBytes(|| vec![b'x'; 64], SLOWLY)]),
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 64\r\n\r\n" Slow => TAKEN;
 
     // ---- The connection between two requests.
     idle_close ["HTTP-10" "HTTP-09"] AtRequest(&[Read, Take, Answer("200 OK", ""), Close]),
@@ -207,15 +207,15 @@ pub const ROWS: &[Row] = rows! {
         b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: soon\r\n" Kept => RETRIED;
 
     // ---- Bodies above the limit: an error that is final.
-    body_announced_above_the_limit ["HTTP-05" "HTTP-12"] AtRequest(&[Read, Say(large)]),
-        b"HTTP/1.1 200 OK\r\n" Kept => FINAL;
-    body_in_chunks_above_the_limit ["HTTP-05" "HTTP-12"] AtRequest(&[Read, Say(large_in_chunks)]),
-        b"HTTP/1.1 200 OK\r\n" Kept => FINAL;
-    body_without_end ["HTTP-05" "HTTP-12"] AtRequest(&[Read, Say(|| chunked(b"")), SayForever(chunk)]),
-        b"HTTP/1.1 200 OK\r\n" Endless => FINAL;
+    body_announced_above_the_limit ["HTTP-05" "HTTP-12"] AtRequest(&[Read, Take, Say(large)]),
+        b"HTTP/1.1 200 OK\r\n" Kept => TAKEN;
+    body_in_chunks_above_the_limit ["HTTP-05" "HTTP-12"] AtRequest(&[Read, Take, Say(large_in_chunks)]),
+        b"HTTP/1.1 200 OK\r\n" Kept => TAKEN;
+    body_without_end ["HTTP-05" "HTTP-12"] AtRequest(&[Read, Take, Say(|| chunked(b"")), SayForever(chunk)]),
+        b"HTTP/1.1 200 OK\r\n" Endless => TAKEN;
     body_until_a_close_that_never_comes ["HTTP-05" "HTTP-12"]
-        AtRequest(&[Read, Say(|| head("")), SayForever(|| vec![b'x'; 64 << 10])]),
-        b"HTTP/1.1 200 OK\r\n" Endless => FINAL;
+        AtRequest(&[Read, Take, Say(|| head("")), SayForever(|| vec![b'x'; 64 << 10])]),
+        b"HTTP/1.1 200 OK\r\n" Endless => TAKEN;
 
     // ---- What is no reply of HTTP/1.1.
     early_hints_without_end ["HTTP-18"] AtRequest(&[Read, SayForever(|| answer("103 Early Hints", "").repeat(1024))]),
@@ -235,10 +235,10 @@ pub const ROWS: &[Row] = rows! {
     one_hundred_headers ["HTTP-05" "HTTP-12"]
         AtRequest(&[Read, Say(|| head(&("X-Fill: x\r\n".repeat(100) + "Content-Length: 0\r\n")))]),
         b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
-    chunk_size_of_letters ["HTTP-12"] AtRequest(&[Read, Say(|| chunked(b"zz\r\nhello\r\n0\r\n\r\n"))]),
-        b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
-    chunk_size_beyond_numbers ["HTTP-12"] AtRequest(&[Read, Say(|| chunked(b"fffffffffffffffffffff\r\nhello"))]),
-        b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
+    chunk_size_of_letters ["HTTP-12"] AtRequest(&[Read, Take, Say(|| chunked(b"zz\r\nhello\r\n0\r\n\r\n"))]),
+        b"HTTP/1.1 200 OK\r\n" Kept => TAKEN;
+    chunk_size_beyond_numbers ["HTTP-12"] AtRequest(&[Read, Take, Say(|| chunked(b"fffffffffffffffffffff\r\nhello"))]),
+        b"HTTP/1.1 200 OK\r\n" Kept => TAKEN;
     content_length_twice ["HTTP-12"]
         AtRequest(&[Read, Say(|| head("Content-Length: 0\r\nContent-Length: 0\r\n"))]),
         b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
@@ -246,8 +246,12 @@ pub const ROWS: &[Row] = rows! {
         AtRequest(&[Read, Say(|| head("Content-Length: 0\r\nContent-Length: 5\r\n"))]),
         b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
     content_length_beside_chunks ["HTTP-12"]
-        AtRequest(&[Read, Say(|| with_body(head("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), CHUNK_END))]),
-        b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
+        AtRequest(&[
+            Read,
+            Take,
+            Say(|| with_body(head("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), CHUNK_END)),
+        ]),
+        b"HTTP/1.1 200 OK\r\n" Kept => TAKEN;
     content_length_negative ["HTTP-12"] AtRequest(&[Read, Say(|| lengthy("-1", b""))]),
         b"HTTP/1.1 200 OK\r\n" Kept => UNCLEAR;
     content_length_of_letters ["HTTP-12"] AtRequest(&[Read, Say(|| lengthy("zero", b""))]),
