@@ -503,8 +503,6 @@ impl Exporter {
                 let after = after.map(|after| after.delay((self.settings.unix_time)()));
                 self.failed(Condition::Troubled(why.clone()), after, began, now);
                 self.try_again(request, why);
-                // It may be this request that the collector cannot take: the others go first.
-                self.waiting.rotate_left(1);
             }
             Verdict::TooLarge => {
                 let sent = request.buffer.body();

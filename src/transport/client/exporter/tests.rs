@@ -381,21 +381,6 @@ fn http_15_all_attempts_together_take_no_longer_than_the_timeout() {
     rig.finish();
 }
 
-/// The others pass between its attempts.
-#[test]
-fn request_that_fails_again_and_again_lets_the_others_pass() {
-    let mut rig = calm();
-    rig.collector.seen().poison = Some(1);
-    rig.submit(100);
-    rig.until(SOON, |rig| rig.exporter.retry_gate.has_failed());
-    for name in 2..=6 {
-        rig.submit(100);
-        rig.until(Duration::from_secs(2), |rig| !rig.open.contains_key(&name));
-    }
-    assert_eq!(rig.taken(), 5);
-    rig.finish();
-}
-
 #[test]
 fn nothing_is_given_up_while_the_collector_cannot_be_reached() {
     let mut rig = calm();

@@ -77,8 +77,6 @@ pub(super) struct Seen {
     pub(super) taken: BTreeSet<u64>,
     /// What is done with the next requests; after that all are taken.
     script: VecDeque<Do>,
-    /// The request of this name is never taken.
-    pub(super) poison: Option<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -142,10 +140,7 @@ impl Peer for Service {
                 false => name_of(body),
             };
             seen.arrivals.push((name, now));
-            let action = match seen.poison == Some(name) {
-                true => Do::Say(503, ""),
-                false => seen.script.pop_front().unwrap_or(Do::Take(Duration::ZERO)),
-            };
+            let action = seen.script.pop_front().unwrap_or(Do::Take(Duration::ZERO));
             match action {
                 Do::Say(..)
                 | Do::SayEarly(_)
