@@ -111,7 +111,7 @@ impl Exchange {
 
     /// The peer has taken bytes, or all of them.
     pub(super) fn progressed(&mut self, flow: Flow, now: Moment) {
-        if self.reply.is_half_way() {
+        if self.reply.has_begun() {
             return;
         }
         let is_sent = self.is_sent(flow);
@@ -131,11 +131,9 @@ impl Exchange {
 
     /// Takes bytes of the reply; how the exchange ends, if it does.
     pub(super) fn heard(&mut self, bytes: &[u8], flow: Flow, now: Moment) -> Option<ExchangeEnd> {
+        self.progress_by = Some(now.after(self.stall_max));
         let is_sent = self.is_sent(flow);
-        let progress = self.reply.feed(bytes);
-        let is_waited_for = is_sent && !self.reply.is_half_way();
-        self.progress_by = (!is_waited_for).then(|| now.after(self.stall_max));
-        match progress {
+        match self.reply.feed(bytes) {
             Ok(Progress { reply: None, .. }) => None,
             Ok(Progress { reply: Some(reply), .. }) if !is_sent && (200..300).contains(&reply.status) => {
                 // A refusal may come early, but what was not sent cannot have been taken.
@@ -146,49 +144,41 @@ impl Exchange {
                 reply.keeps_alive &= used == bytes.len();
                 Some(ExchangeEnd::Replied(reply))
             }
-            Err(error) => Some(self.unless_taken(ExchangeEnd::of(error), flow)),
+            Err(error) => Some(ExchangeEnd::of(error)),
         }
-    }
-
-    /// How the exchange ends whose answer breaks off in this way: a collector that has begun to say yes to the whole
-    /// request has it, and the rest of the answer would not change that.
-    fn unless_taken(&mut self, end: ExchangeEnd, flow: Flow) -> ExchangeEnd {
-        let reply = if self.is_sent(flow) { self.reply.cut() } else { None };
-        reply.filter(|reply| (200..300).contains(&reply.status)).map_or(end, ExchangeEnd::Replied)
     }
 
     /// How the exchange ends when the peer sends no more. The connection was used before, or not.
-    pub(super) fn closed(&mut self, flow: Flow, is_used: bool) -> ExchangeEnd {
+    pub(super) fn closed(&mut self, is_used: bool) -> ExchangeEnd {
         if self.reply.has_begun() {
             return match self.reply.end() {
                 Ok(reply) => ExchangeEnd::Replied(Reply { keeps_alive: false, ..reply }),
-                Err(error) => self.unless_taken(ExchangeEnd::of(error), flow),
+                Err(error) => ExchangeEnd::of(error),
             };
         }
         let why = self.refusal.take().unwrap_or_else(|| UNANSWERED.into());
-        self.broken(why, flow, is_used)
+        self.broken(why, is_used)
     }
 
     /// How the exchange ends when the connection breaks. It was used before, or not.
-    pub(super) fn broken(&mut self, why: String, flow: Flow, is_used: bool) -> ExchangeEnd {
-        let is_stale = is_used && !self.reply.has_begun();
-        self.unless_taken(ExchangeEnd::Broken { why, is_stale }, flow)
+    pub(super) fn broken(&self, why: String, is_used: bool) -> ExchangeEnd {
+        ExchangeEnd::Broken { why, is_stale: is_used && !self.reply.has_begun() }
     }
 
     /// How the exchange ends by the time alone, if it does.
-    pub(super) fn tick(&mut self, flow: Flow, now: Moment, is_used: bool) -> Option<ExchangeEnd> {
+    pub(super) fn tick(&mut self, now: Moment, is_used: bool) -> Option<ExchangeEnd> {
         let is_late = now >= self.until;
         if self.end.is_some() || !is_late && self.progress_by.is_none_or(|by| now < by) {
             return None;
         }
         if let Some(why) = self.refusal.take() {
-            return Some(self.broken(why, flow, is_used));
+            return Some(self.broken(why, is_used));
         }
         let why = match is_late {
             true => "no answer in time: check why the collector is slow, or raise the timeout",
             false => "the peer stalled half-way",
         };
-        Some(self.unless_taken(ExchangeEnd::Late(why.into()), flow))
+        Some(ExchangeEnd::Late(why.into()))
     }
 
     /// When [`Exchange::tick`] has something to do.

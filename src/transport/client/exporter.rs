@@ -495,7 +495,7 @@ impl Exporter {
         };
         match classify(&reply) {
             Verdict::Taken | Verdict::TakenUnread => {
-                self.answered(Condition::Fine, began, now);
+                self.answered(Condition::Fine, now);
                 self.finish(request, RequestEnd::Taken(reply), now, outcomes);
             }
             Verdict::Retry { after } => {
@@ -512,23 +512,22 @@ impl Exporter {
                         decompress(sent, request.plain_len).expect("it was compressed here, from so many bytes")
                     }
                 };
-                self.answered(Condition::Fine, began, now);
+                self.answered(Condition::Fine, now);
                 self.finish(request, RequestEnd::TooLarge(body), now, outcomes);
             }
             Verdict::Refused { remedy } => {
                 let status = reply.status;
-                self.answered(Condition::Refusing(format!("status {status}: {remedy}")), began, now);
+                self.answered(Condition::Refusing(format!("status {status}: {remedy}")), now);
                 let end = RequestEnd::Refused { status: Some(status), why: remedy.to_owned(), body: reply.body };
                 self.finish(request, end, now, outcomes);
             }
         }
     }
 
-    /// Notes that the collector has answered an attempt that began at `began`.
-    fn answered(&mut self, condition: Condition, began: Moment, now: Moment) {
-        if self.retry_gate.succeeded(began) {
-            self.note(condition, now);
-        }
+    /// Notes that the collector answers.
+    fn answered(&mut self, condition: Condition, now: Moment) {
+        self.retry_gate.succeeded();
+        self.note(condition, now);
     }
 
     /// Notes the failure of an attempt that began at `began`, and the wait that the collector asked for.

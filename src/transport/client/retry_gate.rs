@@ -15,9 +15,9 @@ pub(super) struct RetryGate {
     pub(super) backoff: Backoff,
     /// When the last attempt failed; `None` while all is well.
     pub(super) since: Option<Moment>,
-    /// Nothing is sent before this, because the collector failed.
+    /// Nothing is sent before this, because the collector failed or asked for it.
     not_before: Moment,
-    /// Nothing is sent before this, because the collector asked for it. No success takes it back.
+    /// The part of that wait that the collector asked for.
     asked_until: Moment,
     random: Xoshiro256PlusPlus,
 }
@@ -38,43 +38,37 @@ impl RetryGate {
     /// before the wait `after` that the collector asks for (HTTP-07).
     pub(super) fn failed(&mut self, after: Option<Duration>, began: Moment, now: Moment) {
         let after = after.unwrap_or_default();
+        self.asked_until = self.asked_until.max(now.after(after));
         // Attempts that were under way together fail together, and count as one failure.
         let is_news = self.since.is_none_or(|last| began >= last);
         let pause = if is_news { self.backoff.next(self.random.next_u64()) } else { Duration::ZERO };
-        if after.is_zero() {
-            self.not_before = self.not_before.max(now.after(pause));
-        } else {
-            self.asked_until = self.asked_until.max(now.after(after + pause.min(JITTER_MAX)));
-        }
+        let pause = if after.is_zero() { pause } else { after + pause.min(JITTER_MAX) };
+        self.not_before = self.not_before.max(now.after(pause));
         self.since = Some(now);
     }
 
-    /// Notes that the collector has answered an attempt that began at `began`; false if that says nothing of how it is
-    /// now, because another attempt has failed since.
-    pub(super) fn succeeded(&mut self, began: Moment) -> bool {
-        let is_news = self.since.is_none_or(|last| began >= last);
-        if is_news {
-            self.backoff.reset();
-            self.since = None;
-            self.not_before = Moment::START;
-        }
-        is_news
+    /// Notes that the collector answers.
+    pub(super) fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.since = None;
+        self.not_before = Moment::START;
+        self.asked_until = Moment::START;
     }
 
     /// Cuts the back-off short, but not the wait that the collector has asked for.
     pub(super) fn hurry(&mut self) {
         if let Some(since) = self.since {
-            self.not_before = self.not_before.min(since.after(HURRY_AFTER));
+            self.not_before = self.not_before.min(since.after(HURRY_AFTER)).max(self.asked_until);
         }
     }
 
-    /// Whether the last attempt failed, as far as is known.
+    /// Whether the last attempt failed.
     pub(super) fn has_failed(&self) -> bool {
         self.since.is_some()
     }
 
     /// When the next attempt may begin.
     pub(super) fn not_before(&self) -> Moment {
-        self.not_before.max(self.asked_until)
+        self.not_before
     }
 }

@@ -15,8 +15,6 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Bytes of the body as they came. If there are more than `body` has, the answer is not fully known.
     pub body_len: usize,
-    /// Whether the body breaks off, or what came of it cannot be read.
-    pub is_cut: bool,
     /// Whether the connection may carry another exchange, provided that nothing came after the reply.
     pub keeps_alive: bool,
 }
@@ -25,7 +23,7 @@ impl Reply {
     /// Whether `body` is all that the peer said.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        !self.is_cut && self.body.len() == self.body_len
+        self.body.len() == self.body_len
     }
 }
 
@@ -134,19 +132,6 @@ impl ReplyReader {
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun
-    }
-
-    /// Whether a part of the reply has come: heads of 1xx, which come before it, are none.
-    #[must_use]
-    pub fn is_half_way(&self) -> bool {
-        self.has_begun && !(self.stage == Stage::Head && self.buffer.is_empty())
-    }
-
-    /// The reply as far as it has come, if its head is whole, where the rest cannot be had.
-    pub fn cut(&mut self) -> Option<Reply> {
-        let is_known = self.reply.status != 0;
-        self.stage = Stage::Over;
-        is_known.then(|| Reply { is_cut: true, keeps_alive: false, ..mem::take(&mut self.reply) })
     }
 
     /// Goes through the stages as far as `rest` reaches, and removes what is used.
@@ -866,7 +851,6 @@ mod tests {
                 retry_after: None,
                 body_len: body.len(),
                 body,
-                is_cut: false,
                 keeps_alive: !is_closed,
             };
             let (reply, used) = match read_pieces(ReplyReader::new(), pieces(&bytes, &cuts)) {

@@ -18,14 +18,13 @@ use crate::transport::{
         route::Route,
     },
     driver::{
-        Address, Completion, Driver, Event, Moment, Resolver,
+        Address, Completion, Driver, Moment, Resolver,
         sim::{Network, Peer, Replies, Sim},
     },
     http::{
         gzip::{Compression, decompress},
         head::UserAgent,
         headers::Headers,
-        retry_after::DELAY_MAX,
     },
 };
 
@@ -46,14 +45,6 @@ pub(super) enum Do {
     TakeAndBabble,
     /// Takes it and throws the connection away.
     TakeAndReset,
-    /// Takes it, says this and ends its side.
-    End(&'static str),
-    /// Takes it, says this, and breaks the connection a second later.
-    Break(&'static str),
-    /// Takes it, says this and no more.
-    Leave(&'static str),
-    /// Takes it, says this, and answers after this time.
-    Ponder(&'static str, Duration),
     /// Answers with this status, and these headers.
     Say(u16, &'static str),
     /// Sends what is no reply.
@@ -162,8 +153,7 @@ impl Peer for Service {
 
 impl Service {
     fn act(&mut self, action: Do, replies: &mut Replies) {
-        self.is_done |=
-            !matches!(action, Do::Take(_) | Do::TakeSlowly(_) | Do::TakeAndBabble | Do::Ponder(..) | Do::Say(..));
+        self.is_done |= !matches!(action, Do::Take(_) | Do::TakeSlowly(_) | Do::TakeAndBabble | Do::Say(..));
         match action {
             Do::Take(after) => {
                 replies.pause(after);
@@ -177,21 +167,6 @@ impl Service {
                 replies.send(piece);
                 replies.pause(rest);
             }),
-            Do::End(words) => {
-                replies.send(words);
-                replies.end();
-            }
-            Do::Break(words) => {
-                replies.send(words);
-                replies.pause(Duration::from_secs(1));
-                replies.reset();
-            }
-            Do::Leave(words) => replies.send(words),
-            Do::Ponder(words, after) => {
-                replies.send(words);
-                replies.pause(after);
-                replies.send(OK);
-            }
             Do::SayEarly(status) => replies.send(reply(status)),
             Do::TakeAndBabble => replies.send(OK.repeat(2)),
             Do::Say(status, headers) => {
@@ -237,8 +212,6 @@ pub(super) struct Rig {
     /// Turns in a row in which no time passed and nothing came.
     vain: usize,
     names: u64,
-    /// The latest time that the collector asked for, as far as the exporter has heard.
-    asked_until: Moment,
 }
 
 pub(super) const PLACE: &str = "10.0.0.1:4318";
@@ -284,18 +257,7 @@ impl Rig {
         let resolver = Resolver::new(driver.waker()).on(|_, _| Ok(()));
         let exporter = Exporter::new(settings, route, head, None, resolver);
         let (open, ends, completions) = (BTreeMap::new(), vec![], vec![]);
-        Self {
-            sim,
-            driver,
-            exporter,
-            collector,
-            open,
-            ends,
-            completions,
-            vain: 0,
-            names: 0,
-            asked_until: Moment::START,
-        }
+        Self { sim, driver, exporter, collector, open, ends, completions, vain: 0, names: 0 }
     }
 
     pub(super) fn submit(&mut self, len: usize) -> u64 {
@@ -318,10 +280,7 @@ impl Rig {
     pub(super) fn turn(&mut self, until: Moment) {
         let now = self.driver.now();
         let mut outcomes = vec![];
-        let sent = self.exporter.repeats() + self.first_sent();
         self.exporter.turn(&mut self.driver, now, &mut outcomes);
-        let is_silent = sent >= self.exporter.repeats() + self.first_sent();
-        assert!(is_silent || now >= self.asked_until, "a request leaves before {:?}", self.asked_until);
         let until = self.exporter.due().map_or(until, |due| due.min(until));
         if let Err(error) = self.driver.wait(Some(until), &mut self.completions) {
             self.driver.fall_back(&error).expect("there is nothing to open");
@@ -330,7 +289,6 @@ impl Rig {
         self.vain = if later == now && self.completions.is_empty() { self.vain + 1 } else { 0 };
         assert!(self.vain < 4, "turn after turn, and nothing happens: {:?}", self.exporter);
         for completion in mem::take(&mut self.completions) {
-            self.listen(&completion, later);
             self.exporter.complete(&mut self.driver, completion, later, &mut outcomes);
         }
         for outcome in outcomes {
@@ -338,24 +296,6 @@ impl Rig {
         }
         assert_eq!(self.exporter.spans(), self.open.values().sum::<usize>(), "spans were forgotten or counted twice");
         assert_eq!(self.exporter.pending(), self.open.len());
-    }
-
-    /// Requests in hand that were sent at least once.
-    fn first_sent(&self) -> u64 {
-        self.exporter.requests().map(|request| u64::from(request.attempts > 0)).sum()
-    }
-
-    /// Notes what a whole answer to a request asks for.
-    fn listen(&mut self, completion: &Completion, now: Moment) {
-        let Event::Received { buffer, result: Ok(len) } = &completion.event else { return };
-        let is_awaited = self.exporter.slots.iter().any(|slot| slot.owns(completion.conn) && slot.request().is_some());
-        let words = String::from_utf8_lossy(&buffer[..*len]);
-        if let Some((_, wait)) =
-            words.split_once("retry-after: ").filter(|_| is_awaited && words.ends_with("\r\n\r\nno"))
-            && let Some(seconds) = wait.lines().next().and_then(|seconds| seconds.parse::<u64>().ok())
-        {
-            self.asked_until = self.asked_until.max(now.after(Duration::from_secs(seconds).min(DELAY_MAX)));
-        }
     }
 
     fn end(&mut self, outcome: Outcome, now: Moment) {
