@@ -48,7 +48,7 @@ pub mod transport {
             head::{Coding, RequestHead, UserAgent},
             headers::{HeaderError, HeaderFault, Headers},
             http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Progress, Reply, ReplyError, ReplyReader},
-            retry_after::{DELAY_MAX, RetryAfter},
+            retry_after::RetryAfter,
         },
     };
 }

@@ -1,5 +1,7 @@
 //! What is configured and why: every setting with its value and where it came from, without what is secret.
 
+use std::time::Duration;
+
 use super::{
     export::{Export, ProxyChoice, proxy_of_environment},
     origins::{Instead, name_of},
@@ -148,11 +150,13 @@ fn of_resource(resource: &Resource) -> impl Iterator<Item = Setting> {
     attributes.chain(schema.map(|schema| plain("resource_schema_url", format!("{schema:?}"))))
 }
 
-fn of_export(export: &Export) -> [Setting; 15] {
+fn of_export(export: &Export) -> [Setting; 17] {
     let Export {
         endpoint,
         headers,
         timeout,
+        stall_timeout,
+        retry_after_max,
         compression,
         connections_max,
         batch_spans_max,
@@ -175,11 +179,14 @@ fn of_export(export: &Export) -> [Setting; 15] {
     );
     let names = headers.iter().map(|(name, _)| format!("{}={SECRET}", name.escape_debug()));
     let names = if headers.is_empty() { NONE.to_owned() } else { names.collect::<Vec<_>>().join(", ") };
+    let limit = |time: &Duration| if time.is_zero() { "no limit".to_owned() } else { format!("{time:?}") };
     let file = |file: &Option<_>| file.as_ref().map_or(NONE.to_owned(), |file| format!("{file:?}"));
     [
         masked("export.endpoint", url, endpoint.clone()),
         masked("export.headers", names, format!("{headers:?}")),
-        plain("export.timeout", if timeout.is_zero() { "no limit".to_owned() } else { format!("{timeout:?}") }),
+        plain("export.timeout", limit(timeout)),
+        plain("export.stall_timeout", limit(stall_timeout)),
+        plain("export.retry_after_max", format!("{retry_after_max:?}")),
         plain("export.compression", format!("{compression:?}")),
         plain("export.connections_max", connections_max.to_string()),
         plain("export.batch_spans_max", batch_spans_max.to_string()),

@@ -24,9 +24,16 @@ pub struct Export {
     pub endpoint: String,
     /// Headers of every request: names and values. Values are never shown.
     pub headers: Vec<(String, String)>,
-    /// Time for all attempts of one request together, while the collector can be reached; zero is without limit. 10 s.
-    /// Half of it is what an answer may take, so that one that never comes leaves time for another attempt.
+    /// Time for all attempts of one request together, while the collector can be reached and asks for no pause; zero is
+    /// without limit. 10 s. One attempt may use all of it: while its connection lives nothing is sent again, so that a
+    /// slow collector gets everything once.
     pub timeout: Duration,
+    /// How long a peer may leave a request or a reply half-way, without taking or sending a byte, before the connection
+    /// is given up; zero is without limit. 5 s. It does not count while a whole request waits for its answer.
+    pub stall_timeout: Duration,
+    /// The longest pause that a collector may ask for by `Retry-After`. 30 s. Nothing is sent before a pause is over,
+    /// and it does not count towards `timeout`: spans wait in the memory, as they do for a collector that is away.
+    pub retry_after_max: Duration,
     /// Whether bodies are compressed. On its own the engine does so where bytes leave the machine.
     pub compression: Compression,
     /// Connections at a time, 1 to 16; the first is opened at the first request, others while requests queue up. 4.
@@ -129,6 +136,8 @@ impl Default for Export {
             endpoint: "http://localhost:4318/v1/traces".into(),
             headers: vec![],
             timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(5),
+            retry_after_max: Duration::from_secs(30),
             compression: Compression::default(),
             connections_max: 4,
             batch_spans_max: 512,

@@ -43,6 +43,8 @@ pub(super) struct Plan {
     /// As read at start. Each worker makes its own of it.
     tls: Option<WatchedTls>,
     timeout: Duration,
+    stall_timeout: Duration,
+    pub(super) retry_after_max: Duration,
     compression: Compression,
     connections_max: usize,
 }
@@ -112,7 +114,9 @@ impl Plan {
             diagnostics: export.diagnostics.clone(),
             warnings,
             tls,
-            timeout: if export.timeout.is_zero() { Duration::MAX } else { export.timeout },
+            timeout: unbounded_if_zero(export.timeout),
+            stall_timeout: unbounded_if_zero(export.stall_timeout),
+            retry_after_max: export.retry_after_max,
             compression: export.compression,
             connections_max,
         })
@@ -138,6 +142,8 @@ impl Plan {
         let settings = Settings {
             connections_max: self.connections_max,
             timeout: self.timeout,
+            stall_timeout: self.stall_timeout,
+            retry_after_max: self.retry_after_max,
             compression: self.compression,
             unix_time: || Duration::from_nanos(ticks::wall_nanos()),
             seed,
@@ -146,6 +152,10 @@ impl Plan {
         let tls = self.tls.as_ref().map(|tls| Box::new(tls.for_worker()) as Box<dyn TlsSource>);
         Exporter::new(settings, self.route.clone(), self.head.clone(), tls, resolver)
     }
+}
+
+fn unbounded_if_zero(time: Duration) -> Duration {
+    if time.is_zero() { Duration::MAX } else { time }
 }
 
 /// What to say of a resource that leaves little room for spans, of which each request has a copy of it.

@@ -304,6 +304,12 @@ impl Worker {
         for outcome in mem::take(&mut self.outcomes) {
             self.account_one(desk, outcome, now);
         }
+        if let Some(asked) = self.exporter.take_shortened() {
+            let max = desk.plan.retry_after_max;
+            desk.announce(Topic::Warning, || {
+                format!("the collector asks for a pause of {asked:?}, and gets {max:?}, which is `retry_after_max`")
+            });
+        }
         let counts = &desk.counts;
         let (repeats, duplicates_max) = self.repeated_before;
         counts.repeats.set(repeats + self.exporter.repeats());
@@ -384,6 +390,15 @@ impl Worker {
                 give_up(desk, Cause::RetryExpired, given_up(spans, whole), &why);
                 Ended::Expired
             }
+            RequestEnd::Quarantined { why, body } => {
+                let (scope, name) = otlp::first_span(&body).unwrap_or_default();
+                let why = format!(
+                    "given up, because their request fails while others are taken; its first span is `{name}` of scope \
+                     `{scope}`: {why}"
+                );
+                give_up(desk, Cause::Quarantined, given_up(spans, whole), &why);
+                Ended::Quarantined
+            }
         };
         let is_taken = matches!(ended, Ended::Taken | Ended::PartlyRejected);
         let ended = if whole.is_doubtful && !is_taken { Ended::Unconfirmed } else { ended };
@@ -393,6 +408,14 @@ impl Worker {
 
     /// Books a request that was taken, wholly or in part.
     fn account_taken(&mut self, desk: &Desk, reply: &Reply, spans: u64, whole: Whole) -> Ended {
+        if reply.is_cut_off {
+            let told = counted(spans, "span counts", "spans count");
+            let status = reply.status;
+            let text = format!("{told} as delivered by the answer's status {status}, though the answer broke off");
+            desk.say(Topic::Warning, &text);
+            desk.counts.exported.add_owned(spans);
+            return Ended::Taken;
+        }
         let said = if reply.is_whole() { otlp::accepted(&reply.body).ok() } else { None };
         self.unread = said.is_none().then(|| {
             let route = &desk.plan.route;

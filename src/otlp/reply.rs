@@ -98,7 +98,7 @@ fn is_text(body: &[u8]) -> bool {
 
 /// The text as one line for a log: white space of any length becomes one space, what is not printable a replacement
 /// character, and a long text is cut.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let start = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX)];
     let mut line = String::new();
     let text = String::from_utf8_lossy(start);
@@ -130,13 +130,13 @@ fn misleads(character: char) -> bool {
 
 /// One field of any message.
 #[derive(Debug)]
-struct Field<'a> {
-    number: u32,
-    content: Content<'a>,
+pub(super) struct Field<'a> {
+    pub(super) number: u32,
+    pub(super) content: Content<'a>,
 }
 
 #[derive(Debug)]
-enum Content<'a> {
+pub(super) enum Content<'a> {
     Number(u64),
     Bytes(&'a [u8]),
     /// Of a type that no field here has.
@@ -148,13 +148,13 @@ impl<'a> Content<'a> {
         if let Self::Number(number) = *self { Ok(number) } else { Err(Malformed) }
     }
 
-    fn bytes(&self) -> Result<&'a [u8], Malformed> {
+    pub(super) fn bytes(&self) -> Result<&'a [u8], Malformed> {
         if let Self::Bytes(bytes) = *self { Ok(bytes) } else { Err(Malformed) }
     }
 }
 
 /// The fields of a message, up to and with the first invalid one.
-fn fields(mut rest: &[u8]) -> impl Iterator<Item = Result<Field<'_>, Malformed>> {
+pub(super) fn fields(mut rest: &[u8]) -> impl Iterator<Item = Result<Field<'_>, Malformed>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;

@@ -9,6 +9,7 @@
 //! } }
 //! ```
 
+use super::reply::{fields, printable};
 use crate::record::{Key, Value, begin_field, field_at, field_len, write_attributes};
 
 /// What all spans of a process share: its resource, encoded, and the resource's schema.
@@ -137,6 +138,22 @@ pub fn split(request: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         out
     };
     Some((written(first), written(second)))
+}
+
+/// The names of the first span of a request and of its scope, fit for a line: what tells one request from others.
+#[must_use]
+pub(crate) fn first_span(request: &[u8]) -> Option<(String, String)> {
+    let resource_spans = message(request, 1)?;
+    let scope_spans = message(resource_spans, 2)?;
+    let scope = message(scope_spans, 1).and_then(|scope| message(scope, 1)).unwrap_or_default();
+    let name = message(message(scope_spans, 2)?, 5).unwrap_or_default();
+    Some((printable(scope), printable(name)))
+}
+
+/// The first field of this number that has bytes.
+fn message(bytes: &[u8], number: u32) -> Option<&[u8]> {
+    let field = fields(bytes).map_while(Result::ok).find(|field| field.number == number)?;
+    field.content.bytes().ok()
 }
 
 /// Whole fields before and after the elements of a message.

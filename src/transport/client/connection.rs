@@ -142,7 +142,7 @@ impl Connection {
 
     /// Does what is due now.
     pub(super) fn tick(&mut self, net: &mut Net<'_>) -> Step {
-        let is_used = self.served > 0;
+        let (is_used, flow) = (self.served > 0, self.flow());
         match &mut self.stage {
             Stage::Tunnel(_, until) if net.now >= *until => {
                 let seconds = GREETING_MAX.as_secs();
@@ -154,7 +154,7 @@ impl Connection {
                 let why = format!("the connection is open, and the TLS handshake is not done within {seconds} s");
                 Step::Close(Some(Change::Unreachable(why.into())))
             }
-            Stage::Busy(exchange) => match exchange.tick(net.now, is_used) {
+            Stage::Busy(exchange) => match exchange.tick(net.now, is_used, flow) {
                 Some(end) => self.end(net, end),
                 None => Step::Stay,
             },
@@ -343,10 +343,10 @@ impl Connection {
 
     /// The peer sends no more.
     fn closed(&mut self, net: &mut Net<'_>) -> Step {
-        let is_used = self.served > 0;
+        let (is_used, flow) = (self.served > 0, self.flow());
         match &mut self.stage {
             Stage::Busy(exchange) => {
-                let end = exchange.closed(is_used);
+                let end = exchange.closed(is_used, flow);
                 self.end(net, end)
             }
             _ => self.broken(net, UNGREETED.into()),
@@ -364,11 +364,12 @@ impl Connection {
     }
 
     fn broken(&mut self, net: &mut Net<'_>, why: String) -> Step {
-        match &self.stage {
+        let flow = self.flow();
+        match &mut self.stage {
             Stage::Tunnel(..) | Stage::Handshake(_) => Step::Close(Some(Change::Unreachable(why.into()))),
             Stage::Idle(_) => Step::Close(None),
             Stage::Busy(exchange) => {
-                let end = exchange.broken(why, self.served > 0);
+                let end = exchange.broken(why, self.served > 0, flow);
                 self.end(net, end)
             }
         }

@@ -19,10 +19,8 @@ pub(super) struct Exchange {
     unsent: Range<usize>,
     /// Bytes of the request that the driver, or a session, has taken.
     taken: usize,
-    /// When it must be over: when its time is, or the patience after the last byte of the request.
+    /// When it must be over. While the connection lives an answer may come until then: nothing is sent again before.
     until: Moment,
-    /// How long the peer may leave it half-way.
-    stall_max: Duration,
     /// When the peer must have taken or sent another byte.
     progress_by: Option<Moment>,
     /// Why the rest of the request could not be sent. The answer may be on its way all the same: a server that will
@@ -53,9 +51,6 @@ pub(super) enum ExchangeEnd {
     Late(String),
 }
 
-/// How long a peer may leave a request or a reply half-way, at most. Before the first byte of the reply it is the
-/// request's patience that counts: a collector may well think for some seconds.
-const STALL_MAX: Duration = Duration::from_secs(5);
 /// How long an answer may take that was sent before the peer stopped reading: it is in the socket already, or lost.
 const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 /// What it may mean that a peer hangs up without an answer.
@@ -68,14 +63,12 @@ impl Exchange {
         request.first_sent.get_or_insert(now);
         request.since = now;
         request.is_out = false;
-        let stall_max = request.patience.min(STALL_MAX);
         Self {
             reply: ReplyReader::new(),
             unsent: request.buffer.range(),
             taken: 0,
             until: now.after(request.left),
-            stall_max,
-            progress_by: Some(now.after(stall_max)),
+            progress_by: Some(now.after(request.stall_timeout)),
             refusal: None,
             end: None,
             request,
@@ -111,15 +104,15 @@ impl Exchange {
 
     /// The peer has taken bytes, or all of them.
     pub(super) fn progressed(&mut self, flow: Flow, now: Moment) {
-        if self.reply.has_begun() {
-            return;
+        if self.reply.awaits_head() {
+            self.expect_progress(flow, now);
         }
-        let is_sent = self.is_sent(flow);
-        self.progress_by = (!is_sent).then(|| now.after(self.stall_max));
-        if is_sent {
-            // The next word is the collector's, which may take its time to think.
-            self.until = self.until.min(now.after(self.request.patience));
-        }
+    }
+
+    /// The peer must go on, unless the next word is the collector's, which may take its time to think.
+    fn expect_progress(&mut self, flow: Flow, now: Moment) {
+        let may_think = self.is_sent(flow) && self.reply.awaits_head();
+        self.progress_by = (!may_think).then(|| now.after(self.request.stall_timeout));
     }
 
     /// The peer takes no more bytes.
@@ -131,9 +124,10 @@ impl Exchange {
 
     /// Takes bytes of the reply; how the exchange ends, if it does.
     pub(super) fn heard(&mut self, bytes: &[u8], flow: Flow, now: Moment) -> Option<ExchangeEnd> {
-        self.progress_by = Some(now.after(self.stall_max));
         let is_sent = self.is_sent(flow);
-        match self.reply.feed(bytes) {
+        let progress = self.reply.feed(bytes);
+        self.expect_progress(flow, now);
+        match progress {
             Ok(Progress { reply: None, .. }) => None,
             Ok(Progress { reply: Some(reply), .. }) if !is_sent && (200..300).contains(&reply.status) => {
                 // A refusal may come early, but what was not sent cannot have been taken.
@@ -144,38 +138,49 @@ impl Exchange {
                 reply.keeps_alive &= used == bytes.len();
                 Some(ExchangeEnd::Replied(reply))
             }
-            Err(error) => Some(ExchangeEnd::of(error)),
+            Err(error) => Some(self.headed(flow).unwrap_or_else(|| ExchangeEnd::of(error))),
         }
+    }
+
+    /// How the exchange ends by the head of the reply alone, of which no more is to be had.
+    fn headed(&mut self, flow: Flow) -> Option<ExchangeEnd> {
+        let is_sent = self.is_sent(flow);
+        let reply = self.reply.cut_off()?;
+        (is_sent || !(200..300).contains(&reply.status)).then_some(ExchangeEnd::Replied(reply))
     }
 
     /// How the exchange ends when the peer sends no more. The connection was used before, or not.
-    pub(super) fn closed(&mut self, is_used: bool) -> ExchangeEnd {
+    pub(super) fn closed(&mut self, is_used: bool, flow: Flow) -> ExchangeEnd {
         if self.reply.has_begun() {
             return match self.reply.end() {
                 Ok(reply) => ExchangeEnd::Replied(Reply { keeps_alive: false, ..reply }),
-                Err(error) => ExchangeEnd::of(error),
+                Err(error) => self.headed(flow).unwrap_or_else(|| ExchangeEnd::of(error)),
             };
         }
         let why = self.refusal.take().unwrap_or_else(|| UNANSWERED.into());
-        self.broken(why, is_used)
+        self.broken(why, is_used, flow)
     }
 
     /// How the exchange ends when the connection breaks. It was used before, or not.
-    pub(super) fn broken(&self, why: String, is_used: bool) -> ExchangeEnd {
-        ExchangeEnd::Broken { why, is_stale: is_used && !self.reply.has_begun() }
+    pub(super) fn broken(&mut self, why: String, is_used: bool, flow: Flow) -> ExchangeEnd {
+        let broken = ExchangeEnd::Broken { why, is_stale: is_used && !self.reply.has_begun() };
+        self.headed(flow).unwrap_or(broken)
     }
 
     /// How the exchange ends by the time alone, if it does.
-    pub(super) fn tick(&mut self, now: Moment, is_used: bool) -> Option<ExchangeEnd> {
+    pub(super) fn tick(&mut self, now: Moment, is_used: bool, flow: Flow) -> Option<ExchangeEnd> {
         let is_late = now >= self.until;
         if self.end.is_some() || !is_late && self.progress_by.is_none_or(|by| now < by) {
             return None;
         }
         if let Some(why) = self.refusal.take() {
-            return Some(self.broken(why, is_used));
+            return Some(self.broken(why, is_used, flow));
+        }
+        if let Some(end) = self.headed(flow) {
+            return Some(end);
         }
         let why = match is_late {
-            true => "no answer in time: check why the collector is slow, or raise the timeout",
+            true => "no answer in time: check why the collector is slow, or raise `timeout`",
             false => "the peer stalled half-way",
         };
         Some(ExchangeEnd::Late(why.into()))

@@ -9,6 +9,7 @@ use super::{
             buffer::RequestBuffer,
             gzip::{Compression, Gzip, decompress},
             head::{Coding, RequestHead, UserAgent},
+            http1::Reply,
         },
         tls::TlsSource,
     },
@@ -17,7 +18,7 @@ use super::{
     dial::{Leaving, Net, NoConnection},
     exchange::ExchangeEnd,
     outcome::{Abandoned, Outcome, RequestEnd},
-    request::{Request, Whole},
+    request::{Failures, Request, Whole},
     retry_gate::RetryGate,
     route::Route,
     slot::Slot,
@@ -32,8 +33,14 @@ pub(crate) const CONNECTIONS_MAX: usize = 16;
 pub(crate) struct Settings {
     /// Connections at a time.
     pub connections_max: usize,
-    /// Time for all attempts of one request together, while the collector can be reached.
+    /// Time for all attempts of one request together, while the collector can be reached and asks for no pause. One
+    /// attempt may use all of it.
     pub timeout: Duration,
+    /// How long a peer may leave a request or a reply half-way. It does not count while the next word is the collector's.
+    pub stall_timeout: Duration,
+    /// The longest pause that a collector may ask for. One that names a longer one, by mistake or with intent, does not
+    /// silence the exporter for it.
+    pub retry_after_max: Duration,
     /// Whether bodies are compressed.
     pub compression: Compression,
     /// The time since 1970, for a collector that names the time of the next request.
@@ -67,6 +74,8 @@ pub(crate) struct Exporter {
     /// During a shutdown, the first of the attempts in a row at which nothing listened on this machine, and the last.
     refused: Option<(Moment, Moment)>,
     is_closing: bool,
+    /// A pause that the collector asked for and does not get, until it is told.
+    shortened: Option<Duration>,
     /// Requests that were sent again.
     repeats: u64,
     /// Spans that were sent again though the collector may have had them, each time.
@@ -91,13 +100,13 @@ pub(crate) enum Condition {
     Unreachable(String),
 }
 
-/// The next step for a waiting request.
+/// The next step for a waiting request, which is this one of them.
 #[derive(Clone, Copy, Debug)]
 enum NextMove {
     /// The idle connection in this slot takes it.
-    Send(usize),
-    /// A connection is made in this slot.
-    Connect(usize),
+    Send { request: usize, slot: usize },
+    /// A connection for it is made in this slot.
+    Connect { request: usize, slot: usize },
 }
 
 /// A connection beyond the first is closed after being idle for this long.
@@ -106,8 +115,6 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 const GROW_AGAIN: Duration = Duration::from_secs(10);
 /// How long nothing has to listen on this machine before a shutdown stops waiting: what restarts is back by then.
 const REFUSED_MAX: Duration = Duration::from_secs(1);
-/// How long an answer may take where the time for all attempts is longer than twice that, or has no end.
-const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
 impl Exporter {
     /// An exporter that knows where to go and has sent nothing. A host name is looked up with `resolver`.
@@ -138,18 +145,18 @@ impl Exporter {
             condition: Condition::default(),
             refused: None,
             is_closing: false,
+            shortened: None,
             repeats: 0,
             duplicates_max: 0,
         }
     }
 
-    /// Whether another request may be submitted: each connection has one, and each may have the next one ready.
+    /// Whether another request may be submitted: each connection has one, and one more is ready. It is so while a
+    /// request fails, too: whether the request is at fault or the collector, only another one shows.
     #[must_use]
     pub(crate) fn has_room(&self) -> bool {
         let busy = self.slots.iter().filter(|slot| slot.request().is_some()).count();
-        // While the collector is in trouble the spans are better off in the lanes.
-        let ready = usize::from(!self.retry_gate.has_failed());
-        busy + self.waiting.len() < self.slots.len() + ready
+        busy + self.waiting.len() < self.slots.len() + 1
     }
 
     /// A buffer for the body of the next request.
@@ -191,11 +198,9 @@ impl Exporter {
             first_sent: None,
             attempts: 0,
             left: self.settings.timeout,
-            // Half of the time, so that a peer that never answers leaves some for another try, which may reach another
-            // peer.
-            patience: (self.settings.timeout / 2).min(PATIENCE_MAX),
+            stall_timeout: self.settings.stall_timeout,
             since: now,
-            failure: String::new(),
+            failures: Failures::default(),
             is_out: false,
             is_doubtful: false,
         }
@@ -240,7 +245,7 @@ impl Exporter {
     pub(crate) fn due(&self) -> Option<Moment> {
         let slots = self.slots.iter().filter_map(Slot::due);
         // The driver wakes what waits for an exchange to end, a connection to open or the resolver to answer.
-        let waiting = self.next_move().map(|next| self.earliest(next));
+        let waiting = self.next_move(Moment::START).map(|next| self.earliest(next));
         let expiry = self.waiting.iter().filter_map(|request| self.expiry(request));
         let surplus = self.slots.iter().filter_map(Slot::idle_since).map(|since| since.after(IDLE_MAX));
         let surplus = if self.connections() > 1 { surplus.min() } else { None };
@@ -250,6 +255,7 @@ impl Exporter {
     /// Cuts the back-off short, because a flush is waiting; but not a wait that the collector asked for.
     pub(crate) fn hurry(&mut self) {
         self.retry_gate.hurry();
+        self.waiting.iter_mut().for_each(|request| request.failures.hurry());
     }
 
     /// The engine shuts down: makes the best of the time that is left.
@@ -330,6 +336,11 @@ impl Exporter {
         self.tls.as_ref()?.failure()
     }
 
+    /// A longer pause than it gets that the collector asked for since the last look.
+    pub(crate) fn take_shortened(&mut self) -> Option<Duration> {
+        self.shortened.take()
+    }
+
     /// Requests that were sent again.
     #[must_use]
     pub(crate) fn repeats(&self) -> u64 {
@@ -358,43 +369,47 @@ impl Exporter {
         if !self.waiting.is_empty() && now >= self.retry_gate.not_before() {
             self.count_waiting(now);
         }
-        while let Some(next) = self.next_move()
+        while let Some(next) = self.next_move(now)
             && now >= self.earliest(next)
         {
-            let at = match next {
-                NextMove::Send(at) => at,
-                NextMove::Connect(at) => return self.connect(at, driver, now),
+            let (at, slot) = match next {
+                NextMove::Send { request, slot } => (request, slot),
+                NextMove::Connect { slot, .. } => return self.connect(slot, driver, now),
             };
-            let Some(request) = self.waiting.pop_front() else {
+            let Some(request) = self.waiting.remove(at) else {
                 return;
             };
             self.repeats += u64::from(request.attempts > 0);
             self.duplicates_max += if request.is_doubtful { request.spans as u64 } else { 0 };
-            self.slots[at].send(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now }, request);
+            self.slots[slot].send(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now }, request);
         }
     }
 
-    /// The next step for a waiting request; `None` if none waits, or something else has to end first.
-    fn next_move(&self) -> Option<NextMove> {
-        if self.waiting.is_empty() {
-            return None;
-        }
+    /// The next step for a waiting request; `None` if none waits, or something else has to end first. It is for the
+    /// first that need not wait for itself at `now`, or else for the one that may go the earliest.
+    fn next_move(&self, now: Moment) -> Option<NextMove> {
+        let first = self.waiting.iter().position(|request| request.failures.not_before <= now);
+        let may_go = |&at: &usize| self.waiting[at].failures.not_before;
+        let request = first.or_else(|| (0..self.waiting.len()).min_by_key(may_go))?;
         // A collector that failed gets one request to show that it is back.
-        if self.retry_gate.has_failed() && self.slots.iter().any(|slot| slot.request().is_some()) {
+        let is_probe = |request: &Request| self.retry_gate.since.is_some_and(|last| request.since >= last);
+        if self.slots.iter().filter_map(Slot::request).any(is_probe) {
             return None;
         }
-        if let Some(at) = self.slots.iter().position(|slot| slot.idle_since().is_some()) {
-            return Some(NextMove::Send(at));
+        if let Some(slot) = self.slots.iter().position(|slot| slot.idle_since().is_some()) {
+            return Some(NextMove::Send { request, slot });
         }
-        let at = self.slots.iter().position(Slot::is_empty).filter(|_| !self.is_coming_up())?;
-        Some(NextMove::Connect(at))
+        let slot = self.slots.iter().position(Slot::is_empty).filter(|_| !self.is_coming_up())?;
+        Some(NextMove::Connect { request, slot })
     }
 
     /// When that step may be taken.
     fn earliest(&self, next: NextMove) -> Moment {
+        let (NextMove::Send { request, .. } | NextMove::Connect { request, .. }) = next;
+        let open = self.retry_gate.not_before().max(self.waiting[request].failures.not_before);
         match next {
-            NextMove::Connect(_) if self.connections() > 0 => self.retry_gate.not_before().max(self.grow_at),
-            _ => self.retry_gate.not_before(),
+            NextMove::Connect { .. } if self.connections() > 0 => open.max(self.grow_at),
+            _ => open,
         }
     }
 
@@ -462,77 +477,106 @@ impl Exporter {
     /// Decides what becomes of a request whose attempt has ended. The attempt began at `began`.
     fn exchange_ended(
         &mut self,
-        request: Request,
+        mut request: Request,
         end: ExchangeEnd,
         began: Moment,
         now: Moment,
         outcomes: &mut Vec<Outcome>,
     ) {
-        let reply = match end {
-            ExchangeEnd::Replied(reply) => reply,
+        match end {
+            ExchangeEnd::Replied(reply) => self.replied(request, reply, began, now, outcomes),
             ExchangeEnd::Garbled(why) => {
                 let end = RequestEnd::Refused { status: None, why: why.clone(), body: vec![] };
                 self.failed(Condition::Refusing(why), None, began, now);
-                return self.finish(request, end, now, outcomes);
+                self.finish(request, end, now, outcomes);
             }
-            ExchangeEnd::Broken { why, is_stale } => {
+            ExchangeEnd::Broken { why, is_stale: true } => {
                 self.is_wary = true;
-                // The next attempt is over a fresh connection, which is no excuse: this does not go on.
-                if !is_stale {
-                    self.failed(Condition::Troubled(why.clone()), None, began, now);
-                }
-                return self.try_again(request, why);
+                // At once: the next attempt is over a fresh connection, which is no excuse, so this does not go on.
+                request.failures.why = why;
+                self.waiting.push_front(request);
+            }
+            ExchangeEnd::Broken { why, is_stale: false } | ExchangeEnd::Late(why) => {
+                self.is_wary = true;
+                self.try_again(request, Condition::Troubled(why.clone()), why, None, began, now);
             }
             ExchangeEnd::Unwelcome(why) => {
                 self.failed(Condition::Unreachable(why.clone()), None, began, now);
-                return self.try_again(request, why);
+                request.failures.why = why;
+                self.waiting.push_front(request);
             }
-            ExchangeEnd::Late(why) => {
-                self.is_wary = true;
-                self.failed(Condition::Troubled(why.clone()), None, began, now);
-                return self.try_again(request, why);
-            }
-        };
+        }
+    }
+
+    /// Decides what becomes of a request that was answered.
+    fn replied(&mut self, request: Request, reply: Reply, began: Moment, now: Moment, outcomes: &mut Vec<Outcome>) {
         match classify(&reply) {
             Verdict::Taken | Verdict::TakenUnread => {
-                self.answered(Condition::Fine, now);
+                self.waiting.iter_mut().for_each(|waiting| waiting.failures.see_taken(began));
+                self.answered(Condition::Fine, began, now);
                 self.finish(request, RequestEnd::Taken(reply), now, outcomes);
             }
             Verdict::Retry { after } => {
                 let why = format!("the collector asks for another try later (status {})", reply.status);
-                let after = after.map(|after| after.delay((self.settings.unix_time)()));
-                self.failed(Condition::Troubled(why.clone()), after, began, now);
-                self.try_again(request, why);
+                let asked = after.map(|after| self.granted(after.delay((self.settings.unix_time)())));
+                self.try_again(request, Condition::Troubled(why.clone()), why, asked, began, now);
             }
             Verdict::TooLarge => {
-                let sent = request.buffer.body();
-                let body = match request.coding {
-                    Coding::Identity => sent.to_vec(),
-                    Coding::Gzip => {
-                        decompress(sent, request.plain_len).expect("it was compressed here, from so many bytes")
-                    }
-                };
-                self.answered(Condition::Fine, now);
+                let body = plain_body(&request);
+                self.answered(Condition::Fine, began, now);
                 self.finish(request, RequestEnd::TooLarge(body), now, outcomes);
             }
             Verdict::Refused { remedy } => {
                 let status = reply.status;
-                self.answered(Condition::Refusing(format!("status {status}: {remedy}")), now);
+                self.answered(Condition::Refusing(format!("status {status}: {remedy}")), began, now);
                 let end = RequestEnd::Refused { status: Some(status), why: remedy.to_owned(), body: reply.body };
                 self.finish(request, end, now, outcomes);
             }
         }
     }
 
-    /// Notes that the collector answers.
-    fn answered(&mut self, condition: Condition, now: Moment) {
-        self.retry_gate.succeeded();
-        self.note(condition, now);
+    /// The pause that a collector gets that asks for this one.
+    fn granted(&mut self, asked: Duration) -> Duration {
+        let max = self.settings.retry_after_max;
+        if asked > max {
+            self.shortened = Some(asked);
+        }
+        asked.min(max)
+    }
+
+    /// Puts back a request whose attempt has failed. While others are taken it is its own failure, and it waits alone;
+    /// otherwise nothing is sent for a while, and then another one first, if there is one: if that is taken, the
+    /// collector is well.
+    fn try_again(
+        &mut self,
+        mut request: Request,
+        condition: Condition,
+        why: String,
+        asked: Option<Duration>,
+        began: Moment,
+        now: Moment,
+    ) {
+        request.failures.note(why, now);
+        if request.failures.are_its_own() {
+            let pause = self.retry_gate.pause_of_one(&mut request.failures.backoff);
+            request.failures.not_before = now.after(pause);
+            self.retry_gate.asked(asked, now);
+        } else {
+            self.failed(condition, asked, began, now);
+        }
+        self.waiting.push_back(request);
+    }
+
+    /// Notes that the collector answered an attempt that began at `began`.
+    fn answered(&mut self, condition: Condition, began: Moment, now: Moment) {
+        if self.retry_gate.succeeded(began) {
+            self.note(condition, now);
+        }
     }
 
     /// Notes the failure of an attempt that began at `began`, and the wait that the collector asked for.
-    fn failed(&mut self, condition: Condition, after: Option<Duration>, began: Moment, now: Moment) {
-        self.retry_gate.failed(after, began, now);
+    fn failed(&mut self, condition: Condition, asked: Option<Duration>, began: Moment, now: Moment) {
+        self.retry_gate.failed(asked, began, now);
         self.note(condition, now);
     }
 
@@ -541,27 +585,24 @@ impl Exporter {
         self.condition = condition;
     }
 
-    /// Takes the time since the last look off what the waiting requests have left, if it counts.
+    /// Takes the time since the last look off what the waiting requests have left, if it counts: not while the collector
+    /// cannot be reached, nor during a pause that it asked for. They wait like the spans in the lanes then, and the
+    /// memory of both is bounded.
     fn count_waiting(&mut self, now: Moment) {
         let is_counting = !matches!(self.condition, Condition::Unreachable(_));
+        let asked_until = self.retry_gate.asked_until();
         for request in &mut self.waiting {
             if is_counting && request.first_sent.is_some() {
-                request.left = request.left.saturating_sub(now.since(request.since));
+                request.left = request.left.saturating_sub(now.since(request.since.max(asked_until)));
             }
             request.since = now;
         }
     }
 
-    fn try_again(&mut self, mut request: Request, why: String) {
-        request.failure = why;
-        self.waiting.push_front(request);
-    }
-
-    /// When a waiting request is given up: never while the collector cannot be reached. It waits like the spans in the
-    /// lanes then, and the memory of both is bounded.
+    /// When a waiting request is given up, as things are.
     fn expiry(&self, request: &Request) -> Option<Moment> {
         let is_counting = request.first_sent.is_some() && !matches!(self.condition, Condition::Unreachable(_));
-        is_counting.then(|| request.since.after(request.left))
+        is_counting.then(|| request.since.max(self.retry_gate.asked_until()).after(request.left))
     }
 
     fn expire(&mut self, now: Moment, outcomes: &mut Vec<Outcome>) {
@@ -569,8 +610,12 @@ impl Exporter {
             self.waiting.iter().position(|request| self.expiry(request).is_some_and(|expiry| now >= expiry))
             && let Some(mut request) = self.waiting.remove(at)
         {
-            let why = mem::take(&mut request.failure);
-            self.finish(request, RequestEnd::Expired(why), now, outcomes);
+            let why = mem::take(&mut request.failures.why);
+            let end = match request.failures.are_poison() {
+                true => RequestEnd::Quarantined { why, body: plain_body(&request) },
+                false => RequestEnd::Expired(why),
+            };
+            self.finish(request, end, now, outcomes);
         }
     }
 
@@ -586,6 +631,15 @@ impl Exporter {
         if self.spare.len() < self.slots.len() + 2 {
             self.spare.push(buffer.into_memory());
         }
+    }
+}
+
+/// The body as it was before compression.
+fn plain_body(request: &Request) -> Vec<u8> {
+    let sent = request.buffer.body();
+    match request.coding {
+        Coding::Identity => sent.to_vec(),
+        Coding::Gzip => decompress(sent, request.plain_len).expect("it was compressed here, from so many bytes"),
     }
 }
 

@@ -49,4 +49,11 @@ pub(crate) enum RequestEnd {
     },
     /// The time for all attempts is over; how the last one failed.
     Expired(String),
+    /// The same, while other requests were taken: it is most likely at fault itself.
+    Quarantined {
+        /// How the last attempt failed.
+        why: String,
+        /// The body, as it was before compression.
+        body: Vec<u8>,
+    },
 }

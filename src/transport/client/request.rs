@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::{
-    driver::Moment,
-    http::{buffer::RequestBuffer, head::Coding},
+use super::{
+    super::{
+        driver::Moment,
+        http::{buffer::RequestBuffer, head::Coding},
+    },
+    backoff::Backoff,
+    retry_gate::HURRY_AFTER,
 };
 
 /// A request. Its bytes do not change from one attempt to the next.
@@ -27,17 +31,78 @@ pub(super) struct Request {
     pub(super) attempts: u32,
     /// Time that is left for all attempts.
     pub(super) left: Duration,
-    /// How long the answer may take, once all is sent.
-    pub(super) patience: Duration,
+    /// How long the peer may leave it half-way.
+    pub(super) stall_timeout: Duration,
     /// Since when it has been waiting, or under way.
     pub(super) since: Moment,
-    /// Why the last attempt failed.
-    pub(super) failure: String,
+    /// How its attempts failed.
+    pub(super) failures: Failures,
     /// Whether all bytes of this attempt are sent, or with a driver or session that may send them, and no answer has
     /// come.
     pub(super) is_out: bool,
     /// Whether an earlier attempt was sent whole and ended without an answer.
     pub(super) is_doubtful: bool,
+}
+
+/// The failures of one request, and what they say of it: one that fails while others are taken may be at fault itself,
+/// and then holds up nobody.
+#[derive(Debug)]
+pub(super) struct Failures {
+    pub(super) count: u32,
+    /// Why the last attempt failed.
+    pub(super) why: String,
+    /// The first and the last.
+    first: Moment,
+    last: Moment,
+    /// Requests that were taken since, by attempts that began after the first failure.
+    neighbours: u32,
+    pub(super) backoff: Backoff,
+    /// It is not sent before this.
+    pub(super) not_before: Moment,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        let start = Moment::START;
+        let (backoff, why) = (Backoff::default(), String::new());
+        Self { count: 0, why, first: start, last: start, neighbours: 0, backoff, not_before: start }
+    }
+}
+
+/// Failures and neighbours that were taken, before a request is held to be at fault itself.
+const POISON_FAILURES: u32 = 3;
+const POISON_NEIGHBOURS: u32 = 3;
+
+impl Failures {
+    /// Notes another one.
+    pub(super) fn note(&mut self, why: String, now: Moment) {
+        if self.count == 0 {
+            self.first = now;
+        }
+        self.count += 1;
+        self.last = now;
+        self.why = why;
+    }
+
+    /// Notes that another request was taken, by an attempt that began at `began`.
+    pub(super) fn see_taken(&mut self, began: Moment) {
+        self.neighbours += u32::from(self.count > 0 && began >= self.first);
+    }
+
+    /// Whether the failures are its own, as far as is known: others are taken.
+    pub(super) fn are_its_own(&self) -> bool {
+        self.neighbours > 0
+    }
+
+    /// Whether the request is at fault, beyond bad luck.
+    pub(super) fn are_poison(&self) -> bool {
+        self.count >= POISON_FAILURES && self.neighbours >= POISON_NEIGHBOURS
+    }
+
+    /// Cuts the back-off short.
+    pub(super) fn hurry(&mut self) {
+        self.not_before = self.not_before.min(self.last.after(HURRY_AFTER));
+    }
 }
 
 impl Request {

@@ -17,13 +17,15 @@ pub struct Reply {
     pub body_len: usize,
     /// Whether the connection may carry another exchange, provided that nothing came after the reply.
     pub keeps_alive: bool,
+    /// Whether the body broke off.
+    pub is_cut_off: bool,
 }
 
 impl Reply {
     /// Whether `body` is all that the peer said.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.body.len() == self.body_len
+        self.body.len() == self.body_len && !self.is_cut_off
     }
 }
 
@@ -47,6 +49,8 @@ pub struct ReplyReader {
     is_compressed: bool,
     is_connect: bool,
     has_begun: bool,
+    /// Whether the head is whole, of the reply that counts, and the reply is not.
+    has_head: bool,
     interim_count: usize,
     /// Bytes of chunked framing and trailers so far.
     framing_len: usize,
@@ -85,6 +89,7 @@ impl ReplyReader {
             is_compressed: false,
             is_connect: false,
             has_begun: false,
+            has_head: false,
             interim_count: 0,
             framing_len: 0,
         }
@@ -118,13 +123,26 @@ impl ReplyReader {
     /// When the reply is not whole.
     pub fn end(&mut self) -> Result<Reply, ReplyError> {
         match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Endless => Ok(mem::take(&mut self.reply)),
+            Stage::Endless => Ok(self.finish()),
             Stage::Over => Err(ReplyError::Over),
             Stage::Head if !self.has_begun => Err(ReplyError::Silent),
             // Too few bytes to recognise a reply, and no more will come.
             Stage::Head if !is_http(&self.buffer) => Err(ReplyError::Garbage),
             _ => Err(ReplyError::CutOff),
         }
+    }
+
+    /// The reply as far as it has come, once nothing more of use comes: its head says what became of the request.
+    pub fn cut_off(&mut self) -> Option<Reply> {
+        self.stage = Stage::Over;
+        let is_headed = mem::take(&mut self.has_head);
+        is_headed.then(|| Reply { keeps_alive: false, is_cut_off: true, ..mem::take(&mut self.reply) })
+    }
+
+    /// Whether the next byte is the first of a head: none has come, or interim replies alone.
+    #[must_use]
+    pub fn awaits_head(&self) -> bool {
+        self.stage == Stage::Head && self.buffer.is_empty()
     }
 
     /// Whether a byte of a reply has come. Before that, a connection that was used before may simply have been closed
@@ -173,6 +191,7 @@ impl ReplyReader {
 
     fn finish(&mut self) -> Reply {
         self.stage = Stage::Over;
+        self.has_head = false;
         mem::take(&mut self.reply)
     }
 
@@ -289,6 +308,7 @@ impl ReplyReader {
                 Stage::Endless
             }
         };
+        self.has_head = true;
         Ok(())
     }
 }
@@ -852,6 +872,7 @@ mod tests {
                 body_len: body.len(),
                 body,
                 keeps_alive: !is_closed,
+                is_cut_off: false,
             };
             let (reply, used) = match read_pieces(ReplyReader::new(), pieces(&bytes, &cuts)) {
                 End::Reply { reply, used } if !is_closed => (reply, used),

@@ -132,6 +132,8 @@ impl Stage {
         let settings = Settings {
             connections_max: 1,
             timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(5),
+            retry_after_max: Duration::from_secs(30),
             compression: Compression::None,
             unix_time: || Duration::ZERO,
             seed: 1,
