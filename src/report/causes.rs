@@ -85,6 +85,9 @@ causes! {
     /// The collector was asked again until the time was up, and put off each attempt that was sent whole. Raise
     /// `timeout`, or ease its load.
     retry_expired, RetryExpired, Place::Export, "timeout";
+    /// Each attempt to deliver their request failed, while other requests passed. The diagnostics name its scope and
+    /// its first span: look at what the collector does with that.
+    quarantined, Quarantined, Place::Export, "quarantined";
     /// They were not delivered before the deadline of the shutdown, or nothing listened at a collector on this machine
     /// for a second of it. Give it more time, or look at the collector.
     shutdown_deadline, ShutdownDeadline, Place::Export, "shutdown_deadline";

@@ -33,7 +33,7 @@ pub struct Stats {
     /// Bytes of the bodies of the requests that have ended, before compression.
     pub body_bytes: u64,
     /// Requests and their time, from the first attempt to the end of the last: those that were taken, taken in part,
-    /// refused, given up, and not confirmed.
+    /// refused, given up, quarantined, and not confirmed.
     pub exports: [ExportTime; Ended::ALL.len()],
     /// How long the oldest span that has left the lanes has waited for the end of its request.
     pub oldest: Duration,

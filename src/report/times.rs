@@ -25,6 +25,7 @@ pub(crate) enum Ended {
     PartlyRejected,
     Rejected,
     Expired,
+    Quarantined,
     /// The collector may have it.
     Unconfirmed,
 }
@@ -33,8 +34,8 @@ pub(crate) enum Ended {
 pub(super) const UNCONFIRMED: &str = "unconfirmed";
 
 impl Ended {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Taken, Self::PartlyRejected, Self::Rejected, Self::Expired, Self::Unconfirmed];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Taken, Self::PartlyRejected, Self::Rejected, Self::Expired, Self::Quarantined, Self::Unconfirmed];
 
     /// The `error.type` of OpenTelemetry's metrics; empty for a success.
     pub(super) fn error_type(self) -> &'static str {
@@ -43,6 +44,7 @@ impl Ended {
             Self::PartlyRejected => Cause::PartiallyRejected.error_type(),
             Self::Rejected => Cause::Rejected.error_type(),
             Self::Expired => Cause::RetryExpired.error_type(),
+            Self::Quarantined => Cause::Quarantined.error_type(),
             Self::Unconfirmed => UNCONFIRMED,
         }
     }
