@@ -13,9 +13,10 @@ use crate::{
     transport::{
         client::{
             endpoint::Endpoint,
-            exporter::{CONNECTIONS_MAX, Exporter, Settings},
+            exporter::{CONNECTIONS_MAX, Exporter},
             proxy::Proxy,
             route::Route,
+            settings::Settings,
         },
         driver::{DriverChoice, Resolver, Waker},
         http::{

@@ -16,7 +16,8 @@ use crate::{
     trace::{Shared, SpanLanes},
     transport::{
         client::{
-            exporter::{Condition, Exporter},
+            condition::Condition,
+            exporter::Exporter,
             outcome::{Abandoned, Outcome, RequestEnd},
             request::Whole,
         },
@@ -149,7 +150,7 @@ impl Worker {
         let now = self.driver.now();
         let asked = desk.handoff.asked();
         assert!(!asked.wants_failure, "as a test wants it");
-        self.heed(desk, asked);
+        self.heed(desk, asked, now);
         self.gather(desk, now);
         self.exporter.turn(&mut self.driver, now, &mut self.outcomes);
         self.account(desk, now);
@@ -204,7 +205,7 @@ impl Worker {
     }
 
     /// Takes up what callers want.
-    fn heed(&mut self, desk: &Desk, asked: Asked) {
+    fn heed(&mut self, desk: &Desk, asked: Asked, now: Moment) {
         if asked.shutdown.is_some() && !self.is_closing {
             self.is_closing = true;
             self.exporter.begin_closing();
@@ -212,6 +213,8 @@ impl Worker {
         if self.goal.heed(asked, || Box::new(desk.lanes.marks())) {
             self.exporter.hurry();
         }
+        let deadline = asked.shutdown.map(|deadline| now.after(deadline.left()));
+        self.exporter.awaited(self.goal.is_set(), deadline, now);
     }
 
     /// Takes spans out of the lanes, as many as there is room for, and turns full batches into requests.

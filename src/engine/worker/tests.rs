@@ -14,7 +14,7 @@ use crate::{
     report::{DiagnosticSink, Health, Reporter, Topic},
     sync::deadline::Deadline,
     transport::{
-        client::exporter::Condition,
+        client::condition::Condition,
         driver::{
             Address, Driver, Moment,
             sim::{Network, Peer, Replies, Sim},

@@ -1,53 +1,35 @@
 //! One collector: the connections to it, the requests that are on their way, and when to try again.
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::{mem, time::Duration};
 
 use super::{
     super::{
         driver::{Completion, Driver, Moment, Resolver},
         http::{
             buffer::RequestBuffer,
-            gzip::{Compression, Gzip, decompress},
+            gzip::Gzip,
             head::{Coding, RequestHead, UserAgent},
             http1::Reply,
         },
         tls::TlsSource,
     },
     addresses::Addresses,
+    condition::Condition,
     connection::{Change, Greeting},
     dial::{Leaving, Net, NoConnection},
     exchange::ExchangeEnd,
     outcome::{Abandoned, Outcome, RequestEnd},
+    queue::{Counting, Queue},
     request::{Failures, Request, Whole},
-    retry_gate::RetryGate,
+    retry_gate::{HURRY_AFTER, RetryGate},
     route::Route,
+    settings::Settings,
     slot::Slot,
     verdict::{Verdict, classify},
 };
 
 /// Most connections to one collector.
 pub(crate) const CONNECTIONS_MAX: usize = 16;
-
-/// How requests are sent.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    /// Connections at a time.
-    pub connections_max: usize,
-    /// Time for all attempts of one request together, while the collector can be reached and asks for no pause. One
-    /// attempt may use all of it.
-    pub timeout: Duration,
-    /// How long a peer may leave a request or a reply half-way. It does not count while the next word is the collector's.
-    pub stall_timeout: Duration,
-    /// The longest pause that a collector may ask for. One that names a longer one, by mistake or with intent, does not
-    /// silence the exporter for it.
-    pub retry_after_max: Duration,
-    /// Whether bodies are compressed.
-    pub compression: Compression,
-    /// The time since 1970, for a collector that names the time of the next request.
-    pub unix_time: fn() -> Duration,
-    /// Where random numbers start. Equal seeds make equal runs.
-    pub seed: u64,
-}
 
 /// Sends requests to one collector. It is moved by completions and by time, and does no I/O itself.
 #[derive(Debug)]
@@ -61,7 +43,7 @@ pub(crate) struct Exporter {
     slots: Vec<Slot>,
     leaving: Leaving,
     /// Requests that are not being sent, the next first.
-    waiting: VecDeque<Request>,
+    waiting: Queue,
     /// Memory of requests that are done.
     spare: Vec<Vec<u8>>,
     /// Opens when the next attempt may begin.
@@ -74,6 +56,8 @@ pub(crate) struct Exporter {
     /// During a shutdown, the first of the attempts in a row at which nothing listened on this machine, and the last.
     refused: Option<(Moment, Moment)>,
     is_closing: bool,
+    /// The longest back-off while somebody waits.
+    pause_max: Option<Duration>,
     /// A pause that the collector asked for and does not get, until it is told.
     shortened: Option<Duration>,
     /// Requests that were sent again.
@@ -82,22 +66,6 @@ pub(crate) struct Exporter {
     duplicates_max: u64,
     /// Requests that were submitted: the number of the last.
     submitted: u64,
-}
-
-/// The collector's condition at the last attempt.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Condition {
-    /// Nothing was tried yet.
-    #[default]
-    Unknown,
-    /// It took the last request.
-    Fine,
-    /// It asks for another try later, or did not answer in time or in full.
-    Troubled(String),
-    /// It answers, and refuses: each outcome says so.
-    Refusing(String),
-    /// It cannot be reached.
-    Unreachable(String),
 }
 
 /// The next step for a waiting request, which is this one of them.
@@ -113,6 +81,8 @@ enum NextMove {
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// While some connections are open, how long after a failure another one is tried.
 const GROW_AGAIN: Duration = Duration::from_secs(10);
+/// The longest back-off while a flush waits, whose deadline is not known here.
+const AWAITED_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long nothing has to listen on this machine before a shutdown stops waiting: what restarts is back by then.
 const REFUSED_MAX: Duration = Duration::from_secs(1);
 
@@ -136,7 +106,7 @@ impl Exporter {
             tls,
             gzip: Gzip::default(),
             leaving: Leaving::default(),
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             spare: vec![],
             retry_gate: RetryGate::open(seed),
             is_wary: false,
@@ -145,6 +115,7 @@ impl Exporter {
             condition: Condition::default(),
             refused: None,
             is_closing: false,
+            pause_max: None,
             shortened: None,
             repeats: 0,
             duplicates_max: 0,
@@ -169,14 +140,14 @@ impl Exporter {
     pub(crate) fn submit(&mut self, buffer: RequestBuffer, spans: usize, now: Moment) {
         self.submitted += 1;
         let request = self.request(self.submitted, buffer, spans, now);
-        self.waiting.push_back(request);
+        self.waiting.put_last(request);
     }
 
     /// Takes over a part of a request that was too large. A flush that waits for the whole waits for its parts. They go
     /// before all others, so that there are never more of them than halvings.
     pub(crate) fn submit_part(&mut self, whole: Whole, buffer: RequestBuffer, spans: usize, now: Moment) {
         let request = self.request(whole.number, buffer, spans, now);
-        self.waiting.push_front(Request { is_doubtful: whole.is_doubtful, ..request });
+        self.waiting.put_first(Request { is_doubtful: whole.is_doubtful, ..request });
     }
 
     fn request(&mut self, number: u64, mut buffer: RequestBuffer, spans: usize, now: Moment) -> Request {
@@ -246,16 +217,34 @@ impl Exporter {
         let slots = self.slots.iter().filter_map(Slot::due);
         // The driver wakes what waits for an exchange to end, a connection to open or the resolver to answer.
         let waiting = self.next_move(Moment::START).map(|next| self.earliest(next));
-        let expiry = self.waiting.iter().filter_map(|request| self.expiry(request));
+        let expiry = self.waiting.expiry(self.counting());
         let surplus = self.slots.iter().filter_map(Slot::idle_since).map(|since| since.after(IDLE_MAX));
         let surplus = if self.connections() > 1 { surplus.min() } else { None };
         slots.chain(waiting).chain(expiry).chain(surplus).chain(self.addresses.due()).min()
     }
 
-    /// Cuts the back-off short, because a flush is waiting; but not a wait that the collector asked for.
+    /// Cuts the back-off short, because a flush or a shutdown begins to wait; but not a wait that the collector asked for.
     pub(crate) fn hurry(&mut self) {
-        self.retry_gate.hurry();
-        self.waiting.iter_mut().for_each(|request| request.failures.hurry());
+        self.shorten(HURRY_AFTER);
+    }
+
+    /// Says what waits: whether anything does, and until when, as far as that is known. The closer the end, the sooner the
+    /// next attempt, so that one more fits before it.
+    pub(crate) fn awaited(&mut self, is_awaited: bool, deadline: Option<Moment>, now: Moment) {
+        let known = deadline.map(|deadline| (deadline.since(now) / 4).max(HURRY_AFTER));
+        self.pause_max = known.or(is_awaited.then_some(AWAITED_PAUSE_MAX));
+        self.shorten_awaited();
+    }
+
+    fn shorten_awaited(&mut self) {
+        if let Some(pause_max) = self.pause_max {
+            self.shorten(pause_max);
+        }
+    }
+
+    fn shorten(&mut self, pause_max: Duration) {
+        self.retry_gate.shorten(pause_max);
+        self.waiting.shorten(pause_max);
     }
 
     /// The engine shuts down: makes the best of the time that is left.
@@ -354,7 +343,7 @@ impl Exporter {
     }
 
     fn requests(&self) -> impl Iterator<Item = &Request> {
-        self.slots.iter().filter_map(Slot::request).chain(&self.waiting)
+        self.slots.iter().filter_map(Slot::request).chain(self.waiting.iter())
     }
 
     fn is_coming_up(&self) -> bool {
@@ -367,7 +356,7 @@ impl Exporter {
             self.no_connection(why.into(), now);
         }
         if !self.waiting.is_empty() && now >= self.retry_gate.not_before() {
-            self.count_waiting(now);
+            self.waiting.count(self.counting(), now);
         }
         while let Some(next) = self.next_move(now)
             && now >= self.earliest(next)
@@ -376,7 +365,7 @@ impl Exporter {
                 NextMove::Send { request, slot } => (request, slot),
                 NextMove::Connect { slot, .. } => return self.connect(slot, driver, now),
             };
-            let Some(request) = self.waiting.remove(at) else {
+            let Some(request) = self.waiting.take(at) else {
                 return;
             };
             self.repeats += u64::from(request.attempts > 0);
@@ -385,12 +374,9 @@ impl Exporter {
         }
     }
 
-    /// The next step for a waiting request; `None` if none waits, or something else has to end first. It is for the
-    /// first that need not wait for itself at `now`, or else for the one that may go the earliest.
+    /// The next step for a waiting request; `None` if none waits, or something else has to end first.
     fn next_move(&self, now: Moment) -> Option<NextMove> {
-        let first = self.waiting.iter().position(|request| request.failures.not_before <= now);
-        let may_go = |&at: &usize| self.waiting[at].failures.not_before;
-        let request = first.or_else(|| (0..self.waiting.len()).min_by_key(may_go))?;
+        let request = self.waiting.next(now)?;
         // A collector that failed gets one request to show that it is back.
         let is_probe = |request: &Request| self.retry_gate.since.is_some_and(|last| request.since >= last);
         if self.slots.iter().filter_map(Slot::request).any(is_probe) {
@@ -406,7 +392,7 @@ impl Exporter {
     /// When that step may be taken.
     fn earliest(&self, next: NextMove) -> Moment {
         let (NextMove::Send { request, .. } | NextMove::Connect { request, .. }) = next;
-        let open = self.retry_gate.not_before().max(self.waiting[request].failures.not_before);
+        let open = self.retry_gate.not_before().max(self.waiting.not_before(request));
         match next {
             NextMove::Connect { .. } if self.connections() > 0 => open.max(self.grow_at),
             _ => open,
@@ -436,9 +422,6 @@ impl Exporter {
             let is_refused = self.is_closing && failure.is_refused_here;
             self.refused = is_refused.then(|| (self.refused.map_or(now, |(first, _)| first), now));
             self.failed(Condition::Unreachable(failure.why), None, now, now);
-            if self.is_closing {
-                self.retry_gate.hurry();
-            }
         }
     }
 
@@ -494,7 +477,7 @@ impl Exporter {
                 self.is_wary = true;
                 // At once: the next attempt is over a fresh connection, which is no excuse, so this does not go on.
                 request.failures.why = why;
-                self.waiting.push_front(request);
+                self.waiting.put_first(request);
             }
             ExchangeEnd::Broken { why, is_stale: false } | ExchangeEnd::Late(why) => {
                 self.is_wary = true;
@@ -503,7 +486,7 @@ impl Exporter {
             ExchangeEnd::Unwelcome(why) => {
                 self.failed(Condition::Unreachable(why.clone()), None, began, now);
                 request.failures.why = why;
-                self.waiting.push_front(request);
+                self.waiting.put_first(request);
             }
         }
     }
@@ -512,7 +495,7 @@ impl Exporter {
     fn replied(&mut self, request: Request, reply: Reply, began: Moment, now: Moment, outcomes: &mut Vec<Outcome>) {
         match classify(&reply) {
             Verdict::Taken | Verdict::TakenUnread => {
-                self.waiting.iter_mut().for_each(|waiting| waiting.failures.see_taken(began));
+                self.waiting.see_taken(began);
                 self.answered(Condition::Fine, began, now);
                 self.finish(request, RequestEnd::Taken(reply), now, outcomes);
             }
@@ -522,7 +505,7 @@ impl Exporter {
                 self.try_again(request, Condition::Troubled(why.clone()), why, asked, began, now);
             }
             Verdict::TooLarge => {
-                let body = plain_body(&request);
+                let body = request.plain_body();
                 self.answered(Condition::Fine, began, now);
                 self.finish(request, RequestEnd::TooLarge(body), now, outcomes);
             }
@@ -564,7 +547,8 @@ impl Exporter {
         } else {
             self.failed(condition, asked, began, now);
         }
-        self.waiting.push_back(request);
+        self.waiting.put_last(request);
+        self.shorten_awaited();
     }
 
     /// Notes that the collector answered an attempt that began at `began`.
@@ -577,42 +561,25 @@ impl Exporter {
     /// Notes the failure of an attempt that began at `began`, and the wait that the collector asked for.
     fn failed(&mut self, condition: Condition, asked: Option<Duration>, began: Moment, now: Moment) {
         self.retry_gate.failed(asked, began, now);
+        self.shorten_awaited();
         self.note(condition, now);
     }
 
     fn note(&mut self, condition: Condition, now: Moment) {
-        self.count_waiting(now);
+        self.waiting.count(self.counting(), now);
         self.condition = condition;
     }
 
-    /// Takes the time since the last look off what the waiting requests have left, if it counts: not while the collector
-    /// cannot be reached, nor during a pause that it asked for. They wait like the spans in the lanes then, and the
-    /// memory of both is bounded.
-    fn count_waiting(&mut self, now: Moment) {
-        let is_counting = !matches!(self.condition, Condition::Unreachable(_));
-        let asked_until = self.retry_gate.asked_until();
-        for request in &mut self.waiting {
-            if is_counting && request.first_sent.is_some() {
-                request.left = request.left.saturating_sub(now.since(request.since.max(asked_until)));
-            }
-            request.since = now;
-        }
-    }
-
-    /// When a waiting request is given up, as things are.
-    fn expiry(&self, request: &Request) -> Option<Moment> {
-        let is_counting = request.first_sent.is_some() && !matches!(self.condition, Condition::Unreachable(_));
-        is_counting.then(|| request.since.max(self.retry_gate.asked_until()).after(request.left))
+    fn counting(&self) -> Counting {
+        let is_reachable = !matches!(self.condition, Condition::Unreachable(_));
+        Counting { is_reachable, asked_until: self.retry_gate.asked_until() }
     }
 
     fn expire(&mut self, now: Moment, outcomes: &mut Vec<Outcome>) {
-        while let Some(at) =
-            self.waiting.iter().position(|request| self.expiry(request).is_some_and(|expiry| now >= expiry))
-            && let Some(mut request) = self.waiting.remove(at)
-        {
+        while let Some(mut request) = self.waiting.take_expired(self.counting(), now) {
             let why = mem::take(&mut request.failures.why);
             let end = match request.failures.are_poison() {
-                true => RequestEnd::Quarantined { why, body: plain_body(&request) },
+                true => RequestEnd::Quarantined { why, body: request.plain_body() },
                 false => RequestEnd::Expired(why),
             };
             self.finish(request, end, now, outcomes);
@@ -631,15 +598,6 @@ impl Exporter {
         if self.spare.len() < self.slots.len() + 2 {
             self.spare.push(buffer.into_memory());
         }
-    }
-}
-
-/// The body as it was before compression.
-fn plain_body(request: &Request) -> Vec<u8> {
-    let sent = request.buffer.body();
-    match request.coding {
-        Coding::Identity => sent.to_vec(),
-        Coding::Gzip => decompress(sent, request.plain_len).expect("it was compressed here, from so many bytes"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod addresses;
 pub(crate) mod backoff;
+pub(crate) mod condition;
 mod connection;
 mod dial;
 pub(crate) mod endpoint;
@@ -9,8 +10,10 @@ mod exchange;
 pub(crate) mod exporter;
 pub(crate) mod outcome;
 pub mod proxy;
+mod queue;
 pub(crate) mod request;
 mod retry_gate;
 pub(crate) mod route;
+pub(crate) mod settings;
 mod slot;
 pub(crate) mod verdict;

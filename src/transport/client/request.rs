@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::{
     super::{
         driver::Moment,
-        http::{buffer::RequestBuffer, head::Coding},
+        http::{buffer::RequestBuffer, gzip::decompress, head::Coding},
     },
     backoff::Backoff,
-    retry_gate::HURRY_AFTER,
 };
 
 /// A request. Its bytes do not change from one attempt to the next.
@@ -99,9 +98,9 @@ impl Failures {
         self.count >= POISON_FAILURES && self.neighbours >= POISON_NEIGHBOURS
     }
 
-    /// Cuts the back-off short.
-    pub(super) fn hurry(&mut self) {
-        self.not_before = self.not_before.min(self.last.after(HURRY_AFTER));
+    /// Ends the back-off this long after the last failure at the latest.
+    pub(super) fn shorten(&mut self, pause_max: Duration) {
+        self.not_before = self.not_before.min(self.last.after(pause_max));
     }
 }
 
@@ -109,6 +108,15 @@ impl Request {
     /// Whether the collector may have it, as far as is known now.
     pub(super) fn may_be_there(&self) -> bool {
         self.is_out || self.is_doubtful
+    }
+
+    /// The body as it was before compression.
+    pub(super) fn plain_body(&self) -> Vec<u8> {
+        let sent = self.buffer.body();
+        match self.coding {
+            Coding::Identity => sent.to_vec(),
+            Coding::Gzip => decompress(sent, self.plain_len).expect("it was compressed here, from so many bytes"),
+        }
     }
 }
 

@@ -65,16 +65,12 @@ impl RetryGate {
         is_news
     }
 
-    /// Cuts the back-off short, but not the wait that the collector has asked for.
-    pub(super) fn hurry(&mut self) {
+    /// Ends the back-off this long after the last failure at the latest, but not the wait that the collector has asked
+    /// for.
+    pub(super) fn shorten(&mut self, pause_max: Duration) {
         if let Some(since) = self.since {
-            self.not_before = self.not_before.min(since.after(HURRY_AFTER));
+            self.not_before = self.not_before.min(since.after(pause_max));
         }
-    }
-
-    /// Whether the last attempt failed.
-    pub(super) fn has_failed(&self) -> bool {
-        self.since.is_some()
     }
 
     /// When the next attempt may begin.

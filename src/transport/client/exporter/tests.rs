@@ -16,7 +16,10 @@ use rand_xoshiro::{
 use self::rig::{Do, PLACE, Rig, SOON, SPANS, TIMEOUT, calm, place};
 use super::{Condition, IDLE_MAX, RequestEnd};
 use crate::transport::{
-    client::{backoff::Backoff, retry_gate::JITTER_MAX},
+    client::{
+        backoff::Backoff,
+        retry_gate::{HURRY_AFTER, JITTER_MAX},
+    },
     driver::{
         Moment,
         sim::{Network, Sim},
@@ -256,11 +259,47 @@ fn success_that_began_before_the_last_failure_changes_nothing() {
     assert_eq!((rig.exporter.condition(), &rig.exporter.retry_gate.backoff), (&Condition::Fine, &Backoff::new()));
     rig.collector.will([Do::Say(503, "")]);
     rig.submit(100);
-    rig.until(SOON, |rig| rig.exporter.retry_gate.has_failed());
+    rig.until(SOON, |rig| rig.exporter.retry_gate.since.is_some());
     rig.exporter.hurry();
     let waited = rig.until_all_end(Duration::from_secs(1));
     assert!(waited < Duration::from_millis(200), "{waited:?}");
     rig.finish();
+}
+
+/// The last attempt: whenever the collector comes up in the last half of a shutdown, what waits is delivered, unless too
+/// little time was left for an attempt.
+#[test]
+fn last_attempt_fits_before_the_deadline_of_a_shutdown() {
+    const RUNS: u64 = 1_000;
+    let mut delivered = 0;
+    for seed in 0..RUNS {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let time = Duration::from_millis(500 + random.next_u64() % 9_500);
+        let back = time - (time / 2).mul_f64((random.next_u64() % 1_000) as f64 / 1_000.0);
+        let mut rig = Rig::new(Network::calm(seed), 1);
+        rig.sim.unlisten(&place(PLACE));
+        rig.submit(100);
+        // An outage that has lasted: the back-off is at its longest.
+        rig.pass(Duration::from_secs(60));
+        let start = rig.driver.now();
+        let deadline = start.after(time);
+        rig.exporter.begin_closing();
+        let mut is_back = false;
+        while rig.driver.now() < deadline && !rig.ends.iter().any(|(_, end)| matches!(end, RequestEnd::Taken(_))) {
+            if !is_back && rig.driver.now().since(start) >= back {
+                rig.listen();
+                is_back = true;
+            }
+            rig.exporter.awaited(false, Some(deadline), rig.driver.now());
+            rig.pass(Duration::from_millis(10));
+        }
+        let left = time - back;
+        delivered += rig.taken();
+        // An attempt begins at least every tenth of a second near the end, or after a quarter of what is left.
+        assert!(rig.taken() == 1 || left < HURRY_AFTER * 2, "seed {seed}: {left:?} of {time:?} were left");
+        rig.finish();
+    }
+    assert!(delivered > 900, "{delivered} of {RUNS}");
 }
 
 /// One request that the collector cannot take holds up none of the others, even over one connection, and is told apart
@@ -453,7 +492,7 @@ fn nothing_is_given_up_while_the_collector_cannot_be_reached() {
     let mut rig = calm();
     rig.collector.will([Do::Say(503, "")]);
     rig.submit(100);
-    rig.until(SOON, |rig| rig.exporter.retry_gate.has_failed());
+    rig.until(SOON, |rig| rig.exporter.retry_gate.since.is_some());
     rig.sim.unlisten(&place(PLACE));
     rig.sim.reset_all();
     rig.pass(Duration::from_secs(3600));
@@ -563,7 +602,7 @@ fn address_that_nobody_answers_is_left_for_the_next_and_named_as_such() {
     let mut rig = calm();
     rig.sim.ignore(place(PLACE));
     rig.submit(100);
-    rig.until(Duration::from_secs(4), |rig| rig.exporter.retry_gate.has_failed());
+    rig.until(Duration::from_secs(4), |rig| rig.exporter.retry_gate.since.is_some());
     let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
     assert_eq!(
         why,
@@ -574,7 +613,7 @@ fn address_that_nobody_answers_is_left_for_the_next_and_named_as_such() {
     let mut rig = Rig::at("localhost:4318", PLACE, Network::calm(5), 1);
     rig.sim.ignore(place("[::1]:4318"));
     rig.submit(100);
-    let waited = rig.until(Duration::from_secs(4), |rig| rig.exporter.retry_gate.has_failed());
+    let waited = rig.until(Duration::from_secs(4), |rig| rig.exporter.retry_gate.since.is_some());
     assert!(waited >= Duration::from_secs(3), "the first has its time, though the second is refused: {waited:?}");
     let Condition::Unreachable(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
     assert!(why.starts_with("127.0.0.1:4318: ") && why.contains("; [::1]:4318: no answer within 3 s: check"), "{why}");
@@ -649,7 +688,7 @@ fn answer_to_what_was_not_asked_is_not_believed() {
         let mut rig = Rig::new(Network { window_bytes: 0, ..Network::calm(5) }, 1);
         rig.collector.will([Do::Greet(words)]);
         rig.submit(100);
-        rig.until(SOON, |rig| rig.exporter.retry_gate.has_failed());
+        rig.until(SOON, |rig| rig.exporter.retry_gate.since.is_some());
         let Condition::Troubled(why) = rig.exporter.condition() else { panic!("{:?}", rig.exporter.condition()) };
         assert_eq!(*why, format!("the peer spoke before it was asked{what}"));
         rig.sim.change(Network::calm(5));

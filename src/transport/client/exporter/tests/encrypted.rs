@@ -11,10 +11,12 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::transport::{
     client::{
+        condition::Condition,
         endpoint::Endpoint,
-        exporter::{Condition, Exporter, Settings},
+        exporter::Exporter,
         outcome::{Outcome, RequestEnd},
         route::Route,
+        settings::Settings,
     },
     driver::{
         Address, Driver, Moment, Resolver,

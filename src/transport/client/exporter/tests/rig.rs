@@ -11,11 +11,13 @@ use std::{
 
 use crate::transport::{
     client::{
+        condition::Condition,
         endpoint::Endpoint,
-        exporter::{Condition, Exporter, Settings},
+        exporter::Exporter,
         outcome::{Abandoned, Outcome, RequestEnd},
         request::Whole,
         route::Route,
+        settings::Settings,
     },
     driver::{
         Address, Completion, Driver, Moment, Resolver,
@@ -253,6 +255,11 @@ pub(super) fn place(text: &str) -> Address {
     Address::Tcp(text.parse::<SocketAddr>().expect("it is an address"))
 }
 
+fn listen(sim: &Sim, collector: &Collector, listens: &str) {
+    let served = collector.clone();
+    sim.listen(place(listens), move || Service { collector: served.clone(), unread: vec![], is_done: false });
+}
+
 impl Rig {
     pub(super) fn new(network: Network, connections_max: usize) -> Self {
         Self::at(PLACE, PLACE, network, connections_max)
@@ -269,9 +276,7 @@ impl Rig {
         let seed = network.seed;
         let sim = Sim::new(network);
         let collector = Collector::default();
-        let served = collector.clone();
-        let serve = move || Service { collector: served.clone(), unread: vec![], is_done: false };
-        sim.listen(place(listens), serve);
+        listen(&sim, &collector, listens);
         let driver = Driver::sim(&sim);
         let headers = Headers::new(&[]).expect("there are none");
         let head = route.request_head(&headers, &UserAgent::default());
@@ -366,6 +371,11 @@ impl Rig {
             self.turn(limit);
         }
         self.driver.now().since(start)
+    }
+
+    /// The collector is there again.
+    pub(super) fn listen(&self) {
+        listen(&self.sim, &self.collector, PLACE);
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
