@@ -7,8 +7,8 @@ use crate::{
     transport::{
         client::{
             endpoint::Endpoint,
-            exporter::CONNECTIONS_MAX,
             proxy::{Proxy, ProxyError},
+            settings::CONNECTIONS_MAX,
         },
         driver::DriverChoice,
         http::gzip::Compression,

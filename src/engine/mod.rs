@@ -9,6 +9,7 @@ mod lines;
 mod manual;
 mod per_process;
 mod plan;
+mod scopes;
 mod status;
 mod supervisor;
 mod work;

@@ -13,10 +13,10 @@ use crate::{
     transport::{
         client::{
             endpoint::Endpoint,
-            exporter::{CONNECTIONS_MAX, Exporter},
+            exporter::Exporter,
             proxy::Proxy,
             route::Route,
-            settings::Settings,
+            settings::{CONNECTIONS_MAX, Settings},
         },
         driver::{DriverChoice, Resolver, Waker},
         http::{

@@ -3,17 +3,17 @@
 
 use std::{fmt, mem, time::Duration};
 
-use super::{desk::Desk, goal::Goal, handoff::Asked};
+use super::{desk::Desk, goal::Goal, handoff::Asked, scopes::Scopes};
 use crate::{
     batch::{Batch, Bounds, Pace, Run},
     clock::Anchors,
     lane::{Marks, Reader},
     notice::counted,
-    otlp::{self, ScopeHead},
+    otlp,
     record::Draft,
     report::{Cause, Counts, Drops, Ended, GivenUp, Health, Ledger, Topic},
     sync::{deadline::Deadline, ticks},
-    trace::{Shared, SpanLanes},
+    trace::Shared,
     transport::{
         client::{
             condition::Condition,
@@ -57,10 +57,6 @@ pub(super) struct Worker {
     drops_seen: Moment,
     is_closing: bool,
 }
-
-/// The encoded heads of the scopes that were met, by number.
-#[derive(Debug, Default)]
-struct Scopes(Vec<Option<ScopeHead>>);
 
 /// When the lanes were visited, and when they will be.
 #[derive(Debug)]
@@ -579,25 +575,6 @@ fn health<'a>(condition: &'a Condition, complaints: impl Iterator<Item = &'a str
         Condition::Fine => Some(with(None)).filter(|why| !why.is_empty()).map_or(Health::Healthy, Health::Degraded),
         Condition::Troubled(why) | Condition::Refusing(why) => Health::Degraded(with(Some(why))),
         Condition::Unreachable(why) => Health::Down(with(Some(why))),
-    }
-}
-
-impl Scopes {
-    /// The head of this scope, encoded at its first use.
-    fn head(&mut self, core: &SpanLanes, number: u16) -> &ScopeHead {
-        let at = usize::from(number);
-        if self.0.len() <= at {
-            self.0.resize_with(at + 1, || None);
-        }
-        self.0[at].get_or_insert_with(|| {
-            let scope = core.owner().scopes().get(number).unwrap_or_default();
-            ScopeHead::new(&scope.name, &scope.version, &scope.attributes, &scope.schema_url)
-        })
-    }
-
-    /// The head of a scope that [`Scopes::head`] was asked for.
-    fn known(&self, number: u16) -> &ScopeHead {
-        self.0[usize::from(number)].as_ref().expect("the batch asked for each of its scopes")
     }
 }
 

@@ -23,13 +23,10 @@ use super::{
     request::{Failures, Request, Whole},
     retry_gate::{HURRY_AFTER, RetryGate},
     route::Route,
-    settings::Settings,
+    settings::{CONNECTIONS_MAX, Settings},
     slot::Slot,
     verdict::{Verdict, classify},
 };
-
-/// Most connections to one collector.
-pub(crate) const CONNECTIONS_MAX: usize = 16;
 
 /// Sends requests to one collector. It is moved by completions and by time, and does no I/O itself.
 #[derive(Debug)]
@@ -58,7 +55,7 @@ pub(crate) struct Exporter {
     is_closing: bool,
     /// The longest back-off while somebody waits.
     pause_max: Option<Duration>,
-    /// A pause that the collector asked for and does not get, until it is told.
+    /// A pause that the collector does not get, until it is told.
     shortened: Option<Duration>,
     /// Requests that were sent again.
     repeats: u64,
@@ -223,28 +220,24 @@ impl Exporter {
         slots.chain(waiting).chain(expiry).chain(surplus).chain(self.addresses.due()).min()
     }
 
-    /// Cuts the back-off short, because a flush or a shutdown begins to wait; but not a wait that the collector asked for.
+    /// Cuts the back-off short for a flush or a shutdown, but not a wait that the collector asked for.
     pub(crate) fn hurry(&mut self) {
-        self.shorten(HURRY_AFTER);
+        self.shorten(Some(HURRY_AFTER));
     }
 
-    /// Says what waits: whether anything does, and until when, as far as that is known. The closer the end, the sooner the
-    /// next attempt, so that one more fits before it.
+    /// Says whether somebody waits, and until when, as far as that is known. The closer the end, the sooner the next
+    /// attempt, so that one more fits before it.
     pub(crate) fn awaited(&mut self, is_awaited: bool, deadline: Option<Moment>, now: Moment) {
         let known = deadline.map(|deadline| (deadline.since(now) / 4).max(HURRY_AFTER));
         self.pause_max = known.or(is_awaited.then_some(AWAITED_PAUSE_MAX));
-        self.shorten_awaited();
+        self.shorten(self.pause_max);
     }
 
-    fn shorten_awaited(&mut self) {
-        if let Some(pause_max) = self.pause_max {
-            self.shorten(pause_max);
+    fn shorten(&mut self, pause_max: Option<Duration>) {
+        if let Some(pause_max) = pause_max {
+            self.retry_gate.shorten(pause_max);
+            self.waiting.shorten(pause_max);
         }
-    }
-
-    fn shorten(&mut self, pause_max: Duration) {
-        self.retry_gate.shorten(pause_max);
-        self.waiting.shorten(pause_max);
     }
 
     /// The engine shuts down: makes the best of the time that is left.
@@ -325,7 +318,7 @@ impl Exporter {
         self.tls.as_ref()?.failure()
     }
 
-    /// A longer pause than it gets that the collector asked for since the last look.
+    /// The last pause that was asked for and not granted whole.
     pub(crate) fn take_shortened(&mut self) -> Option<Duration> {
         self.shortened.take()
     }
@@ -422,6 +415,9 @@ impl Exporter {
             let is_refused = self.is_closing && failure.is_refused_here;
             self.refused = is_refused.then(|| (self.refused.map_or(now, |(first, _)| first), now));
             self.failed(Condition::Unreachable(failure.why), None, now, now);
+            if self.is_closing {
+                self.retry_gate.shorten(HURRY_AFTER);
+            }
         }
     }
 
@@ -469,9 +465,8 @@ impl Exporter {
         match end {
             ExchangeEnd::Replied(reply) => self.replied(request, reply, began, now, outcomes),
             ExchangeEnd::Garbled(why) => {
-                let end = RequestEnd::Refused { status: None, why: why.clone(), body: vec![] };
-                self.failed(Condition::Refusing(why), None, began, now);
-                self.finish(request, end, now, outcomes);
+                self.failed(Condition::Refusing(why.clone()), None, began, now);
+                self.finish(request, RequestEnd::Refused { status: None, why, body: vec![] }, now, outcomes);
             }
             ExchangeEnd::Broken { why, is_stale: true } => {
                 self.is_wary = true;
@@ -548,7 +543,7 @@ impl Exporter {
             self.failed(condition, asked, began, now);
         }
         self.waiting.put_last(request);
-        self.shorten_awaited();
+        self.shorten(self.pause_max);
     }
 
     /// Notes that the collector answered an attempt that began at `began`.
@@ -561,7 +556,7 @@ impl Exporter {
     /// Notes the failure of an attempt that began at `began`, and the wait that the collector asked for.
     fn failed(&mut self, condition: Condition, asked: Option<Duration>, began: Moment, now: Moment) {
         self.retry_gate.failed(asked, began, now);
-        self.shorten_awaited();
+        self.shorten(self.pause_max);
         self.note(condition, now);
     }
 

@@ -8,8 +8,8 @@ use super::{super::driver::Moment, request::Request};
 #[derive(Debug, Default)]
 pub(super) struct Queue(VecDeque<Request>);
 
-/// When waiting counts towards the time of a request: not while the collector cannot be reached, nor during a pause that
-/// it asked for. Requests wait like the spans in the lanes then, and the memory of both is bounded.
+/// When waiting counts towards the time of a request: not while the collector cannot be reached, nor during a pause
+/// that it asked for. Requests wait like the spans in the lanes then, and the memory of both is bounded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counting {
     pub(super) is_reachable: bool,

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::super::http::gzip::Compression;
 
+/// Most connections to one collector.
+pub(crate) const CONNECTIONS_MAX: usize = 16;
+
 /// How requests are sent.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -12,7 +15,8 @@ pub(crate) struct Settings {
     /// Time for all attempts of one request together, while the collector can be reached and asks for no pause. One
     /// attempt may use all of it.
     pub timeout: Duration,
-    /// How long a peer may leave a request or a reply half-way. It does not count while the next word is the collector's.
+    /// How long a peer may leave a request or a reply half-way. It does not count while the next word is the
+    /// collector's.
     pub stall_timeout: Duration,
     /// The longest pause that a collector may ask for. One that names a longer one, by mistake or with intent, does not
     /// silence the exporter for it.

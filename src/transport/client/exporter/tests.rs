@@ -266,8 +266,8 @@ fn success_that_began_before_the_last_failure_changes_nothing() {
     rig.finish();
 }
 
-/// The last attempt: whenever the collector comes up in the last half of a shutdown, what waits is delivered, unless too
-/// little time was left for an attempt.
+/// The last attempt: whenever the collector comes up in the last half of a shutdown, what waits is delivered, unless
+/// too little time was left for an attempt.
 #[test]
 fn last_attempt_fits_before_the_deadline_of_a_shutdown() {
     const RUNS: u64 = 1_000;
