@@ -18,9 +18,7 @@ use std::{
 
 use spanring::{
     Config, DiagnosticSink, DriverChoice, Engine, Export, Health,
-    testing::collector::{
-        Delivered, Expect, Fault, Mode, Outcome, Plan, RETRY_EXPIRED, ROWS, Resend, Row, SHUTDOWN_DEADLINE, Stand,
-    },
+    testing::collector::{Delivered, Expect, Fault, Mode, Outcome, Plan, ROWS, Resend, Row, SHUTDOWN_DEADLINE, Stand},
 };
 
 /// More than anything here takes on a busy machine; a test that waits so long has failed.
@@ -113,21 +111,15 @@ fn healed(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<(), 
         }
         run.stand.collector.restart().unwrap();
     }
+    if is_asked_to_stay_away(row) {
+        return stays_away(&run);
+    }
     let receipt = run.engine.flush(PATIENCE);
     ensure(receipt.is_complete(), || format!("the flush was not done in time: {receipt:?}"))?;
     run.verdict(&row.expect)?;
 
     let first = (run.stand.delivered(), run.engine.ledger().lost);
     run.record();
-    if is_asked_to_stay_away(row) {
-        let requests = run.stand.collector.tally().requests;
-        let _ = run.engine.shutdown(WHILE);
-        let ledger = run.engine.shutdown(PATIENCE).ledger;
-        let came = run.stand.collector.tally().requests - requests;
-        ensure(came == 0, || "the collector was asked before its time (HTTP-07)".into())?;
-        let is_counted = ledger.lost.shutdown_deadline == run.spans && ledger.is_closed();
-        return ensure(is_counted, || format!("{ledger:?}"));
-    }
     let receipt = run.engine.flush(PATIENCE);
     ensure(receipt.is_complete(), || format!("the second flush was not done in time: {receipt:?}"))?;
     let second = (run.stand.delivered(), run.engine.ledger().lost);
@@ -141,11 +133,29 @@ fn healed(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<(), 
     ensure(receipt.ledger.is_closed(), || format!("the ledger does not close: {receipt:?}"))
 }
 
+/// The collector wants to be left alone for longer than any test: both batches wait, until the shutdown's deadline.
+fn stays_away(run: &Run) -> Result<(), String> {
+    let late = Instant::now() + PATIENCE;
+    while !matches!(run.engine.health(), Health::Degraded(_)) && Instant::now() < late {
+        let receipt = run.engine.flush(WHILE);
+        ensure(!receipt.is_complete() && receipt.waiting == run.spans, || format!("it did not wait: {receipt:?}"))?;
+    }
+    let requests = run.stand.collector.tally().requests;
+    run.record();
+    let _ = run.engine.shutdown(WHILE);
+    let ledger = run.engine.shutdown(PATIENCE).ledger;
+    let came = run.stand.collector.tally().requests - requests;
+    ensure(came == 0, || "the collector was asked before its time (HTTP-07)".into())?;
+    let is_counted = ledger.lost.shutdown_deadline == 2 * run.spans && ledger.is_closed();
+    ensure(is_counted, || format!("{ledger:?}"))
+}
+
 /// The collector stays as it is: the engine ends in time, and says what was lost.
 fn left_alone(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<(), String> {
     let expect = row.expect_without_healing();
     // Short where nothing but time ends it.
-    let seconds = if is_asked_to_stay_away(row) || expect.resend == Resend::Required { 1 } else { 6 };
+    let is_of_time = is_asked_to_stay_away(row) || row.expect.is_doubtful || expect.resend == Resend::Required;
+    let seconds = if is_of_time { 1 } else { 6 };
     let run = Run::start(row, driver, Plan::forever(), Duration::from_secs(seconds), words);
     run.record();
     let deadline = Duration::from_secs(seconds + 1);
@@ -163,17 +173,12 @@ fn left_alone(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<
 
 /// Time for all attempts: short only where it is what the row waits for.
 fn timeout(row: &Row) -> Duration {
-    let is_silent = ["black_hole", "slow_loris"].iter().any(|kind| row.name.starts_with(kind));
-    match row {
-        row if is_asked_to_stay_away(row) => Duration::from_millis(400),
-        _ if is_silent => Duration::from_secs(6),
-        _ => Duration::from_secs(6),
-    }
+    if row.expect.is_doubtful { Duration::from_millis(700) } else { Duration::from_secs(6) }
 }
 
 /// Whether the collector wants to be left alone for longer than any time that a batch has.
 fn is_asked_to_stay_away(row: &Row) -> bool {
-    row.expect.lost == [RETRY_EXPIRED]
+    row.expect.lost == [SHUTDOWN_DEADLINE]
 }
 
 fn run_all(run: fn(&'static Row, DriverChoice, &Words) -> Result<(), String>) {

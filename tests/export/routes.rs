@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use spanring::{
@@ -157,21 +158,35 @@ fn proxy_that_nobody_runs_lets_spans_wait() {
 }
 
 #[test]
-fn proxy_that_hangs_or_fails_leaves_time_for_another_attempt() {
-    for (manners, why) in [
-        (&[Manner::Hangs, Manner::Forwards], "no answer in time"),
-        (&[Manner::Refuses("502 Bad Gateway"), Manner::Forwards], "status 502"),
-    ] {
-        on_each_driver(|driver| {
-            let collector = Collector::start(Mode::Ids).unwrap();
-            let proxy = Proxy::start(collector.address().unwrap(), manners);
-            let service = Service::start(driver, through(&proxy, ""));
-            service.record();
-            service.delivers(&collector, SPANS);
-            service.says(&["through the proxy", why]);
-            assert_eq!((proxy.heads().len(), service.engine.stats().repeats), (2, 1));
-        });
-    }
+fn proxy_that_fails_leaves_time_for_another_attempt() {
+    on_each_driver(|driver| {
+        let collector = Collector::start(Mode::Ids).unwrap();
+        let manners = &[Manner::Refuses("502 Bad Gateway"), Manner::Forwards];
+        let proxy = Proxy::start(collector.address().unwrap(), manners);
+        let service = Service::start(driver, through(&proxy, ""));
+        service.record();
+        service.delivers(&collector, SPANS);
+        service.says(&["through the proxy", "status 502"]);
+        assert_eq!((proxy.heads().len(), service.engine.stats().repeats), (2, 1));
+    });
+}
+
+/// While its connection lives nothing is sent again, so it costs one request; the next goes by another connection.
+#[test]
+fn proxy_that_hangs_leaves_one_request_unconfirmed() {
+    on_each_driver(|driver| {
+        let collector = Collector::start(Mode::Ids).unwrap();
+        let proxy = Proxy::start(collector.address().unwrap(), &[Manner::Hangs, Manner::Forwards]);
+        let timeout = Duration::from_millis(700);
+        let service = Service::start(driver, Export { timeout, ..through(&proxy, "") });
+        service.record();
+        let ledger = service.engine.flush(PATIENCE).ledger;
+        assert_eq!((ledger.unconfirmed, ledger.lost.total()), (SPANS, 0), "{ledger:?}");
+        service.record();
+        service.delivers(&collector, SPANS);
+        service.says(&["unconfirmed", "no answer in time"]);
+        assert_eq!((proxy.heads().len(), service.engine.stats().repeats), (2, 0));
+    });
 }
 
 /// The test starts itself again, because the environment is the whole process's.

@@ -202,7 +202,8 @@ impl Row {
         let is_refused = [b"HTTP/1.1 4", b"HTTP/1.1 5"].iter().any(|status| self.shows.begin.starts_with(*status));
         // Also a request that the script does not read: its client hands it to the system, and hears no more of it.
         let is_sent = !matches!(self.fault, Fault::ClosedPort);
-        let is_doubtful = is_sent && !is_refused && self.expect.resend != Resend::Forbidden;
+        let is_unanswered = is_sent && !is_refused && self.expect.resend != Resend::Forbidden;
+        let is_doubtful = self.expect.is_doubtful || is_unanswered;
         Expect { delivered, lost, is_doubtful, resend: self.expect.resend, heals_after: None }
     }
 

@@ -14,7 +14,7 @@ use super::fault::{
     End::{Closed, Endless, Kept, Refused, Reset, Silent, Slow, Stuck},
     Expect,
     Fault::{AtAccept, AtRequest, ClosedPort},
-    OVERSIZE, PARTIALLY_REJECTED, REJECTED, RETRY_EXPIRED, Resend, Row, Shows,
+    OVERSIZE, PARTIALLY_REJECTED, REJECTED, RETRY_EXPIRED, Resend, Row, SHUTDOWN_DEADLINE, Shows,
     Step::{
         self, Answer, AwaitNext, Close, EndReplies, Hold, Read, ReadBytes, Say, SayForever, SayInBytes, SayInTwo,
         ShrinkWindow, Take, TakeAllBut, TakeUpTo,
@@ -32,8 +32,12 @@ const FINAL: Expect = Expect { delivered: Nothing, lost: &[REJECTED], ..TAKEN };
 const UNSEEN: Expect = Expect { resend: Resend::Allowed, ..TAKEN };
 /// What came is no HTTP reply, so no rule says whether to try again. Either is right, if it is counted.
 const UNCLEAR: Expect = Expect { delivered: AllIfSentAgain, lost: &[REJECTED], resend: Resend::Allowed, ..TAKEN };
-/// The collector asks for a wait that is beyond any export timeout: give up, or come earlier than asked.
-const TOO_LATE: Expect = Expect { lost: &[RETRY_EXPIRED], ..UNCLEAR };
+/// The collector asks for a wait that is beyond any that it gets: the batch waits, until the shutdown's deadline.
+const TOO_LATE: Expect = Expect { lost: &[SHUTDOWN_DEADLINE], ..UNCLEAR };
+/// The collector may have the batch and never answers: nobody can know, and nothing is sent again while the connection
+/// lives. The next batch arrives.
+const UNANSWERED: Expect =
+    Expect { delivered: Nothing, lost: &[RETRY_EXPIRED, SHUTDOWN_DEADLINE], is_doubtful: true, ..TAKEN };
 
 /// A collector's limit on the bytes of a body in the row that has one.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -67,8 +71,8 @@ pub const ROWS: &[Row] = rows! {
     reset_after_taking ["HTTP-09"] AtRequest(&[Read, Take, Step::Reset]), b"" Reset => RETRIED;
     close_before_answering ["HTTP-09"] AtRequest(&[Read, Close]), b"" Closed => RETRIED;
     half_close_before_answering ["HTTP-09"] AtRequest(&[Read, EndReplies]), b"" Closed => RETRIED;
-    black_hole_that_reads_nothing ["HTTP-09" "HTTP-15"] AtAccept(&[ShrinkWindow, Hold]), b"" Stuck => RETRIED;
-    black_hole_that_reads_all ["HTTP-09" "HTTP-15"] AtRequest(&[Read, Hold]), b"" Silent => RETRIED;
+    black_hole_that_reads_nothing ["HTTP-09" "HTTP-15"] AtAccept(&[ShrinkWindow, Hold]), b"" Stuck => UNANSWERED;
+    black_hole_that_reads_all ["HTTP-09" "HTTP-15"] AtRequest(&[Read, Hold]), b"" Silent => UNANSWERED;
 
     // ---- The reply breaks off.
     reset_in_reply_head ["HTTP-09"] AtRequest(&[Read, Say(|| OK_LINE.into()), Step::Reset]),
@@ -84,7 +88,7 @@ pub const ROWS: &[Row] = rows! {
     chunks_without_end ["HTTP-09"] AtRequest(&[Read, Take, Say(|| chunked(b"5\r\nhello\r\n")), Close]),
         b"HTTP/1.1 200 OK\r\n" Closed => TAKEN;
     slow_loris_head ["HTTP-15"] AtRequest(&[Read, SayInBytes(|| head("Content-Length: 0\r\n"), SLOWLY)]),
-        b"H" Slow => RETRIED;
+        b"H" Slow => UNANSWERED;
     slow_loris_body ["HTTP-15"]
         AtRequest(&[Read, Take, Say(|| head("Content-Length: 64\r\n")), SayInBytes(|| vec![b'x'; 64], SLOWLY)]),
         b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 64\r\n\r\n" Slow => TAKEN;

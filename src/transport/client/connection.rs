@@ -67,7 +67,7 @@ pub(super) enum Change {
     /// No connection came about.
     Unreachable(NoConnection),
     /// An exchange is over.
-    Ended(Request, ExchangeEnd),
+    Ended(Box<Request>, ExchangeEnd),
 }
 
 /// What to do with a connection next.
@@ -388,13 +388,14 @@ impl Connection {
             }
             return Step::Stay;
         }
-        let keeps_alive = matches!(&end, ExchangeEnd::Replied(reply) if reply.keeps_alive);
+        // Who finds a request too large may not read it, nor what comes after it.
+        let keeps_alive = matches!(&end, ExchangeEnd::Replied(reply) if reply.keeps_alive && reply.status != 413);
         let goes_on = exchange.is_sent(flow) && !self.is_spent && keeps_alive;
         let Stage::Busy(exchange) = mem::replace(&mut self.stage, Stage::Idle(net.now)) else {
             unreachable!("it was busy above");
         };
         self.served += 1;
-        let change = Change::Ended(exchange.into_request(), end);
+        let change = Change::Ended(Box::new(exchange.into_request()), end);
         if goes_on { Step::Say(change) } else { Step::Close(Some(change)) }
     }
 }

@@ -24,7 +24,7 @@ use super::{
     retry_gate::{HURRY_AFTER, RetryGate},
     route::Route,
     settings::{CONNECTIONS_MAX, Settings},
-    slot::Slot,
+    slot::{Slot, hangs_from, idle},
     verdict::{Verdict, classify},
 };
 
@@ -217,7 +217,8 @@ impl Exporter {
         let expiry = self.waiting.expiry(self.counting());
         let surplus = self.slots.iter().filter_map(Slot::idle_since).map(|since| since.after(IDLE_MAX));
         let surplus = if self.connections() > 1 { surplus.min() } else { None };
-        slots.chain(waiting).chain(expiry).chain(surplus).chain(self.addresses.due()).min()
+        let hangs = hangs_from(&self.slots).filter(|_| idle(&self.slots).is_some());
+        slots.chain(waiting).chain(expiry).chain(surplus).chain(hangs).chain(self.addresses.due()).min()
     }
 
     /// Cuts the back-off short for a flush or a shutdown, but not a wait that the collector asked for.
@@ -318,7 +319,7 @@ impl Exporter {
         self.tls.as_ref()?.failure()
     }
 
-    /// The last pause that was asked for and not granted whole.
+    /// The last pause that was not granted whole.
     pub(crate) fn take_shortened(&mut self) -> Option<Duration> {
         self.shortened.take()
     }
@@ -375,7 +376,7 @@ impl Exporter {
         if self.slots.iter().filter_map(Slot::request).any(is_probe) {
             return None;
         }
-        if let Some(slot) = self.slots.iter().position(|slot| slot.idle_since().is_some()) {
+        if let Some(slot) = idle(&self.slots) {
             return Some(NextMove::Send { request, slot });
         }
         let slot = self.slots.iter().position(Slot::is_empty).filter(|_| !self.is_coming_up())?;
@@ -423,7 +424,7 @@ impl Exporter {
 
     /// Closes idle connections: all but one that have been idle for long, and all when they are not to be trusted.
     fn close_idle(&mut self, driver: &mut Driver, now: Moment) {
-        let is_wary = mem::take(&mut self.is_wary);
+        let is_wary = mem::take(&mut self.is_wary) || hangs_from(&self.slots).is_some_and(|from| now >= from);
         for at in 0..self.slots.len() {
             let Some(since) = self.slots[at].idle_since() else {
                 continue;
@@ -448,7 +449,7 @@ impl Exporter {
                 }
                 let is_unanswered = matches!(end, ExchangeEnd::Broken { .. } | ExchangeEnd::Late(_));
                 request.is_doubtful |= mem::take(&mut request.is_out) && is_unanswered;
-                self.exchange_ended(request, end, began, now, outcomes);
+                self.exchange_ended(*request, end, began, now, outcomes);
             }
         }
     }
@@ -546,7 +547,6 @@ impl Exporter {
         self.shorten(self.pause_max);
     }
 
-    /// Notes that the collector answered an attempt that began at `began`.
     fn answered(&mut self, condition: Condition, began: Moment, now: Moment) {
         if self.retry_gate.succeeded(began) {
             self.note(condition, now);

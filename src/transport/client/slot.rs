@@ -30,6 +30,18 @@ struct Dialling {
     greeting: Greeting,
 }
 
+/// The first whose connection is idle.
+pub(super) fn idle(slots: &[Slot]) -> Option<usize> {
+    slots.iter().position(|slot| slot.idle_since().is_some())
+}
+
+/// When an exchange has been without an answer for so long that idle connections are not kept: a peer that serves one
+/// connection at a time may wait for an idle one to go before it answers on another.
+pub(super) fn hangs_from(slots: &[Slot]) -> Option<Moment> {
+    let busy = slots.iter().filter_map(Slot::request);
+    busy.map(|request| request.since.after(request.stall_timeout)).min()
+}
+
 impl Slot {
     /// Begins to connect.
     pub(super) fn dial(&mut self, net: &mut Net<'_>, addresses: &[Address], greeting: Greeting) {

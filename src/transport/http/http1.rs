@@ -287,6 +287,7 @@ impl ReplyReader {
             }
             _ => {}
         }
+        self.has_head = true;
         self.is_compressed = says.is_compressed;
         self.reply.status = status;
         self.reply.retry_after = says.retry_after;
@@ -308,7 +309,6 @@ impl ReplyReader {
                 Stage::Endless
             }
         };
-        self.has_head = true;
         Ok(())
     }
 }
