@@ -31,10 +31,13 @@ pub(crate) struct Bounds {
 /// The open batch: spans that were taken out of the lanes and are in no request yet. Its memory is reused for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// Of all scopes that were ever met; those without spans are not in this batch.
+    /// Those of this batch come first, in the order of their first spans; the memory of the others is for later ones.
     runs: Vec<Run>,
-    /// Where the last span went: the next one is likely of the same scope.
-    last: usize,
+    /// How many of the runs are in this batch.
+    used: usize,
+    /// By scope: where its run was when it last had one. It is there still if that run is in use and of that scope, so
+    /// that nothing has to be cleared from batch to batch.
+    positions: Vec<usize>,
     spans: usize,
     bytes: usize,
     /// When its first span came, in nanoseconds of the caller's clock.
@@ -100,15 +103,16 @@ impl Batch {
         Visited { spans, oversize, is_full: !is_all }
     }
 
-    /// The runs that have spans.
+    /// The runs, each with spans of its own scope.
     pub(crate) fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
-        self.runs.iter().filter(|run| !run.spans.is_empty())
+        self.runs[..self.used].iter()
     }
 
     /// Empties the batch; its spans are in a request now. What was carried over stays.
     pub(crate) fn clear(&mut self) {
-        self.runs.iter_mut().for_each(|run| run.spans.clear());
-        // Each scope may once have had a whole batch: together they must not keep more than a few.
+        self.runs[..self.used].iter_mut().for_each(|run| run.spans.clear());
+        self.used = 0;
+        // Each run may once have had a whole batch: together they must not keep more than a few.
         if self.runs.iter().map(|run| run.spans.capacity()).sum::<usize>() > KEPT_BYTES_MAX {
             self.runs.iter_mut().for_each(|run| run.spans = Vec::new());
         }
@@ -144,7 +148,13 @@ impl Batch {
     }
 
     fn has(&self, scope: u16) -> bool {
-        self.runs.iter().any(|run| run.scope == scope && !run.spans.is_empty())
+        self.position_of(scope).is_some()
+    }
+
+    /// Where the run of this scope is, if the batch has one.
+    fn position_of(&self, scope: u16) -> Option<usize> {
+        let position = *self.positions.get(usize::from(scope))?;
+        self.runs[..self.used].get(position).filter(|run| run.scope == scope).map(|_| position)
     }
 
     /// Puts a span that is emitted already into the batch; false when no batch can hold it.
@@ -167,14 +177,26 @@ impl Batch {
         self.bytes += bytes;
     }
 
+    /// The run of this scope, which is to have a span now.
     fn run(&mut self, scope: u16) -> &mut Run {
-        if self.runs.get(self.last).is_none_or(|run| run.scope != scope) {
-            self.last = self.runs.iter().position(|run| run.scope == scope).unwrap_or(self.runs.len());
+        let position = self.position_of(scope).unwrap_or_else(|| self.begin(scope));
+        &mut self.runs[position]
+    }
+
+    /// Begins a run, in memory that an earlier one has left if there is any; its position.
+    fn begin(&mut self, scope: u16) -> usize {
+        let position = self.used;
+        match self.runs.get_mut(position) {
+            Some(run) => run.scope = scope,
+            None => self.runs.push(Run { scope, spans: Vec::new() }),
         }
-        if self.last == self.runs.len() {
-            self.runs.push(Run { scope, spans: Vec::new() });
+        let at = usize::from(scope);
+        if self.positions.len() <= at {
+            self.positions.resize(at + 1, 0);
         }
-        &mut self.runs[self.last]
+        self.positions[at] = position;
+        self.used += 1;
+        position
     }
 }
 
@@ -396,6 +418,26 @@ mod tests {
         };
         assert_eq!(kept(vec![run(KEPT_BYTES_MAX / 2), run(KEPT_BYTES_MAX / 2)]), KEPT_BYTES_MAX);
         assert_eq!(kept(vec![run(KEPT_BYTES_MAX / 2), run(KEPT_BYTES_MAX / 2 + 1)]), 0);
+    }
+
+    /// What a span may cost: nothing looks through more runs than one batch had, however many scopes were met before.
+    #[test]
+    fn batch_keeps_runs_for_its_own_scopes_and_not_for_all_that_were_met() {
+        const SCOPES: u16 = 1_000;
+        let lanes = lanes();
+        let mut reader = lanes.reader().unwrap();
+        let mut batch = Batch::default();
+        for scope in 0..SCOPES {
+            [scope, scope / 2, scope].into_iter().for_each(|scope| end(&lanes, 0, scope, 4));
+            batch.fill(&mut reader, None, bounds(3, 1 << 20), &Raw, 5, |_| 10);
+            let mut scopes: Vec<_> = batch.runs().map(|run| run.scope).collect();
+            scopes.sort_unstable();
+            let expected = if scope == 0 { vec![0] } else { vec![scope / 2, scope] };
+            assert_eq!(scopes, expected, "each scope has one run");
+            batch.clear();
+            assert!(!batch.has(scope));
+        }
+        assert_eq!(batch.runs.len(), 2, "runs after {SCOPES} scopes, two of them in a batch");
     }
 
     #[test]
