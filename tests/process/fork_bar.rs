@@ -1,7 +1,8 @@
 //! The bar for forks: children of a parent under load, whose first span is often one of a signal handler, in the middle
 //! of an allocation. None hangs, every ledger closes, and every span arrives once, by https where that is built in.
 //!
-//! The long run, some minutes: `SPANRING_FORKS=10000 cargo test --release --features tls --test process fork_bar`
+//! The long run, some minutes: `SPANRING_FORKS=10000 cargo test --release --features tls,__certificates
+//! --test process fork_bar`
 
 #![cfg(unix)]
 

@@ -23,6 +23,8 @@ pub use absent::{Session, Tls, TlsHost};
 pub mod certificates;
 #[cfg(all(test, feature = "tls"))]
 pub(crate) mod fixture;
+#[cfg(all(test, feature = "tls", not(feature = "__certificates")))]
+compile_error!("the tests of TLS need certificates: add the feature `__certificates`");
 
 use std::{
     fmt,
