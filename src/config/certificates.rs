@@ -1,7 +1,7 @@
 //! The certificates of an `https` endpoint: read from their files at start, and again when the files change.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -9,7 +9,7 @@ use std::{
 
 use super::Export;
 use crate::{
-    sync::trust::system_trust,
+    sync::{file::open_regular, trust::system_trust},
     transport::tls::{Certificates, Identity, Pem, SystemTrust, Tls, TlsError, TlsFile, TlsHost, TlsSource, Trust},
 };
 
@@ -125,7 +125,7 @@ impl Files {
 fn read(file: TlsFile, path: &Path) -> Result<Pem, TlsError> {
     let read = || -> io::Result<Vec<u8>> {
         let mut text = vec![];
-        File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
+        open_regular(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?;
         Ok(text)
     };
     let remedy = "name a file in PEM that this process may read";
@@ -141,6 +141,8 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 #[cfg(all(test, feature = "tls"))]
 mod tests {
+    use std::{fs::File, process::Command};
+
     use super::*;
     use crate::transport::tls::fixture::{Folder, HOST, Leaf, assert_names, authority};
 
@@ -149,6 +151,8 @@ mod tests {
         let certificate = certificate.map(Path::to_owned);
         Export { certificate, client_certificate, client_key, ..Export::to("https://collector.example") }
     }
+
+    const REGULAR: &str = "cannot be read (it is not a regular file)";
 
     fn refusal(certificate: Option<&Path>, identity: [Option<&Path>; 2]) -> String {
         WatchedTls::open(HOST, &export(certificate, identity)).expect_err("a file that will not do").to_string()
@@ -203,6 +207,40 @@ mod tests {
         let mut another = opened.for_worker();
         assert_eq!(shown(&mut another), old.certificate.der().to_vec());
         assert!(another.failure().is_some());
+    }
+
+    /// Nothing in the place of a file makes the worker wait, or read without end.
+    #[cfg(unix)]
+    #[test]
+    fn what_takes_the_place_of_a_file_is_named_and_the_certificates_stay_in_use() {
+        use std::os::unix::{fs::symlink, net::UnixListener};
+
+        type Put = fn(&Path);
+        let rows: [(Put, &str); 8] = [
+            (|_| (), "No such file"),
+            (|path| assert!(Command::new("mkfifo").arg(path).status().is_ok_and(|status| status.success())), REGULAR),
+            (|path| symlink("/dev/zero", path).unwrap(), REGULAR),
+            (|path| fs::create_dir(path).unwrap(), REGULAR),
+            (|path| drop(UnixListener::bind(path).unwrap()), "cannot be read"),
+            (|path| symlink(path, path).unwrap(), "symbolic links"),
+            (|path| File::create(path).and_then(|file| file.set_len(1 << 30)).unwrap(), "is longer than 4194304 bytes"),
+            (|path| fs::write(path, [0xFF; 1000]).unwrap(), "no certificate"),
+        ];
+        let (folder, authority) = (Folder::new(), authority("the CA"));
+        let client = Leaf::of_client(&authority);
+        let key = folder.write("client.key", client.key.serialize_pem(), 0);
+        for (put, why) in rows {
+            let ca = folder.write("ca.pem", authority.pem(), 0);
+            let chain = folder.write("client.pem", client.certificate.pem(), 0);
+            let export = export(Some(&ca), [Some(&chain), Some(&key)]);
+            let mut watched = WatchedTls::open(HOST, &export).expect("good files");
+            fs::remove_file(&ca).unwrap();
+            put(&ca);
+            assert_eq!(watched.tls().client_certificate().unwrap(), client.certificate.der().to_vec());
+            assert_names(watched.failure().unwrap_or_default(), &["`certificate`", "ca.pem", why]);
+            assert_names(&refusal(Some(&ca), [None; 2]), &["`certificate`", "ca.pem", why]);
+            let _ = fs::remove_file(&ca).or_else(|_| fs::remove_dir(&ca));
+        }
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub struct Export {
     pub proxy: ProxyChoice,
     /// File with the certificates (PEM) that a server's is checked against, instead of the system's. This and the next
     /// two need an `https` endpoint. With another they are an error, or a warning where they come from the environment.
+    /// Each is a regular file, of 4 MiB at most.
     pub certificate: Option<PathBuf>,
     /// File with the certificate (PEM) that identifies us; with `client_key`, or not at all.
     pub client_certificate: Option<PathBuf>,

@@ -1,11 +1,12 @@
 //! The only door to the machine: atomics, cells and locks (std, or loom under the model), which core, fork word, ticks,
-//! memory.
+//! memory, files.
 
 pub(crate) mod cell;
 pub mod cpu;
 pub(crate) mod current;
 pub(crate) mod deadline;
 pub(crate) mod exit;
+pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod handler;
 // Only signal handlers need it, and its model.
