@@ -183,8 +183,12 @@ impl Exporter {
             }
         }
         self.expire(now, outcomes);
-        self.close_idle(driver, now);
+        let is_wary = mem::take(&mut self.is_wary);
+        self.close_idle(driver, now, |_, _| is_wary);
         self.dispatch(driver, now);
+        // After that, because a connection that was made for a request would otherwise be made again, over and over.
+        let is_hanging = hangs_from(&self.slots).is_some_and(|from| now >= from);
+        self.close_idle(driver, now, |exporter, idle| is_hanging || idle >= IDLE_MAX && exporter.connections() > 1);
     }
 
     /// Takes a completion of the driver.
@@ -371,11 +375,6 @@ impl Exporter {
     /// The next step for a waiting request; `None` if none waits, or something else has to end first.
     fn next_move(&self, now: Moment) -> Option<NextMove> {
         let request = self.waiting.next(now)?;
-        // A collector that failed gets one request to show that it is back.
-        let is_probe = |request: &Request| self.retry_gate.since.is_some_and(|last| request.since >= last);
-        if self.slots.iter().filter_map(Slot::request).any(is_probe) {
-            return None;
-        }
         if let Some(slot) = idle(&self.slots) {
             return Some(NextMove::Send { request, slot });
         }
@@ -386,7 +385,11 @@ impl Exporter {
     /// When that step may be taken.
     fn earliest(&self, next: NextMove) -> Moment {
         let (NextMove::Send { request, .. } | NextMove::Connect { request, .. }) = next;
+        // A collector that failed gets one request to show that it is back, and another one when that hangs.
+        let is_probe = |request: &&Request| self.retry_gate.since.is_some_and(|last| request.since >= last);
+        let probes = self.slots.iter().filter_map(Slot::request).filter(is_probe).map(Request::hangs_from);
         let open = self.retry_gate.not_before().max(self.waiting.not_before(request));
+        let open = probes.fold(open, Moment::max);
         match next {
             NextMove::Connect { .. } if self.connections() > 0 => open.max(self.grow_at),
             _ => open,
@@ -422,14 +425,10 @@ impl Exporter {
         }
     }
 
-    /// Closes idle connections: all but one that have been idle for long, and all when they are not to be trusted.
-    fn close_idle(&mut self, driver: &mut Driver, now: Moment) {
-        let is_wary = mem::take(&mut self.is_wary) || hangs_from(&self.slots).is_some_and(|from| now >= from);
+    /// Closes the connections that are of no use after being idle for so long.
+    fn close_idle(&mut self, driver: &mut Driver, now: Moment, is_useless: impl Fn(&Self, Duration) -> bool) {
         for at in 0..self.slots.len() {
-            let Some(since) = self.slots[at].idle_since() else {
-                continue;
-            };
-            if is_wary || (now.since(since) >= IDLE_MAX && self.connections() > 1) {
+            if self.slots[at].idle_since().is_some_and(|since| is_useless(self, now.since(since))) {
                 self.slots[at].close(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now });
             }
         }

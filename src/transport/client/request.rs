@@ -110,6 +110,11 @@ impl Request {
         self.is_out || self.is_doubtful
     }
 
+    /// When the attempt that is under way has been unanswered for so long that others do not wait for it any more.
+    pub(super) fn hangs_from(&self) -> Moment {
+        self.since.after(self.stall_timeout)
+    }
+
     /// The body as it was before compression.
     pub(super) fn plain_body(&self) -> Vec<u8> {
         let sent = self.buffer.body();

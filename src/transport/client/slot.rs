@@ -38,8 +38,7 @@ pub(super) fn idle(slots: &[Slot]) -> Option<usize> {
 /// When an exchange has been without an answer for so long that idle connections are not kept: a peer that serves one
 /// connection at a time may wait for an idle one to go before it answers on another.
 pub(super) fn hangs_from(slots: &[Slot]) -> Option<Moment> {
-    let busy = slots.iter().filter_map(Slot::request);
-    busy.map(|request| request.since.after(request.stall_timeout)).min()
+    slots.iter().filter_map(Slot::request).map(Request::hangs_from).min()
 }
 
 impl Slot {

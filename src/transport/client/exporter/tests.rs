@@ -403,6 +403,37 @@ fn attempts_that_fail_together_count_as_one_failure() {
     rig.finish();
 }
 
+/// Idle connections go while an answer hangs, but not those that a request waits for.
+#[test]
+fn answer_that_hangs_holds_up_no_other_request() {
+    let mut rig = Rig::new(Network::calm(3), 2);
+    rig.collector.will([Do::Hold]);
+    rig.submit(100);
+    rig.pass(Duration::from_secs(6));
+    for others in 1..=3 {
+        rig.submit(100);
+        rig.until(SOON, |rig| rig.taken() == others);
+    }
+    assert!(rig.collector.seen().connections <= 4, "{} connections", rig.collector.seen().connections);
+    rig.until_all_end(TIMEOUT);
+    rig.finish();
+}
+
+/// What is to show that a collector is back may meet a connection that is dead, while others work.
+#[test]
+fn probe_that_hangs_holds_up_the_others_no_longer_than_a_stall() {
+    let mut rig = Rig::new(Network::calm(3), 2);
+    rig.collector.will([Do::Say(503, ""), Do::Hold]);
+    rig.submit(100);
+    rig.until(SOON, |rig| matches!(rig.exporter.condition(), Condition::Troubled(_)));
+    rig.submit(100);
+    rig.submit(100);
+    rig.until(Duration::from_secs(6), |rig| rig.taken() == 2);
+    assert_eq!((rig.exporter.pending(), rig.exporter.condition()), (1, &Condition::Fine));
+    rig.until_all_end(TIMEOUT);
+    rig.finish();
+}
+
 /// HTTP-09, HTTP-15: while its connection lives, an attempt may use all the time, and nothing is sent again.
 #[test]
 fn http_15_answer_may_take_all_the_time_and_nothing_is_sent_twice() {
