@@ -7,12 +7,12 @@ use std::{
     net::Ipv4Addr,
     sync::{Arc, LazyLock},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustls::ServerConfig;
 use spanring::{
-    Export, ProxyChoice,
+    Export, Health, ProxyChoice,
     internals::tls::certificates::{Authority, Folder, Leaf, VERSIONS, authority, server},
     testing::collector::{
         Collector, Connection, Fault, Mode, Plan, Port, Row, Serve, Stand, Step, on_free_port, serve, tls::TlsPort,
@@ -220,6 +220,129 @@ fn request_that_is_read_and_never_answered_is_unconfirmed() {
             assert_eq!(ledger.unconfirmed + ledger.lost.shutdown_deadline, SPANS, "{ledger:?}");
         });
     }
+}
+
+// ---- Certificates that are replaced while spans come. `timeout` is over in no time, and does not run meanwhile.
+
+const NO_TIME: Duration = Duration::from_millis(100);
+
+#[test]
+fn spans_wait_until_the_file_has_the_new_authority_of_the_server() {
+    let next = authority("the next CA");
+    let configs =
+        [&*AUTHORITY, &next].map(|authority| Arc::new(server(&Leaf::new(authority, &NAMES), VERSIONS[1], None)));
+    on_each_driver(|driver| {
+        let (mut old, folder) = (collector(&configs[0], Mode::Ids), Folder::new());
+        let service = Service::start(driver, Export { timeout: NO_TIME, ..trusting(&folder, &old.url()) });
+        delivers_more(&service);
+        let new = successor(&mut old, &configs[1]);
+        service.record();
+        waits(&service, &["signed by no issuer that is trusted", "ca.pem"]);
+        folder.write("ca.pem", next.pem(), 1);
+        delivers_more(&service);
+        has_all(&service, [&old, &new]);
+        assert_lines(&service, &["cannot be reached; spans wait", "takes spans again"]);
+    });
+}
+
+#[test]
+fn spans_wait_until_the_files_have_the_new_identity_of_the_client() {
+    let (leaf, next) = (Leaf::new(&AUTHORITY, &NAMES), authority("the next CA"));
+    for version in VERSIONS {
+        let configs = [&*AUTHORITY, &next].map(|clients| Arc::new(server(&leaf, version, Some(clients))));
+        on_each_driver(|driver| {
+            let (mut old, folder) = (collector(&configs[0], Mode::Ids), Folder::new());
+            let clients = [Leaf::of_client(&AUTHORITY), Leaf::of_client(&next)];
+            let certificate = |of: usize| folder.write("client.pem", clients[of].certificate.pem(), of as u64);
+            let key = |of: usize| folder.write("client.key", clients[of].key.serialize_pem(), of as u64);
+            let export = Export {
+                timeout: NO_TIME,
+                client_certificate: Some(certificate(0)),
+                client_key: Some(key(0)),
+                ..trusting(&folder, &old.url())
+            };
+            let service = Service::start(driver, export);
+            delivers_more(&service);
+            let new = successor(&mut old, &configs[1]);
+            service.record();
+            waits(&service, &["refuses the client certificate in", "client.pem"]);
+            // One file after the other: in between they are no pair.
+            certificate(1);
+            waits(&service, &["the new certificates cannot be used", "is not the key of", "client.key"]);
+            key(1);
+            delivers_more(&service);
+            has_all(&service, [&old, &new]);
+            let lines = ["cannot be reached; spans wait", "the new certificates cannot be used", "takes spans again"];
+            assert_lines(&service, &lines);
+        });
+    }
+}
+
+#[test]
+fn certificates_of_before_are_used_while_their_file_holds_garbage() {
+    let config = Arc::new(server(&Leaf::new(&AUTHORITY, &NAMES), VERSIONS[1], None));
+    on_each_driver(|driver| {
+        let (mut collector, folder) = (collector(&config, Mode::Ids), Folder::new());
+        let service = Service::start(driver, Export { timeout: NO_TIME, ..trusting(&folder, &collector.url()) });
+        delivers_more(&service);
+        for (second, garbage) in [(1, &b"garbage"[..]), (2, b""), (3, &[0xFF; 5 << 20])] {
+            folder.write("ca.pem", garbage, second);
+            collector.restart().unwrap();
+            delivers_more(&service);
+            let Health::Degraded(why) = service.engine.health() else { panic!("{:?}", service.engine.health()) };
+            assert_names(&why, &["the new certificates cannot be used", "stay in use until they expire", "ca.pem"]);
+        }
+        folder.write("ca.pem", AUTHORITY.pem(), 4);
+        collector.restart().unwrap();
+        delivers_more(&service);
+        assert_eq!(service.engine.health(), Health::Healthy);
+        has_all(&service, [&collector]);
+        // The next line on certificates comes when the limit on how often allows it.
+        assert_lines(&service, &["the new certificates cannot be used"]);
+    });
+}
+
+/// A collector in the place of this one, which goes.
+fn successor(old: &mut Collector, config: &Arc<ServerConfig>) -> Collector {
+    old.stop();
+    let port = Port::claim(old.address().unwrap()).unwrap();
+    Collector::start_with(Arc::new(TlsPort { port, config: Arc::clone(config) }), Mode::Ids, Arc::new(serve)).unwrap()
+}
+
+fn delivers_more(service: &Service) {
+    service.record();
+    let receipt = service.engine.flush(PATIENCE);
+    assert!(receipt.is_complete(), "{receipt:?}, {:?}", service.lines());
+}
+
+/// What was recorded last waits for this reason, and for longer than `timeout`.
+fn waits(service: &Service, why: &[&str]) {
+    let late = Instant::now() + PATIENCE;
+    loop {
+        let receipt = service.engine.flush(2 * NO_TIME);
+        let ends = receipt.lost.total() + receipt.unconfirmed;
+        assert_eq!((receipt.waiting, ends), (SPANS, 0), "{receipt:?}, {:?}", service.lines());
+        if matches!(service.engine.health(), Health::Down(down) if why.iter().all(|part| down.contains(part))) {
+            return;
+        }
+        assert!(Instant::now() < late, "{:?}, {:?}", service.engine.health(), service.lines());
+    }
+}
+
+/// All that was recorded is there once, and the ledger says so.
+fn has_all<const N: usize>(service: &Service, collectors: [&Collector; N]) {
+    let receipt = service.engine.shutdown(PATIENCE);
+    assert!(receipt.is_complete() && receipt.is_lossless() && receipt.ledger.is_closed(), "{receipt:?}");
+    let taken: u64 = collectors.iter().map(|collector| collector.tally().spans).sum();
+    let started = receipt.ledger.started;
+    assert_eq!((receipt.ledger.exported, taken), (started, started), "{receipt:?}");
+}
+
+/// It has said one line for each of these, in this order. Where there is no io_uring it has said that, too.
+fn assert_lines(service: &Service, parts: &[&str]) {
+    let lines: Vec<_> = service.lines().into_iter().filter(|line| !line.starts_with("exporting to ")).collect();
+    let are_those = lines.len() == parts.len() && lines.iter().zip(parts).all(|(line, part)| line.contains(part));
+    assert!(are_those, "{lines:#?} are not {parts:?}");
 }
 
 // ---- Peers that speak something else, or nothing.
