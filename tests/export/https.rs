@@ -134,7 +134,7 @@ mod forked {
         let config = Arc::new(server(&Leaf::new(&AUTHORITY, &["127.0.0.1"]), VERSIONS[1], None));
         // As long as a file may be, so that its reading is met.
         let mut long = AUTHORITY.pem().into_bytes();
-        long.resize(4 << 20, b'\n');
+        long.resize(4 << 20, b'#');
         for driver in DRIVERS {
             let late = Instant::now() + PATIENCE;
             while !is_delivered_by_a_child_that_meets_the_reading(driver, &config, &long) {
