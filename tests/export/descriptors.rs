@@ -24,8 +24,10 @@ use crate::{
     route::{DRIVERS, PATIENCE, SPANS, Service},
 };
 
-/// Attempts of each kind: more than are open for any other reason.
-const ATTEMPTS: u64 = 8;
+/// Attempts of each kind: more than are open for any other reason, such as three for each engine in mid-attempt.
+const ATTEMPTS: u64 = 16;
+/// Engines that make them at the same time: one would take its time between two.
+const ENGINES: usize = 4;
 /// On loopback, no answer comes after this time.
 const UNANSWERED: Duration = Duration::from_millis(500);
 
@@ -36,24 +38,27 @@ fn attempts_that_fail_or_lose_leave_no_descriptor() {
             let (stand, first) = closer().unwrap();
             let endpoint = format!("http://localhost:{}", stand.collector.address().unwrap().port());
             // Without a limit of time, because nothing is ever delivered.
-            let service = Service::start(driver, Export { timeout: Duration::ZERO, ..Export::to(&endpoint) });
-            service.record();
-            attempt(&service, &stand);
+            let start = || Service::start(driver, Export { timeout: Duration::ZERO, ..Export::to(&endpoint) });
+            let services: [_; ENGINES] = std::array::from_fn(|_| start());
+            services.iter().for_each(Service::record);
+            attempt(1, &services, &stand);
             let before = open_descriptors();
-            attempt(&service, &stand);
+            attempt(ATTEMPTS, &services, &stand);
             settles_at(before);
             if let Some(first) = first {
                 let _queue = nobody_answers(first).unwrap();
                 let before = open_descriptors();
-                attempt(&service, &stand);
+                attempt(ATTEMPTS, &services, &stand);
                 settles_at(before);
             } else {
                 say("no IPv6 on this system: nobody races");
             }
-            // Each attempt was read, and none was answered.
-            let ledger = service.ends(SPANS);
-            assert_eq!(ledger.unconfirmed + ledger.lost.shutdown_deadline, SPANS, "{ledger:?}");
-            assert!(ledger.unconfirmed > 0, "{ledger:?}");
+            each(&services, |service| {
+                // Each attempt was read, and none was answered.
+                let ledger = service.ends(SPANS);
+                assert_eq!(ledger.unconfirmed + ledger.lost.shutdown_deadline, SPANS, "{ledger:?}");
+                assert!(ledger.unconfirmed > 0, "{ledger:?}");
+            });
         }
     });
 }
@@ -70,14 +75,20 @@ fn closer() -> io::Result<(Stand, Option<SocketAddr>)> {
     })
 }
 
-/// Waits for more attempts, each of which came through to the second address.
-fn attempt(service: &Service, stand: &Stand) {
-    let (enough, late) = (stand.met() + ATTEMPTS, Instant::now() + PATIENCE);
+/// Waits for so many more attempts, each of which came through to the second address.
+fn attempt(attempts: u64, services: &[Service], stand: &Stand) {
+    let (enough, late) = (stand.met() + attempts, Instant::now() + PATIENCE);
     while stand.met() < enough {
-        // It cuts the wait between two attempts short.
-        let receipt = service.engine.flush(Duration::from_millis(150));
-        assert!(!receipt.is_complete() && Instant::now() < late, "{} of {enough}: {receipt:?}", stand.met());
+        each(services, |service| {
+            // It cuts the wait between two attempts short.
+            let receipt = service.engine.flush(Duration::from_millis(150));
+            assert!(!receipt.is_complete() && Instant::now() < late, "{} of {enough}: {receipt:?}", stand.met());
+        });
     }
+}
+
+fn each(services: &[Service], run: impl Fn(&Service) + Sync) {
+    thread::scope(|scope| services.iter().for_each(|service| _ = scope.spawn(|| run(service))));
 }
 
 /// A listener whose queue is full, so that connecting there takes for ever.

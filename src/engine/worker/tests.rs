@@ -48,8 +48,18 @@ struct Rig {
     worker: Worker,
     desk: Arc<Desk>,
     sim: Sim,
+    _end: End,
     engine: Engine,
     said: Said,
+}
+
+/// Lets the engine find its worker gone, as it is. It would else wait for one, or start one in real time.
+struct End(Arc<Desk>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.handoff.over();
+    }
 }
 
 /// What the worker says.
@@ -90,7 +100,7 @@ impl Rig {
         worker.visits = Visits { last: now, next: now, found: 0, has_more: false };
         worker.drops_seen = now;
         let said = Said { desk: Arc::clone(&desk), lines };
-        Self { worker, desk, sim, engine, said }
+        Self { worker, _end: End(Arc::clone(&desk)), desk, sim, engine, said }
     }
 
     fn listen(&self) {
