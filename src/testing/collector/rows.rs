@@ -30,7 +30,7 @@ const RETRIED: Expect = Expect { resend: Resend::Required, ..TAKEN };
 const FINAL: Expect = Expect { delivered: Nothing, lost: &[REJECTED], ..TAKEN };
 /// The batch has arrived, but the news of it may be lost with the connection.
 const UNSEEN: Expect = Expect { resend: Resend::Allowed, ..TAKEN };
-/// What came is no HTTP reply, so no rule says whether to try again, nor does it say whether the batch was taken. Either is
+/// What came is no HTTP reply, so no rule says whether to try again, and nobody whether the batch was taken. Either is
 /// right, if it is counted.
 const UNCLEAR: Expect = Expect {
     delivered: AllIfSentAgain,
