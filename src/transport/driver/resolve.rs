@@ -4,7 +4,7 @@
 //! process.
 
 use std::{
-    fmt, io, mem,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -15,7 +15,7 @@ use super::waker::Waker;
 /// Addresses in the order in which they are to be tried, or a sentence why there are none.
 pub type Answer = Result<Vec<SocketAddr>, String>;
 
-/// Looks up one name at a time; the newest question is the one that counts.
+/// Looks up one name at a time. An answer to the question that was put last counts, however long it takes.
 pub struct Resolver {
     desk: Arc<Desk>,
     waker: Waker,
@@ -38,8 +38,8 @@ struct Desk {
 
 #[derive(Default)]
 struct State {
-    /// How many questions there were: an answer to an older one is thrown away.
-    questions: u64,
+    /// What was asked last and is not answered yet: a host and a port. It stays here during the lookup, so that an
+    /// answer is known to belong to it, and another question takes its place.
     question: Option<(String, u16)>,
     answer: Option<Answer>,
     is_closed: bool,
@@ -47,6 +47,8 @@ struct State {
 
 /// More than anyone tries before the deadline.
 const ADDRESSES_MAX: usize = 16;
+/// Addresses of one answer that are looked at: more than a name with a purpose has.
+const FOUND_MAX: usize = 256;
 /// RFC 1035, 2.3.4: a name has 255 octets on the wire, 253 characters and a last dot in text.
 const HOST_BYTES_MAX: usize = 254;
 const REMEDY: &str = "check the name, and this machine's DNS";
@@ -55,7 +57,7 @@ impl Resolver {
     /// A resolver that wakes this driver with each answer. The thread starts with the first name that needs it.
     #[must_use]
     pub fn new(waker: Waker) -> Self {
-        Self::with(waker, |host, port| Ok((host, port).to_socket_addrs()?.collect()))
+        Self::with(waker, |host, port| Ok((host, port).to_socket_addrs()?.take(FOUND_MAX).collect()))
     }
 
     /// The same, with a thread of the caller's making: std's cannot be relied on in a child process.
@@ -70,14 +72,14 @@ impl Resolver {
         Self { desk: Arc::default(), waker, lookup, spawn, has_thread: false }
     }
 
-    /// Asks for a host's addresses, in the place of what was asked before. Never blocks.
+    /// Asks for a host's addresses, in the place of what was asked before. To put the same question again changes
+    /// nothing while it is looked up. Never blocks.
     pub fn ask(&mut self, host: &str, port: u16) {
         let known = known(host, port);
         if known.is_none() && !self.has_thread {
             self.has_thread = self.start().is_ok();
         }
         let mut state = self.desk.state();
-        state.questions += 1;
         (state.question, state.answer) = match known {
             Some(answer) => (None, Some(answer)),
             None if self.has_thread => (Some((host.to_owned(), port)), None),
@@ -128,14 +130,11 @@ impl Drop for Resolver {
 }
 
 fn serve(desk: &Desk, waker: &Waker, lookup: Lookup) {
-    while let Some((number, host, port)) = desk.next() {
-        let answer = match lookup(&host, port) {
-            Ok(found) if found.is_empty() => Err(format!("{host} has no address: {REMEDY}")),
-            Ok(found) => Ok(interleaved(found)),
-            Err(error) => Err(format!("{host}: {error}: {REMEDY}")),
-        };
+    while let Some((host, port)) = desk.next() {
+        let answer = answer_of(&host, port, lookup(&host, port));
         let mut state = desk.state();
-        if state.questions == number && !state.is_closed {
+        if state.question.as_ref().is_some_and(|(asked, at)| *asked == host && *at == port) && !state.is_closed {
+            state.question = None;
             state.answer = Some(answer);
             drop(state);
             waker.wake();
@@ -144,13 +143,12 @@ fn serve(desk: &Desk, waker: &Waker, lookup: Lookup) {
 }
 
 impl Desk {
-    /// The next question with its number, or the end.
-    fn next(&self) -> Option<(u64, String, u16)> {
+    /// The next question, or the end.
+    fn next(&self) -> Option<(String, u16)> {
         let is_idle = |state: &mut State| state.question.is_none() && !state.is_closed;
         let waited = self.changed.wait_while(self.state(), is_idle);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        let (host, port) = mem::take(&mut state.question).filter(|_| !state.is_closed)?;
-        Some((state.questions, host, port))
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.question.clone().filter(|_| !state.is_closed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -159,21 +157,42 @@ impl Desk {
     }
 }
 
-/// What needs no lookup: addresses in letters, `localhost`, and what is no name.
+/// What needs no lookup: addresses in letters, `localhost` and the names below it, and what is no name.
 fn known(host: &str, port: u16) -> Option<Answer> {
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = literal.parse::<IpAddr>() {
         return Some(Ok(vec![SocketAddr::new(address, port)]));
     }
-    if host.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
+    if host.is_empty() || host.len() > HOST_BYTES_MAX {
+        return Some(Err(format!("a host's name has 1 to {HOST_BYTES_MAX} bytes, this one {}", host.len())));
+    }
+    if host.trim_end_matches('.').rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost")) {
         // RFC 6761, 6.3: the loopback, whatever a server says. A collector may listen at one of the two only.
         let both = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
         return Some(Ok(both.map(|address| SocketAddr::new(address, port)).to_vec()));
     }
-    if host.is_empty() || host.len() > HOST_BYTES_MAX {
-        return Some(Err(format!("a host's name has 1 to {HOST_BYTES_MAX} bytes, this one {}", host.len())));
-    }
     None
+}
+
+/// What to make of what was found: where a collector can be, or why there is no such place.
+fn answer_of(host: &str, port: u16, found: io::Result<Vec<SocketAddr>>) -> Answer {
+    let mut found = found.map_err(|error| format!("{host}: {error}: {REMEDY}"))?;
+    let Some(first) = found.first().map(SocketAddr::ip) else {
+        return Err(format!("{host} has no address: {REMEDY}"));
+    };
+    // A filter on the way answers with an unspecified address, which would lead to this machine.
+    found.retain(|address| is_of_one_machine(address.ip()));
+    // The port is the endpoint's, whatever a resolver makes of it.
+    found.iter_mut().for_each(|address| address.set_port(port));
+    match found.is_empty() {
+        true => Err(format!("{host} is said to be at {first}, where no collector can be: {REMEDY}")),
+        false => Ok(interleaved(found)),
+    }
+}
+
+fn is_of_one_machine(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    !address.is_unspecified() && !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 /// The families by turns, beginning with the system's favourite (RFC 8305, 4): where one is broken, the second try is
@@ -181,12 +200,12 @@ fn known(host: &str, port: u16) -> Option<Answer> {
 fn interleaved(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut rest: Vec<SocketAddr> = vec![];
     for address in found {
-        if !rest.contains(&address) && rest.len() < ADDRESSES_MAX {
+        if !rest.contains(&address) {
             rest.push(address);
         }
     }
     let mut order: Vec<SocketAddr> = vec![];
-    while !rest.is_empty() {
+    while !rest.is_empty() && order.len() < ADDRESSES_MAX {
         let other = |address: &SocketAddr| order.last().is_none_or(|last| last.is_ipv4() != address.is_ipv4());
         let at = rest.iter().position(other).unwrap_or(0);
         order.push(rest.remove(at));
@@ -197,7 +216,10 @@ fn interleaved(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::mpsc::{self, Receiver, Sender},
+        sync::{
+            atomic::{AtomicU32, Ordering},
+            mpsc::{self, Receiver, Sender},
+        },
         time::Duration,
     };
 
@@ -238,6 +260,8 @@ mod tests {
             ("[::1]", vec![at("[::1]:4318")]),
             ("localhost", vec![at("[::1]:4318"), at("127.0.0.1:4318")]),
             ("LocalHost.", vec![at("[::1]:4318"), at("127.0.0.1:4318")]),
+            ("otel.localhost", vec![at("[::1]:4318"), at("127.0.0.1:4318")]),
+            ("a.b.LOCALHOST.", vec![at("[::1]:4318"), at("127.0.0.1:4318")]),
         ] {
             resolver.ask(host, 4318);
             assert_eq!(resolver.answer(), Some(Ok(expected)), "{host}");
@@ -292,6 +316,50 @@ mod tests {
         }
     }
 
+    /// Ends a lookup of the next test; there is one lookup for each.
+    static GATE: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
+    static LOOKUPS: AtomicU32 = AtomicU32::new(0);
+
+    /// However slow the resolver is, and however often the question is put meanwhile.
+    #[test]
+    fn answer_to_the_same_question_counts_whatever_its_age() {
+        let (mut resolver, rings) = resolver(|_, port| {
+            LOOKUPS.fetch_add(1, Ordering::Relaxed);
+            let mut open = GATE.1.wait_while(GATE.0.lock().unwrap(), |open| *open == 0).unwrap();
+            *open -= 1;
+            Ok(vec![SocketAddr::new([192, 0, 2, 1].into(), port)])
+        });
+        resolver.ask("collector", 80);
+        while LOOKUPS.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        (0..100).for_each(|_| resolver.ask("collector", 80));
+        *GATE.0.lock().unwrap() += 1;
+        GATE.1.notify_all();
+        rings.recv_timeout(PATIENCE).expect("an answer wakes the driver");
+        assert_eq!(resolver.answer(), Some(Ok(vec![at("192.0.2.1:80")])));
+        assert_eq!(LOOKUPS.load(Ordering::Relaxed), 1, "one question is looked up once");
+    }
+
+    #[test]
+    fn answers_that_no_collector_can_have_are_left_out() {
+        let found = |addresses: &[&str]| addresses.iter().map(|text| at(text)).collect::<Vec<_>>();
+        let good = ["192.0.2.1:80", "[2001:db8::1]:80"];
+        let bad =
+            ["0.0.0.0:80", "255.255.255.255:80", "224.0.0.1:80", "[::]:80", "[ff02::1]:80", "[::ffff:0.0.0.0]:80"];
+        let mixed = found(&[&bad[..3], &good[..], &bad[3..]].concat());
+        assert_eq!(answer_of("h", 80, Ok(mixed)), Ok(found(&good)));
+        let why = answer_of("h", 80, Ok(found(&bad))).unwrap_err();
+        assert_eq!(why, format!("h is said to be at 0.0.0.0, where no collector can be: {REMEDY}"));
+        let whatever_port = found(&["192.0.2.1:0", "192.0.2.1:9", "192.0.2.1:80"]);
+        assert_eq!(answer_of("h", 80, Ok(whatever_port)), Ok(found(&["192.0.2.1:80"])), "the port is the endpoint's");
+        // All of one family first: the other has its half.
+        let thousands = (0..5_000_u16).map(|n| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, n], 80)));
+        let many = thousands.take(100).chain([at("192.0.2.1:80")]).collect();
+        let order = answer_of("h", 80, Ok(many)).unwrap();
+        assert_eq!((order.len(), order[1]), (ADDRESSES_MAX, at("192.0.2.1:80")));
+    }
+
     #[test]
     fn lookup_that_hangs_keeps_nobody() {
         let (mut resolver, rings) = resolver(|_, _| {
@@ -329,12 +397,14 @@ mod tests {
             prop_assert_eq!(order.first(), found.first());
             let mut unique: Vec<SocketAddr> = vec![];
             found.into_iter().for_each(|address| if !unique.contains(&address) { unique.push(address) });
-            unique.truncate(ADDRESSES_MAX);
+            prop_assert_eq!(order.len(), unique.len().min(ADDRESSES_MAX));
             for is_v4 in [false, true] {
                 let family = |list: &[SocketAddr]| -> Vec<SocketAddr> {
                     list.iter().copied().filter(|address| address.is_ipv4() == is_v4).collect()
                 };
-                prop_assert_eq!(family(&order), family(&unique));
+                let (tried, had) = (family(&order), family(&unique));
+                prop_assert!(tried.len() >= had.len().min(ADDRESSES_MAX / 2), "a family is crowded out");
+                prop_assert!(had.starts_with(&tried));
             }
             let turns = order.windows(2).take_while(|pair| pair[0].is_ipv4() != pair[1].is_ipv4()).count();
             let rest: Vec<bool> = order.iter().skip(turns + 1).map(SocketAddr::is_ipv4).collect();
