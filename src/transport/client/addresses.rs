@@ -1,28 +1,39 @@
-//! The addresses of the peer: known from the start, or looked up by name, and again once they are old.
+//! The addresses of the peer: known from the start, or looked up by name, and again once they are old or lead nowhere.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use super::{
     super::driver::{Address, Moment, Resolver},
+    dial::NoConnection,
     route::Route,
 };
 
 /// Where the peer is.
 #[derive(Debug)]
 pub(super) struct Addresses {
+    /// In the order in which they are to be tried. They stay until there is a better answer.
     known: Vec<Address>,
-    /// When they were looked up; `None` for those that need no looking up.
+    /// The one that answered last. It goes first, also when the name is looked up again.
+    favourite: Option<Address>,
+    /// When they were looked up; `None` if that is to be done before the next connection.
     looked_up: Option<Moment>,
+    /// Why the last lookup brought nothing, where older addresses are used.
+    doubt: Option<String>,
     /// `None` where the route names an address: that never goes to the resolver.
     pub(super) resolver: Option<Resolver>,
-    /// When the resolver was asked for what it has not answered yet.
-    asked: Option<Moment>,
+    /// Whether the resolver has a question that it has not answered. It is asked nothing else before it has.
+    is_out: bool,
+    /// Until when a connection waits for the answer. One that comes later is taken as well.
+    due: Option<Moment>,
 }
 
 /// Addresses that are older are looked up again before the next connection: a service may have moved.
 pub(super) const ADDRESSES_AGE_MAX: Duration = Duration::from_secs(60);
-/// How long a name may take to look up. The system's own patience is longer, and one that hangs must not be waited for.
+/// How long the first lookup may take before it is called a failure. The system's own patience is often longer.
 pub(super) const LOOK_UP_MAX: Duration = Duration::from_secs(10);
+/// How long a connection waits for an answer if there are older addresses: longer than nearly every lookup takes, and
+/// short enough for the last attempt of a shutdown.
+pub(super) const FALL_BACK_AFTER: Duration = Duration::from_secs(1);
 
 impl Addresses {
     /// Of the peer of this route. A name is looked up with `resolver`.
@@ -31,64 +42,101 @@ impl Addresses {
             Some(known) => (known, None),
             None => (vec![], Some(resolver)),
         };
-        Self { known, looked_up: None, resolver, asked: None }
+        Self { known, favourite: None, looked_up: None, doubt: None, resolver, is_out: false, due: None }
     }
 
     /// The addresses to connect to; `None` if the resolver has to answer first, which it is asked to.
     pub(super) fn ask(&mut self, route: &Route, now: Moment) -> Option<&[Address]> {
-        let is_old = self.looked_up.is_some_and(|at| now.since(at) > ADDRESSES_AGE_MAX);
-        if let Some(resolver) = &mut self.resolver
-            && (is_old || self.known.is_empty())
-        {
+        let is_fresh = self.looked_up.is_some_and(|at| now.since(at) <= ADDRESSES_AGE_MAX);
+        if let Some(resolver) = self.resolver.as_mut().filter(|_| !is_fresh && !self.is_out) {
             let (host, port) = route.peer();
             resolver.ask(host, port);
-            self.asked = Some(now);
-            return None;
+            self.is_out = true;
+            self.due = Some(now.after(self.patience()));
         }
-        Some(&self.known)
+        (!self.is_asking()).then_some(&self.known)
     }
 
-    /// Takes the resolver's answer, if there is one by now.
+    /// Takes the resolver's answer, if there is one by now; whether that has addresses that were not known.
     ///
     /// # Errors
     ///
-    /// When the name leads nowhere, or the answer takes too long.
-    pub(super) fn take_answer(&mut self, route: &Route, now: Moment) -> Result<(), String> {
-        let Some(answer) = self.resolver.as_mut().and_then(Resolver::answer) else {
-            if self.due().is_none_or(|due| now < due) {
-                return Ok(());
+    /// When no address is known, and the name leads nowhere, or the answer takes too long.
+    pub(super) fn take_answer(&mut self, route: &Route, now: Moment) -> Result<bool, String> {
+        let why = match self.resolver.as_mut().and_then(Resolver::answer) {
+            None if self.due.is_none_or(|due| now < due) => return Ok(false),
+            None => {
+                let (host, seconds) = (route.peer().0, self.patience().as_secs());
+                format!("no name server says where {host} is within {seconds} s: check this machine's DNS")
             }
-            self.asked = None;
-            let (host, seconds) = (route.peer().0, LOOK_UP_MAX.as_secs());
-            return Err(format!("no name server says where {host} is within {seconds} s: check this machine's DNS"));
-        };
-        self.asked = None;
-        match answer {
-            Ok(addresses) => {
-                self.known = addresses.into_iter().map(Address::Tcp).collect();
+            Some(answer) => {
+                self.is_out = false;
                 self.looked_up = Some(now);
+                match answer {
+                    Ok(addresses) => {
+                        let addresses = addresses.into_iter().map(Address::Tcp).collect();
+                        let before = mem::replace(&mut self.known, addresses);
+                        self.favour();
+                        (self.due, self.doubt) = (None, None);
+                        return Ok(self.known.iter().any(|address| !before.contains(address)));
+                    }
+                    Err(why) => why,
+                }
             }
-            // Better old addresses than none: those that lead nowhere any more are forgotten once that is seen.
-            Err(_) if !self.known.is_empty() => self.looked_up = Some(now),
-            Err(why) => return Err(why),
+        };
+        self.due = None;
+        if self.known.is_empty() {
+            self.looked_up = None;
+            return Err(why);
         }
-        Ok(())
+        // Better old addresses than none.
+        self.doubt = Some(why);
+        Ok(false)
     }
 
-    /// Forgets what was looked up: the name may lead elsewhere by now.
-    pub(super) fn forget(&mut self) {
-        if self.resolver.is_some() {
-            self.known.clear();
+    /// Notes that the peer at this address answered.
+    pub(super) fn prefer(&mut self, address: &Address) {
+        if self.favourite.as_ref() != Some(address) {
+            self.favourite = Some(address.clone());
+            self.favour();
         }
     }
 
-    /// Whether the resolver has been asked, and has not answered yet.
+    /// Notes that an attempt at this address failed after the connect: the others go first.
+    pub(super) fn defer(&mut self, address: &Address) {
+        self.favourite.take_if(|favourite| favourite == address);
+        if let Some(at) = self.known.iter().position(|known| known == address) {
+            self.known[at..].rotate_left(1);
+        }
+    }
+
+    /// Notes that no connection came about: the name may lead elsewhere by now, and is looked up before the next one.
+    /// Adds to the reason why what is known may be wrong.
+    pub(super) fn doubt(&mut self, failure: &mut NoConnection) {
+        self.looked_up = None;
+        if let Some(doubt) = &self.doubt {
+            failure.why = format!("{}; these addresses are old: {doubt}", mem::take(&mut failure.why));
+        }
+    }
+
+    /// Whether a connection waits for the resolver.
     pub(super) fn is_asking(&self) -> bool {
-        self.asked.is_some()
+        self.is_out && (self.due.is_some() || self.known.is_empty())
     }
 
     /// When the resolver must have answered.
     pub(super) fn due(&self) -> Option<Moment> {
-        self.asked.map(|asked| asked.after(LOOK_UP_MAX))
+        self.due
+    }
+
+    fn patience(&self) -> Duration {
+        if self.known.is_empty() { LOOK_UP_MAX } else { FALL_BACK_AFTER }
+    }
+
+    fn favour(&mut self) {
+        let is_favourite = |known: &Address| self.favourite.as_ref() == Some(known);
+        if let Some(at) = self.known.iter().position(is_favourite) {
+            self.known[..=at].rotate_right(1);
+        }
     }
 }

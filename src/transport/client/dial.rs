@@ -73,8 +73,8 @@ struct Try {
 pub(super) enum Dialled {
     /// Undecided.
     Pending,
-    /// This connection is open; the others are given up.
-    Up(Conn),
+    /// This connection is open, to this address; the others are given up.
+    Up(Conn, Address),
     /// No address answers.
     Failed(NoConnection),
 }
@@ -141,7 +141,7 @@ impl Dial {
         match result {
             Ok(()) => {
                 self.tries.drain(..).for_each(|loser| net.leave(loser.conn, 1));
-                Dialled::Up(conn)
+                Dialled::Up(conn, attempt.address)
             }
             Err(error) => {
                 net.driver.close(conn);

@@ -181,7 +181,7 @@ impl Exporter {
         for at in 0..self.slots.len() {
             let mut net = Net { driver: &mut *driver, leaving: &mut self.leaving, now };
             if let Some(change) = self.slots[at].tick(&mut net) {
-                self.changed(change, now, outcomes);
+                self.changed(at, change, now, outcomes);
             }
         }
         self.expire(now, outcomes);
@@ -210,7 +210,7 @@ impl Exporter {
         };
         let mut net = Net { driver, leaving: &mut self.leaving, now };
         if let Some(change) = self.slots[at].complete(&mut net, conn, event) {
-            self.changed(change, now, outcomes);
+            self.changed(at, change, now, outcomes);
         }
     }
 
@@ -282,8 +282,11 @@ impl Exporter {
 
     /// Gives waiting requests to idle connections, and opens another one when all are busy.
     fn dispatch(&mut self, driver: &mut Driver, now: Moment) {
-        if let Err(why) = self.addresses.take_answer(&self.route, now) {
-            self.no_connection(why.into(), now);
+        match self.addresses.take_answer(&self.route, now) {
+            // What failed elsewhere is no reason to wait.
+            Ok(true) => self.retry_gate.shorten(Duration::ZERO),
+            Ok(false) => {}
+            Err(why) => self.no_connection(why.into(), now),
         }
         if !self.waiting.is_empty() && now >= self.retry_gate.not_before() {
             self.waiting.count(self.counting(), now);
@@ -366,11 +369,19 @@ impl Exporter {
         }
     }
 
-    fn changed(&mut self, change: Change, now: Moment, outcomes: &mut Vec<Outcome>) {
+    /// Follows a change of the connection in this slot.
+    fn changed(&mut self, at: usize, change: Change, now: Moment, outcomes: &mut Vec<Outcome>) {
+        if let Some(peer) = self.slots[at].peer() {
+            match &change {
+                Change::Up | Change::Ended(_, ExchangeEnd::Broken { is_stale: true, .. }) => {}
+                Change::Ended(_, ExchangeEnd::Replied(_)) => self.addresses.prefer(peer),
+                Change::Unreachable(_) | Change::Ended(..) => self.addresses.defer(peer),
+            }
+        }
         match change {
             Change::Up => self.refused = None,
-            Change::Unreachable(failure) => {
-                self.addresses.forget();
+            Change::Unreachable(mut failure) => {
+                self.addresses.doubt(&mut failure);
                 self.no_connection(failure, now);
             }
             Change::Ended(mut request, end) => {
@@ -378,7 +389,8 @@ impl Exporter {
                 if !matches!(end, ExchangeEnd::Unwelcome(_)) {
                     request.left = request.left.saturating_sub(now.since(began));
                 }
-                request.is_doubtful |= mem::take(&mut request.is_out) && end.leaves_doubt();
+                let is_unanswered = matches!(end, ExchangeEnd::Broken { .. } | ExchangeEnd::Late(_));
+                request.is_doubtful |= mem::take(&mut request.is_out) && is_unanswered;
                 self.exchange_ended(*request, end, began, now, outcomes);
             }
         }
@@ -395,7 +407,7 @@ impl Exporter {
     ) {
         match end {
             ExchangeEnd::Replied(reply) => self.replied(request, reply, began, now, outcomes),
-            ExchangeEnd::Garbled { why, .. } => {
+            ExchangeEnd::Garbled(why) => {
                 self.failed(Condition::Refusing(why.clone()), None, began, now);
                 self.finish(request, RequestEnd::Refused { status: None, why, body: vec![] }, now, outcomes);
             }

@@ -13,6 +13,8 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     state: State,
+    /// Where the last connection leads, or led.
+    peer: Option<Address>,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +47,7 @@ impl Slot {
     /// Begins to connect.
     pub(super) fn dial(&mut self, net: &mut Net<'_>, addresses: &[Address], greeting: Greeting) {
         debug_assert!(self.is_empty());
+        self.peer = None;
         self.state = State::Dialling(Box::new(Dialling { race: Dial::begin(net, addresses), greeting }));
     }
 
@@ -65,7 +68,8 @@ impl Slot {
                     self.state = State::Empty;
                     Some(Change::Unreachable(why))
                 }
-                Dialled::Up(conn) => {
+                Dialled::Up(conn, peer) => {
+                    self.peer = Some(peer);
                     let connection = Connection::begin(net, conn, mem::take(&mut dialling.greeting));
                     let is_ready = connection.is_up();
                     self.state = State::Open(Box::new(connection));
@@ -126,6 +130,11 @@ impl Slot {
     /// Whether there is neither a connection nor one to come.
     pub(super) fn is_empty(&self) -> bool {
         matches!(self.state, State::Empty)
+    }
+
+    /// The address of the connection that is open, or of the last one; `None` if none came about.
+    pub(super) fn peer(&self) -> Option<&Address> {
+        self.peer.as_ref()
     }
 
     /// Since when the connection has been idle; `None` if it is not.

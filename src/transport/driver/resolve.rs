@@ -108,6 +108,12 @@ impl Resolver {
         self.waker.wake();
     }
 
+    /// Whether a question is out: for the same tests.
+    #[cfg(test)]
+    pub(in crate::transport) fn is_asked(&self) -> bool {
+        self.desk.state().question.is_some()
+    }
+
     fn start(&self) -> io::Result<()> {
         let (desk, waker, lookup) = (Arc::clone(&self.desk), self.waker.clone(), self.lookup);
         // With the stack of any thread: the system's resolver runs plug-ins, which are other people's code.
