@@ -154,7 +154,7 @@ fn stays_away(run: &Run) -> Result<(), String> {
 fn left_alone(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<(), String> {
     let expect = row.expect_without_healing();
     // Short where nothing but time ends it.
-    let is_of_time = is_asked_to_stay_away(row) || row.expect.is_doubtful || expect.resend == Resend::Required;
+    let is_of_time = is_asked_to_stay_away(row) || is_never_answered(row) || expect.resend == Resend::Required;
     let seconds = if is_of_time { 1 } else { 6 };
     let run = Run::start(row, driver, Plan::forever(), Duration::from_secs(seconds), words);
     run.record();
@@ -173,7 +173,12 @@ fn left_alone(row: &'static Row, driver: DriverChoice, words: &Words) -> Result<
 
 /// Time for all attempts: short only where it is what the row waits for.
 fn timeout(row: &Row) -> Duration {
-    if row.expect.is_doubtful { Duration::from_millis(700) } else { Duration::from_secs(6) }
+    if is_never_answered(row) { Duration::from_millis(700) } else { Duration::from_secs(6) }
+}
+
+/// Whether nothing but time ends the wait for an answer.
+fn is_never_answered(row: &Row) -> bool {
+    row.expect.is_doubtful && row.expect.resend == Resend::Forbidden
 }
 
 /// Whether the collector wants to be left alone for longer than any time that a batch has.

@@ -108,8 +108,8 @@ pub struct Expect {
     pub delivered: Delivered,
     /// The only causes under which spans of this batch may be lost.
     pub lost: &'static [&'static str],
-    /// Whether its spans may be unconfirmed: the collector may have the whole request, and never answers, or not in
-    /// full.
+    /// Whether its spans may be unconfirmed: the collector may have the whole request, and never answers, not in full,
+    /// or not in HTTP.
     pub is_doubtful: bool,
     /// Whether the batch may come twice.
     pub resend: Resend,

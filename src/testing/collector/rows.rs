@@ -30,10 +30,17 @@ const RETRIED: Expect = Expect { resend: Resend::Required, ..TAKEN };
 const FINAL: Expect = Expect { delivered: Nothing, lost: &[REJECTED], ..TAKEN };
 /// The batch has arrived, but the news of it may be lost with the connection.
 const UNSEEN: Expect = Expect { resend: Resend::Allowed, ..TAKEN };
-/// What came is no HTTP reply, so no rule says whether to try again. Either is right, if it is counted.
-const UNCLEAR: Expect = Expect { delivered: AllIfSentAgain, lost: &[REJECTED], resend: Resend::Allowed, ..TAKEN };
+/// What came is no HTTP reply, so no rule says whether to try again, and nobody whether the batch was taken. Either is
+/// right, if it is counted.
+const UNCLEAR: Expect = Expect {
+    delivered: AllIfSentAgain,
+    lost: &[REJECTED],
+    is_doubtful: true,
+    resend: Resend::Allowed,
+    heals_after: Some(1),
+};
 /// The collector asks for a wait that is beyond any that it gets: the batch waits, until the shutdown's deadline.
-const TOO_LATE: Expect = Expect { lost: &[SHUTDOWN_DEADLINE], ..UNCLEAR };
+const TOO_LATE: Expect = Expect { lost: &[SHUTDOWN_DEADLINE], is_doubtful: false, ..UNCLEAR };
 /// The collector may have the batch and never answers: nobody can know, and nothing is sent again while the connection
 /// lives. The next batch arrives.
 const UNANSWERED: Expect =

@@ -35,8 +35,13 @@ pub(super) struct Exchange {
 pub(super) enum ExchangeEnd {
     /// The collector answered.
     Replied(Reply),
-    /// What came was no answer of HTTP/1.1; what it was, and what to do.
-    Garbled(String),
+    /// What came was no answer of HTTP/1.1.
+    Garbled {
+        /// What it was, and what to do.
+        why: String,
+        /// Whether the peer speaks another protocol. Otherwise it may have taken the request all the same.
+        is_foreign: bool,
+    },
     /// The connection broke before an answer came.
     Broken {
         /// How.
@@ -129,14 +134,10 @@ impl Exchange {
         self.expect_progress(flow, now);
         match progress {
             Ok(Progress { reply: None, .. }) => None,
-            Ok(Progress { reply: Some(reply), .. }) if !is_sent && (200..300).contains(&reply.status) => {
-                // A refusal may come early, but what was not sent cannot have been taken.
-                Some(ExchangeEnd::Broken { why: "the peer said yes before it had the request".into(), is_stale: false })
-            }
             Ok(Progress { reply: Some(mut reply), used }) => {
                 // What follows the reply answers no question of ours.
                 reply.keeps_alive &= used == bytes.len();
-                Some(ExchangeEnd::Replied(reply))
+                Some(ExchangeEnd::by(reply, is_sent))
             }
             Err(error) => Some(self.headed(flow).unwrap_or_else(|| ExchangeEnd::of(error))),
         }
@@ -152,8 +153,9 @@ impl Exchange {
     /// How the exchange ends when the peer sends no more. The connection was used before, or not.
     pub(super) fn closed(&mut self, is_used: bool, flow: Flow) -> ExchangeEnd {
         if self.reply.has_begun() {
+            let is_sent = self.is_sent(flow);
             return match self.reply.end() {
-                Ok(reply) => ExchangeEnd::Replied(Reply { keeps_alive: false, ..reply }),
+                Ok(reply) => ExchangeEnd::by(Reply { keeps_alive: false, ..reply }, is_sent),
                 Err(error) => self.headed(flow).unwrap_or_else(|| ExchangeEnd::of(error)),
             };
         }
@@ -242,8 +244,29 @@ pub(super) enum Flow {
 }
 
 impl ExchangeEnd {
+    /// Whether the peer may have taken a request that was sent whole: it has not answered, or not so that it could be
+    /// read.
+    pub(super) fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Broken { .. } | Self::Late(_) => true,
+            Self::Garbled { is_foreign, .. } => !is_foreign,
+            Self::Replied(_) | Self::Unwelcome(_) => false,
+        }
+    }
+
+    /// A refusal may come early, but what was not sent cannot have been taken.
+    fn by(reply: Reply, is_sent: bool) -> Self {
+        if is_sent || !(200..300).contains(&reply.status) {
+            return Self::Replied(reply);
+        }
+        Self::Broken { why: "the peer said yes before it had the request".into(), is_stale: false }
+    }
+
     fn of(error: ReplyError) -> Self {
         let why = error.to_string();
-        if error.is_disconnect() { Self::Broken { why, is_stale: false } } else { Self::Garbled(why) }
+        match error.is_disconnect() {
+            true => Self::Broken { why, is_stale: false },
+            false => Self::Garbled { why, is_foreign: error.is_foreign() },
+        }
     }
 }

@@ -389,8 +389,7 @@ impl Exporter {
                 if !matches!(end, ExchangeEnd::Unwelcome(_)) {
                     request.left = request.left.saturating_sub(now.since(began));
                 }
-                let is_unanswered = matches!(end, ExchangeEnd::Broken { .. } | ExchangeEnd::Late(_));
-                request.is_doubtful |= mem::take(&mut request.is_out) && is_unanswered;
+                request.is_doubtful |= mem::take(&mut request.is_out) && end.leaves_doubt();
                 self.exchange_ended(*request, end, began, now, outcomes);
             }
         }
@@ -407,7 +406,7 @@ impl Exporter {
     ) {
         match end {
             ExchangeEnd::Replied(reply) => self.replied(request, reply, began, now, outcomes),
-            ExchangeEnd::Garbled(why) => {
+            ExchangeEnd::Garbled { why, .. } => {
                 self.failed(Condition::Refusing(why.clone()), None, began, now);
                 self.finish(request, RequestEnd::Refused { status: None, why, body: vec![] }, now, outcomes);
             }

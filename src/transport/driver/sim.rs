@@ -167,6 +167,21 @@ struct World {
     operation_to_fail: Option<(u64, ErrorKind)>,
     waits: u64,
     wait_to_fail: Option<u64>,
+    /// What the driver was told to do, where somebody keeps an account.
+    calls: Option<Vec<Call>>,
+}
+
+/// What a driver was told to do, for a test that keeps an account of its own.
+#[derive(Debug)]
+pub enum Call {
+    /// To connect.
+    Connect(Conn),
+    /// To send these bytes.
+    Send(Conn, Vec<u8>),
+    /// To end what is in flight.
+    Cancel(Conn),
+    /// To close.
+    Close(Conn),
 }
 
 enum Listener {
@@ -194,6 +209,7 @@ impl Sim {
             operation_to_fail: None,
             waits: 0,
             wait_to_fail: None,
+            calls: None,
         };
         Self { world: Arc::new(Mutex::new(world)) }
     }
@@ -236,6 +252,12 @@ impl Sim {
         self.world().wait_to_fail = Some(n);
     }
 
+    /// What the driver was told to do since this was last asked, in order; from the first time on.
+    #[must_use]
+    pub fn take_calls(&self) -> Vec<Call> {
+        self.world().calls.replace(vec![]).unwrap_or_default()
+    }
+
     /// Connects, sends and receives so far.
     #[must_use]
     pub fn operations(&self) -> u64 {
@@ -267,6 +289,12 @@ impl fmt::Debug for Sim {
 }
 
 impl World {
+    fn note(&mut self, call: impl FnOnce() -> Call) {
+        if let Some(calls) = &mut self.calls {
+            calls.push(call());
+        }
+    }
+
     fn chance(&mut self, per_mille: u64) -> bool {
         self.random.next_u64() % 1_000 < per_mille
     }
@@ -363,11 +391,15 @@ impl Machine {
     }
 
     pub(super) fn connect(&mut self, conn: Conn, address: &Address) {
-        self.sim.world().connect(conn, address);
+        let mut world = self.sim.world();
+        world.note(|| Call::Connect(conn));
+        world.connect(conn, address);
     }
 
     pub(super) fn send(&mut self, conn: Conn, buffer: Vec<u8>, range: Range<usize>) {
-        self.sim.world().send(conn, buffer, range);
+        let mut world = self.sim.world();
+        world.note(|| Call::Send(conn, buffer[range.clone()].to_vec()));
+        world.send(conn, buffer, range);
     }
 
     pub(super) fn recv(&mut self, conn: Conn, buffer: Vec<u8>) {
@@ -375,11 +407,14 @@ impl Machine {
     }
 
     pub(super) fn cancel(&mut self, conn: Conn) {
-        self.sim.world().cancel(conn);
+        let mut world = self.sim.world();
+        world.note(|| Call::Cancel(conn));
+        world.cancel(conn);
     }
 
     pub(super) fn close(&mut self, conn: Conn) {
         let mut world = self.sim.world();
+        world.note(|| Call::Close(conn));
         let now = world.now;
         if let Some(Link { peer: Some(mut peer), .. }) = world.links[conn.index()].take() {
             peer.closed(now);

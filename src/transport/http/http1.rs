@@ -433,6 +433,12 @@ impl ReplyError {
     pub fn is_disconnect(self) -> bool {
         matches!(self, Self::Silent | Self::CutOff)
     }
+
+    /// Whether the peer speaks another protocol: it cannot have taken a request.
+    #[must_use]
+    pub fn is_foreign(self) -> bool {
+        matches!(self, Self::Tls | Self::Http2 | Self::Headless | Self::Garbage)
+    }
 }
 
 impl fmt::Display for ReplyError {

@@ -1,20 +1,26 @@
-//! The exporter on a simulated network: seeded schedules against an oracle, every operation made to fail, and single
+//! The exporter on a simulated network: seeded schedules against a witness, every operation made to fail, and single
 //! claims.
 
+mod collector;
 #[cfg(feature = "tls")]
 mod encrypted;
 mod names;
 mod rig;
+mod schedules;
 mod ways;
+mod witness;
 
-use std::{collections::BTreeSet, env, io::ErrorKind, panic, time::Duration};
+use std::{collections::BTreeSet, io::ErrorKind, time::Duration};
 
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
 };
 
-use self::rig::{Do, PLACE, Rig, SOON, SPANS, TIMEOUT, calm, place};
+use self::{
+    collector::Do,
+    rig::{PLACE, Rig, SOON, SPANS, TIMEOUT, calm, place},
+};
 use super::{Condition, IDLE_MAX, RequestEnd};
 use crate::transport::{
     client::{
@@ -27,89 +33,6 @@ use crate::transport::{
     },
 };
 
-// ---- Seeded schedules.
-
-/// Something that can go wrong, by chance. Not an answer too many: where it comes late, in a piece of its own, no
-/// client can tell it from the answer to the next request.
-fn weather(random: &mut Xoshiro256PlusPlus) -> Do {
-    let rest = Duration::from_millis(random.next_u64() % 3_000);
-    match random.next_u64() % 24 {
-        0 => Do::TakeAndClose(""),
-        1 => Do::TakeAndClose("connection: close\r\n"),
-        2 => Do::TakeSlowly(rest),
-        3 => Do::SayEarly(if random.next_u64().is_multiple_of(2) { 400 } else { 503 }),
-        4 => Do::TakeAndReset,
-        5 => Do::Say(503, ""),
-        6 => Do::Say(429, "retry-after: 1\r\n"),
-        7 => Do::Say(503, "retry-after: 99999999999\r\n"),
-        8 => Do::Say(400, "connection: close\r\n"),
-        9 => Do::Say(413, ""),
-        10 => Do::Garble,
-        11 => Do::Hold,
-        12 => Do::Stop,
-        13 => Do::Close,
-        14 => Do::Reset,
-        15 => Do::Take(Duration::from_secs(60)),
-        _ => Do::Take(rest / 20),
-    }
-}
-
-/// Requests of any size at any time, a network and a collector that do anything, then a better day.
-fn schedule(seed: u64) {
-    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let network = match seed % 4 {
-        0 => Network { window_bytes: 2_000, ..Network::calm(seed) },
-        1 => Network { reset_per_mille: 100, window_bytes: 5_000, ..Network::rough(seed) },
-        _ => Network::rough(seed),
-    };
-    let connections_max = 1 + usize::try_from(random.next_u64() % 4).expect("it is small");
-    let mut rig = if seed.is_multiple_of(3) {
-        Rig::at("localhost:4318", "127.0.0.1:4318", network, connections_max)
-    } else {
-        Rig::new(network, connections_max)
-    };
-    if random.next_u64().is_multiple_of(2) {
-        rig.sim.ignore(place("[::1]:4318"));
-    }
-    rig.collector.will((0..30).map(|_| weather(&mut random)));
-    for _ in 0..20 {
-        let rest = Duration::from_millis(random.next_u64() % 4_000);
-        match random.next_u64() % 20 {
-            0 => rig.sim.reset_all(),
-            1 => rig.exporter.hurry(),
-            2 => rig.sim.fail_nth_wait(rig.sim.waits()),
-            _ => {}
-        }
-        if rig.exporter.has_room() {
-            let len = 8 + usize::try_from(random.next_u64() % 9_000).expect("it is small");
-            rig.submit(len);
-        }
-        rig.pass(rest / 4);
-    }
-    if !seed.is_multiple_of(5) {
-        rig.sim.change(Network::calm(seed));
-        rig.collector.will([]);
-        rig.until_all_end(Duration::from_secs(600));
-        rig.warm_up_again();
-    }
-    rig.finish();
-}
-
-/// Each request ends once or waits, no span is forgotten, buffers come home, no turn is in vain, and all ends well.
-/// More seeds by `SPANRING_SEEDS`, one of them by `SPANRING_SEED`.
-#[test]
-fn any_schedule_accounts_for_every_request() {
-    let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("it is a number"));
-    let seeds = match number("SPANRING_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SPANRING_SEEDS").unwrap_or(600),
-    };
-    for seed in seeds {
-        let result = panic::catch_unwind(|| schedule(seed));
-        assert!(result.is_ok(), "seed {seed} fails: SPANRING_SEED={seed} runs it alone");
-    }
-}
-
 /// Some requests on two connections, one of them split, one sent again, with an operation or a wait that fails.
 fn torture(prepare: impl Fn(&Sim)) -> Rig {
     let mut rig = Rig::new(Network { window_bytes: 3_000, ..Network::calm(1) }, 2);
@@ -121,7 +44,9 @@ fn torture(prepare: impl Fn(&Sim)) -> Rig {
         rig.pass(SOON / 4);
     }
     rig.until_all_end(Duration::from_secs(120));
-    assert_eq!(rig.taken(), 6, "{:?}", rig.ends);
+    let names: BTreeSet<u64> = rig.ends.iter().map(|(name, _)| *name).collect();
+    // Where one met the wrong answer it went in two halves.
+    assert!(names.len() == 6 && rig.taken() == rig.ends.len() && rig.taken() <= 7, "{:?}", rig.ends);
     rig
 }
 
@@ -614,11 +539,12 @@ fn parts_keep_the_number_of_the_whole_and_come_first() {
     let large = rig.submit(100);
     rig.until(Duration::from_secs(1), |rig| rig.exporter.oldest_pending() == Some(large));
     let later = rig.submit(100);
-    rig.until(Duration::from_secs(1), |rig| rig.exporter.spans() == SPANS + SPANS / 2);
+    rig.until(Duration::from_secs(1), |rig| rig.exporter.pending() == 3);
+    assert_eq!(rig.exporter.spans(), SPANS * 2);
     assert_eq!((rig.exporter.oldest_pending(), rig.exporter.last_submitted()), (Some(large), later));
     rig.until_all_end(Duration::from_secs(1));
     let order: Vec<u64> = rig.arrivals().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(order, [first, large, large, later]);
+    assert_eq!(order, [first, large, large, large, later]);
     rig.finish();
 }
 
@@ -667,6 +593,42 @@ fn early_answer_ends_the_exchange_and_the_connection() {
         assert_eq!(rig.exporter.repeats(), repeats, "{status}");
         assert_eq!((taken, connections + 1 - taken), (1 + usize::try_from(repeats).unwrap_or(0), 1), "{status}");
         assert_eq!((rig.taken(), rig.collector.seen().connections), (taken + 1, 2), "{status}");
+        rig.finish();
+    }
+}
+
+/// A success that ends with the connection is none either, where the request had not been sent.
+#[test]
+fn early_success_that_ends_with_the_connection_is_not_believed() {
+    for (status, repeats) in [(200, 1), (503, 1), (400, 0)] {
+        let mut rig = Rig::new(Network { window_bytes: 2_000, ..Network::calm(5) }, 1);
+        rig.collector.will([Do::SayEarlyAndClose(status)]);
+        rig.submit(90_000);
+        rig.until_all_end(Duration::from_secs(1));
+        assert_eq!((rig.exporter.repeats(), rig.taken()), (repeats, usize::from(repeats > 0)), "{status}");
+        rig.finish();
+    }
+}
+
+/// What cannot be read as an answer leaves open whether the request was taken, unless the peer speaks another protocol.
+#[test]
+fn answer_that_cannot_be_read_leaves_doubt_and_another_protocol_none() {
+    let unread = [
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        "HTTP/2.0 200 OK\r\n\r\n",
+    ];
+    let interims = Do::TakeAfterInterims(9, Duration::from_millis(1));
+    let doubtful = unread.map(|words| (Do::TakeAndSayRaw(words, false), SPANS)).into_iter().chain([(interims, SPANS)]);
+    for (answer, unconfirmed) in doubtful.chain([(Do::Garble, 0)]) {
+        let mut rig = calm();
+        rig.collector.will([answer.clone()]);
+        rig.submit(100);
+        rig.until_all_end(Duration::from_secs(1));
+        assert!(matches!(rig.ends[..], [(1, RequestEnd::Refused { status: None, .. })]), "{answer:?}: {:?}", rig.ends);
+        assert_eq!((rig.unconfirmed(), rig.arrivals().len()), (unconfirmed, 1), "{answer:?}");
         rig.finish();
     }
 }

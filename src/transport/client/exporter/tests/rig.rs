@@ -1,14 +1,17 @@
 //! The rig of the exporter's tests: a simulated network, a collector that follows a script, and an account of all that
-//! went in.
+//! went in, which is checked after every step.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use super::{
+    collector::{Collector, body, halves, spans_of},
+    witness::Witness,
+};
 use crate::transport::{
     client::{
         condition::Condition,
@@ -16,218 +19,16 @@ use crate::transport::{
         exporter::Exporter,
         outcome::{Abandoned, Outcome, RequestEnd},
         request::Whole,
+        retry_gate::JITTER_MAX,
         route::Route,
         settings::Settings,
     },
     driver::{
         Address, Completion, Driver, Moment, Resolver,
-        sim::{Network, Peer, Replies, Sim},
+        sim::{Network, Sim},
     },
-    http::{
-        gzip::{Compression, decompress},
-        head::UserAgent,
-        headers::Headers,
-    },
+    http::{buffer::RequestBuffer, gzip::Compression, head::UserAgent, headers::Headers},
 };
-
-/// What the collector does with a request.
-#[derive(Clone, Debug)]
-pub(super) enum Do {
-    /// Takes it, and answers after this time.
-    Take(Duration),
-    /// Takes it, answers and closes, with or without a word.
-    TakeAndClose(&'static str),
-    /// Takes it, and answers in pieces with rests between them.
-    TakeSlowly(Duration),
-    /// Answers to a part of it, before the rest has come.
-    SayEarly(u16),
-    /// Says this before it was asked, as soon as the connection is open.
-    Greet(&'static str),
-    /// Takes it, and answers twice.
-    TakeAndBabble,
-    /// Takes it and throws the connection away.
-    TakeAndReset,
-    /// Answers with this status, and these headers.
-    Say(u16, &'static str),
-    /// Takes it, answers with an interim reply at once, and after this time for good.
-    TakeAfterInterim(Duration),
-    /// Sends these bytes, and closes or stays silent.
-    SayRaw(String, bool),
-    /// Sends what is no reply.
-    Garble,
-    /// Reads, and never answers.
-    Hold,
-    /// Reads no further; on a new connection not even the request.
-    Stop,
-    Close,
-    Reset,
-}
-
-/// What the collector has seen.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    pub(super) connections: usize,
-    /// How many of them the exporter has closed.
-    closed: usize,
-    /// When each request arrived, whole; by its name.
-    pub(super) arrivals: Vec<(u64, Moment)>,
-    pub(super) taken: BTreeSet<u64>,
-    /// What is done with the next requests; after that all are taken.
-    script: VecDeque<Do>,
-    /// The name of a request that is always asked to come later.
-    poison: Option<u64>,
-}
-
-#[derive(Clone, Default)]
-pub(super) struct Collector(Arc<Mutex<Seen>>);
-
-impl Collector {
-    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn refuse(&self, poison: u64) {
-        self.seen().poison = Some(poison);
-    }
-
-    pub(super) fn will(&self, script: impl IntoIterator<Item = Do>) {
-        self.seen().script = script.into_iter().collect();
-    }
-}
-
-/// One connection of the collector.
-struct Service {
-    pub(super) collector: Collector,
-    unread: Vec<u8>,
-    /// Whether it has ended its side, or hangs.
-    is_done: bool,
-}
-
-impl Peer for Service {
-    fn accepted(&mut self, _: Moment, replies: &mut Replies) {
-        let mut seen = self.collector.seen();
-        seen.connections += 1;
-        match seen.script.front() {
-            Some(Do::Stop) => replies.stop_reading(),
-            Some(&Do::Greet(words)) => replies.send(words),
-            _ => return,
-        }
-        seen.script.pop_front();
-    }
-
-    fn closed(&mut self, _: Moment) {
-        self.collector.seen().closed += 1;
-    }
-
-    fn received(&mut self, bytes: &[u8], now: Moment, replies: &mut Replies) {
-        self.unread.extend(bytes);
-        while !self.is_done {
-            let Some(head_len) = self.unread.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4) else {
-                return;
-            };
-            let head = std::str::from_utf8(&self.unread[..head_len]).expect("a head is text");
-            assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
-            let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("it has a length");
-            let end = head_len + len.parse::<usize>().expect("a length is a number");
-            let is_packed = head.lines().any(|line| line == "content-encoding: gzip");
-            let mut seen = self.collector.seen();
-            let is_whole = self.unread.len() >= end;
-            let is_early = matches!(seen.script.front(), Some(Do::SayEarly(_))) && !is_packed;
-            let has_name = self.unread.len() >= head_len + 8;
-            if !is_whole && (!is_early || !has_name) {
-                return;
-            }
-            let body = &self.unread[head_len..end.min(self.unread.len())];
-            let name = match is_packed {
-                true => name_of(&decompress(body, 1 << 20).expect("it is packed as it says")),
-                false => name_of(body),
-            };
-            seen.arrivals.push((name, now));
-            let action = match seen.poison == Some(name) {
-                true => Do::Say(503, ""),
-                false => seen.script.pop_front().unwrap_or(Do::Take(Duration::ZERO)),
-            };
-            match action {
-                Do::SayRaw(ref bytes, _) => bytes.starts_with("HTTP/1.1 200") && seen.taken.insert(name),
-                Do::Say(..)
-                | Do::SayEarly(_)
-                | Do::Greet(_)
-                | Do::Garble
-                | Do::Hold
-                | Do::Stop
-                | Do::Close
-                | Do::Reset => false,
-                _ => seen.taken.insert(name),
-            };
-            self.unread.drain(..end.min(self.unread.len()));
-            self.is_done = !is_whole;
-            drop(seen);
-            self.act(action, replies);
-        }
-    }
-}
-
-impl Service {
-    fn act(&mut self, action: Do, replies: &mut Replies) {
-        self.is_done |= !matches!(
-            action,
-            Do::Take(_) | Do::TakeSlowly(_) | Do::TakeAfterInterim(_) | Do::TakeAndBabble | Do::Say(..)
-        );
-        match action {
-            Do::Take(after) => {
-                replies.pause(after);
-                replies.send(OK);
-            }
-            Do::TakeAfterInterim(after) => {
-                replies.send("HTTP/1.1 102 Processing\r\n\r\n");
-                replies.pause(after);
-                replies.send(OK);
-            }
-            Do::SayRaw(bytes, ends) => {
-                replies.send(bytes);
-                if ends {
-                    replies.end();
-                }
-            }
-            Do::TakeAndClose(word) => {
-                replies.send(format!("HTTP/1.1 200 OK\r\n{word}content-length: 0\r\n\r\n"));
-                replies.end();
-            }
-            Do::TakeSlowly(rest) => OK.chunks(7).for_each(|piece| {
-                replies.send(piece);
-                replies.pause(rest);
-            }),
-            Do::SayEarly(status) => replies.send(reply(status)),
-            Do::TakeAndBabble => replies.send(OK.repeat(2)),
-            Do::Say(status, headers) => {
-                replies.send(format!("HTTP/1.1 {status} Said\r\n{headers}content-length: 2\r\n\r\nno"));
-            }
-            Do::Garble => replies.send("SSH-2.0-OpenSSH_9.9\r\n"),
-            Do::Hold | Do::Greet(_) => {}
-            Do::Stop => replies.stop_reading(),
-            Do::Close => replies.end(),
-            Do::Reset | Do::TakeAndReset => replies.reset(),
-        }
-    }
-}
-
-fn reply(status: u16) -> String {
-    format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n\r\n")
-}
-
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-
-/// A body is its name, over and over.
-fn body(name: u64, len: usize) -> Vec<u8> {
-    name.to_be_bytes().into_iter().cycle().take(len.max(8)).collect()
-}
-
-/// The name, and a check that every byte is where it was.
-fn name_of(body: &[u8]) -> u64 {
-    let (first, _) = body.split_first_chunk().expect("a name has eight bytes");
-    assert!(body.chunks(8).all(|chunk| first.starts_with(chunk)), "the body of {first:?} came apart");
-    u64::from_be_bytes(*first)
-}
 
 /// An exporter, its network and its collector, and the account of all that went in.
 pub(super) struct Rig {
@@ -235,29 +36,66 @@ pub(super) struct Rig {
     pub(super) driver: Driver,
     pub(super) exporter: Exporter,
     pub(super) collector: Collector,
-    /// What was submitted and has not ended: spans by name.
-    pub(super) open: BTreeMap<u64, usize>,
+    pub(super) witness: Witness,
+    /// What was submitted and has not ended, a request or a part of one: its spans, by its name and the length of its
+    /// body.
+    pub(super) open: BTreeMap<(u64, usize), Vec<u64>>,
     pub(super) ends: Vec<(u64, RequestEnd)>,
+    /// What became of each span whose request has ended.
+    columns: Columns,
+    /// Who looks up names, where the test does not.
+    pub(super) names: Option<Names>,
+    /// Whether somebody waits, and until when if that is known.
+    pub(super) awaited: Option<Option<Moment>>,
     completions: Vec<Completion>,
     /// Turns in a row in which no time passed and nothing came.
     vain: usize,
-    names: u64,
+    /// Turns in a row at times of the exporter's own choice in which it did nothing.
+    idle: usize,
+    submitted: u64,
+    body_len_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Columns {
+    taken: BTreeSet<u64>,
+    lost: BTreeSet<u64>,
+    unconfirmed: BTreeSet<u64>,
+}
+
+/// What looks up names: slowly, wrongly or not at all.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// How long each of the next lookups takes, and what comes of it.
+    pub(super) script: VecDeque<(Duration, Result<Vec<&'static str>, &'static str>)>,
+    /// What comes of those after that, at once.
+    pub(super) then: &'static str,
+    next: Option<(Moment, Result<Vec<&'static str>, &'static str>)>,
+}
+
+impl Names {
+    pub(super) fn new(then: &'static str) -> Self {
+        Self { script: VecDeque::new(), then, next: None }
+    }
 }
 
 pub(super) const PLACE: &str = "10.0.0.1:4318";
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// The time since 1970, at any moment: Sun, 06 Nov 1994 08:49:37 GMT.
+pub(super) const UNIX_TIME: Duration = Duration::from_secs(784_111_777);
 /// Spans of a request.
 pub(super) const SPANS: usize = 4;
 /// Short waits apart that the network needs.
 pub(super) const SOON: Duration = Duration::from_millis(50);
 
 pub(super) fn place(text: &str) -> Address {
-    Address::Tcp(text.parse::<SocketAddr>().expect("it is an address"))
+    Address::Tcp(socket(text))
 }
 
-fn listen(sim: &Sim, collector: &Collector, listens: &str) {
-    let served = collector.clone();
-    sim.listen(place(listens), move || Service { collector: served.clone(), unread: vec![], is_done: false });
+fn socket(text: &str) -> SocketAddr {
+    text.parse().expect("it is an address")
 }
 
 impl Rig {
@@ -276,32 +114,58 @@ impl Rig {
         let seed = network.seed;
         let sim = Sim::new(network);
         let collector = Collector::default();
-        listen(&sim, &collector, listens);
+        collector.listen(&sim, listens);
+        // From now on.
+        let _ = sim.take_calls();
         let driver = Driver::sim(&sim);
         let headers = Headers::new(&[]).expect("there are none");
         let head = route.request_head(&headers, &UserAgent::default());
         let settings = Settings {
             connections_max,
             timeout: TIMEOUT,
-            stall_timeout: Duration::from_secs(5),
-            retry_after_max: Duration::from_secs(30),
+            stall_timeout: STALL_TIMEOUT,
+            retry_after_max: RETRY_AFTER_MAX,
             compression: if seed % 7 == 3 { Compression::Gzip } else { Compression::None },
-            unix_time: || Duration::from_secs(784_111_777),
+            unix_time: || UNIX_TIME,
             seed,
         };
         let resolver = Resolver::new(driver.waker()).on(|_, _| Ok(()));
         let exporter = Exporter::new(settings, route, head, None, resolver);
-        let (open, ends, completions) = (BTreeMap::new(), vec![], vec![]);
-        Self { sim, driver, exporter, collector, open, ends, completions, vain: 0, names: 0 }
+        Self {
+            sim,
+            driver,
+            exporter,
+            collector,
+            witness: Witness::new(),
+            open: BTreeMap::new(),
+            ends: vec![],
+            columns: Columns::default(),
+            names: None,
+            awaited: None,
+            completions: vec![],
+            vain: 0,
+            idle: 0,
+            submitted: 0,
+            body_len_max: 0,
+        }
     }
 
     pub(super) fn submit(&mut self, len: usize) -> u64 {
-        self.names += 1;
-        let mut buffer = self.exporter.buffer();
-        buffer.body_mut().extend(body(self.names, len));
+        self.submitted += 1;
+        let name = self.submitted;
+        let body = body(name, len);
+        self.body_len_max = self.body_len_max.max(body.len());
+        let buffer = self.request(name, &body);
         self.exporter.submit(buffer, SPANS, self.driver.now());
-        self.open.insert(self.names, SPANS);
-        self.names
+        name
+    }
+
+    fn request(&mut self, name: u64, body: &[u8]) -> RequestBuffer {
+        let mut buffer = self.exporter.buffer();
+        buffer.body_mut().extend(body);
+        let replaced = self.open.insert((name, body.len()), spans_of(body));
+        assert!(replaced.is_none(), "two parts of {name} are alike");
+        buffer
     }
 
     /// Waits for the exporter to ask for a name's addresses, and answers.
@@ -311,55 +175,155 @@ impl Rig {
         self.exporter.addresses.resolver.as_ref().expect("there is a name").settle(answer);
     }
 
-    /// One turn, at most until then. Checks what must hold after each.
+    /// One turn, at most until then.
     pub(super) fn turn(&mut self, until: Moment) {
         let now = self.driver.now();
+        let until = self.look_up(until, now);
         let mut outcomes = vec![];
+        if let Some(deadline) = self.awaited {
+            self.exporter.awaited(true, deadline, now);
+        }
+        let inside = |rig: &Self| (rig.exporter.addresses.is_asking(), rig.exporter.retry_gate.since);
+        let before = inside(self);
         self.exporter.turn(&mut self.driver, now, &mut outcomes);
-        let until = self.exporter.due().map_or(until, |due| due.min(until));
+        let is_idle = !self.step(outcomes, now) && inside(self) == before;
+        self.idle = if is_idle { self.idle } else { 0 };
+        assert!(self.idle < 8, "it wants to be woken, again and again, and does nothing: {:?}", self.exporter);
+        let due = self.exporter.due();
+        self.check_due(due, now);
+        let until = due.map_or(until, |due| due.min(until));
         if let Err(error) = self.driver.wait(Some(until), &mut self.completions) {
             self.driver.fall_back(&error).expect("there is nothing to open");
+            self.witness.driver_failed();
         }
         let later = self.driver.now();
-        self.vain = if later == now && self.completions.is_empty() { self.vain + 1 } else { 0 };
+        let is_quiet = self.completions.is_empty();
+        self.vain = if later == now && is_quiet { self.vain + 1 } else { 0 };
         assert!(self.vain < 4, "turn after turn, and nothing happens: {:?}", self.exporter);
+        self.idle = if is_quiet && due == Some(until) && later == until { self.idle + 1 } else { 0 };
         for completion in mem::take(&mut self.completions) {
+            let mut outcomes = vec![];
+            self.witness.hear(&completion, later);
             self.exporter.complete(&mut self.driver, completion, later, &mut outcomes);
+            self.step(outcomes, later);
         }
+    }
+
+    /// Takes what came of a step, and checks what must hold after each; whether anything came of it.
+    fn step(&mut self, outcomes: Vec<Outcome>, now: Moment) -> bool {
+        let calls = self.sim.take_calls();
+        let is_news = !calls.is_empty() || !outcomes.is_empty();
+        self.witness.see(calls, now);
         for outcome in outcomes {
-            self.end(outcome, later);
+            self.end(outcome, now);
         }
-        assert_eq!(self.exporter.spans(), self.open.values().sum::<usize>(), "spans were forgotten or counted twice");
+        self.check();
+        is_news
+    }
+
+    /// What must hold between two steps.
+    fn check(&self) {
+        let Columns { taken, lost, unconfirmed } = &self.columns;
+        let in_hand: usize = self.open.values().map(Vec::len).sum();
+        let submitted = usize::try_from(self.submitted).expect("it is small") * SPANS;
+        assert_eq!(
+            submitted,
+            taken.len() + lost.len() + unconfirmed.len() + in_hand,
+            "each span is in one column: {:?}",
+            self.columns
+        );
+        assert_eq!(self.exporter.spans(), in_hand, "spans were forgotten or counted twice");
         assert_eq!(self.exporter.pending(), self.open.len());
+        assert_eq!(self.exporter.doubtful_spans(), self.witness.unconfirmed(self.open.values()), "what may be there");
+        let requests_max = self.exporter.slots.len() + 1;
+        let bytes: usize = self.open.keys().map(|(_, len)| len).sum();
+        assert!(in_hand <= requests_max * SPANS && bytes <= requests_max * self.body_len_max, "{in_hand}, {bytes}");
+        assert!(self.exporter.spare.len() <= self.exporter.slots.len() + 2);
+        assert!(self.exporter.duplicates_max() >= self.collector.seen().duplicates, "more duplicates than are told");
+        self.witness.check(&self.exporter);
+    }
+
+    /// While something waits, the next look is not far off, or something is on its way that ends by itself.
+    fn check_due(&self, due: Option<Moment>, now: Moment) {
+        let far = RETRY_AFTER_MAX.max(self.exporter.settings.timeout) + JITTER_MAX;
+        let is_near = due.is_some_and(|due| due.since(now) <= far);
+        assert!(self.open.is_empty() || is_near || self.witness.is_ending(), "{due:?} at {now:?}: {:?}", self.exporter);
+    }
+
+    /// Answers the open question for addresses when its time has come; until when to wait at most.
+    fn look_up(&mut self, until: Moment, now: Moment) -> Moment {
+        let Some(names) = &mut self.names else {
+            return until;
+        };
+        if self.exporter.addresses.is_asking() && names.next.is_none() {
+            let (time, answer) = names.script.pop_front().unwrap_or((Duration::ZERO, Ok(vec![names.then])));
+            names.next = Some((now.after(time), answer));
+        }
+        let Some((at, _)) = &names.next else {
+            return until;
+        };
+        if *at > now {
+            return until.min(*at);
+        }
+        let (_, answer) = names.next.take().expect("it is there");
+        let answer = answer.map(|found| found.into_iter().map(socket).collect()).map_err(str::to_owned);
+        self.exporter.addresses.resolver.as_ref().expect("there is a name").settle(answer);
+        until
     }
 
     fn end(&mut self, outcome: Outcome, now: Moment) {
         let name = outcome.number;
-        let spans = self.open.remove(&name).expect("a request ends once");
-        assert_eq!(spans, outcome.spans);
-        match &outcome.end {
-            RequestEnd::Taken(_) => assert!(self.collector.seen().taken.contains(&name), "{name} was never taken"),
-            RequestEnd::Expired(_) => assert!(outcome.took >= TIMEOUT, "{name} was given up after {:?}", outcome.took),
-            RequestEnd::TooLarge(large) => {
-                assert_eq!(name_of(large), name, "the body comes back as it was");
-                if spans > 1 && large.len() > 16 {
-                    let mut buffer = self.exporter.buffer();
-                    buffer.body_mut().extend(body(name, large.len() / 2));
-                    let whole = Whole { number: name, is_doubtful: outcome.is_doubtful };
-                    self.exporter.submit_part(whole, buffer, spans / 2, now);
-                    self.open.insert(name, spans / 2);
-                    return;
-                }
+        let spans = self.open.remove(&(name, outcome.bytes)).expect("a request ends once");
+        assert_eq!(spans.len(), outcome.spans);
+        let is_doubtful = outcome.is_doubtful;
+        assert_eq!(is_doubtful, self.witness.is_doubtful(&spans), "{name} ends with {:?}", outcome.end);
+        assert!(!self.witness.is_under_way(&spans), "{name} ends with {:?} and is on its way", outcome.end);
+        let given_up = if is_doubtful { &mut self.columns.unconfirmed } else { &mut self.columns.lost };
+        let column = match &outcome.end {
+            RequestEnd::Taken(_) => &mut self.columns.taken,
+            RequestEnd::Refused { .. } => given_up,
+            RequestEnd::Expired(_) => {
+                assert!(outcome.took >= TIMEOUT, "{name} was given up after {:?}", outcome.took);
+                given_up
             }
             RequestEnd::Quarantined { body, .. } => {
-                assert_eq!(name_of(body), name, "the body comes back as it was");
+                assert_eq!(spans_of(body), spans, "the body comes back as it was");
                 assert!(outcome.took >= TIMEOUT, "{name} was given up after {:?}", outcome.took);
+                given_up
             }
-            RequestEnd::Refused { .. } => {}
-        }
-        let is_lost = !outcome.is_doubtful && !matches!(outcome.end, RequestEnd::Taken(_));
-        assert!(!is_lost || !self.collector.seen().taken.contains(&name), "{name} is lost, and the collector has it");
+            RequestEnd::TooLarge(body) => {
+                assert_eq!(spans_of(body), spans, "the body comes back as it was");
+                if let Some(halves) = halves(body) {
+                    // The first half comes last, because each goes to the front.
+                    for half in halves.into_iter().rev() {
+                        let buffer = self.request(name, &half);
+                        let whole = Whole { number: name, is_doubtful };
+                        self.exporter.submit_part(whole, buffer, spans_of(&half).len(), now);
+                    }
+                    return;
+                }
+                given_up
+            }
+        };
+        column.extend(&spans);
+        self.agree(spans);
         self.ends.push((name, outcome.end));
+    }
+
+    /// What became of these spans, as far as it is told here, is not what the collector knows better.
+    fn agree(&self, spans: impl IntoIterator<Item = u64>) {
+        let seen = self.collector.seen();
+        let Columns { taken, lost, .. } = &self.columns;
+        for span in spans {
+            let is_there = seen.taken.contains_key(&span);
+            let is_deceived = seen.deceived.contains(&(span / SPANS as u64));
+            assert!(is_there || is_deceived || !taken.contains(&span), "span {span} was never taken");
+            let is_sent = self.witness.sent_whole.contains(&span);
+            assert!(is_sent || !taken.contains(&span), "span {span} is held to be taken, and was not sent whole");
+            assert!(!is_there || !lost.contains(&span), "span {span} is lost, and the collector has it");
+            let has_come = seen.received.contains_key(&span);
+            assert!(is_sent || !has_come, "span {span} has come, and was not sent");
+        }
     }
 
     /// Turns until it holds.
@@ -375,7 +339,7 @@ impl Rig {
 
     /// The collector is there again.
     pub(super) fn listen(&self) {
-        listen(&self.sim, &self.collector, PLACE);
+        self.collector.listen(&self.sim, PLACE);
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
@@ -424,29 +388,35 @@ impl Rig {
         self.ends.iter().filter(|(_, end)| matches!(end, RequestEnd::Taken(_))).count()
     }
 
+    /// Spans whose request has ended, of which nobody can know whether they were taken.
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.columns.unconfirmed.len()
+    }
+
     /// Everything is given up: every buffer comes home, and every connection is closed.
     pub(super) fn finish(mut self) {
-        assert!(self.exporter.spare.len() <= self.exporter.slots.len() + 2);
         let is_in_use = !self.open.is_empty() || self.ends.is_empty();
         assert!(is_in_use || !self.exporter.spare.is_empty(), "no buffer came home");
         assert!(self.exporter.spare.iter().all(|buffer| buffer.capacity() > 0), "an empty buffer came home");
-        let open: usize = self.open.values().sum();
         let now = self.driver.now();
-        let there = self.open.iter().filter(|(name, _)| self.collector.seen().taken.contains(name));
-        let there: usize = there.map(|(_, spans)| spans).sum();
-        let Abandoned { lost, unconfirmed } = self.exporter.abandon(&mut self.driver, now);
-        assert_eq!(lost + unconfirmed, open);
-        assert!(
-            unconfirmed >= there,
-            "{there} spans are at the collector, and {unconfirmed} unconfirmed: {lost} are lost"
-        );
+        let unconfirmed = self.witness.unconfirmed(self.open.values());
+        let lost = self.exporter.spans() - unconfirmed;
+        self.witness.is_giving_up = true;
+        let abandoned = self.exporter.abandon(&mut self.driver, now);
+        assert_eq!(abandoned, Abandoned { lost, unconfirmed });
+        for spans in mem::take(&mut self.open).into_values() {
+            let is_doubtful = self.witness.unconfirmed([&spans].into_iter()) > 0;
+            let column = if is_doubtful { &mut self.columns.unconfirmed } else { &mut self.columns.lost };
+            column.extend(spans);
+        }
+        self.witness.see(self.sim.take_calls(), now);
         assert_eq!((self.exporter.pending(), self.exporter.connections()), (0, 0));
         let limit = now.after(Duration::from_secs(1));
-        self.open.clear();
         while self.driver.in_flight() > 0 {
             assert!(self.driver.now() < limit, "operations do not end");
             self.turn(limit);
         }
+        self.agree(0..(self.submitted + 1) * SPANS as u64);
         let seen = self.collector.seen();
         assert_eq!(seen.connections, seen.closed, "a connection was forgotten");
     }
