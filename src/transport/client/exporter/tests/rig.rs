@@ -243,11 +243,13 @@ impl Rig {
         self.witness.check(&self.exporter);
     }
 
-    /// While something waits, the next look is not far off, or something is on its way that ends by itself.
+    /// While something waits, the next look is not far off, or something is on its way that ends by itself. An answer
+    /// of the resolver comes whenever it does.
     fn check_due(&self, due: Option<Moment>, now: Moment) {
         let far = RETRY_AFTER_MAX.max(self.exporter.settings.timeout) + JITTER_MAX;
         let is_near = due.is_some_and(|due| due.since(now) <= far);
-        assert!(self.open.is_empty() || is_near || self.witness.is_ending(), "{due:?} at {now:?}: {:?}", self.exporter);
+        let is_ending = self.witness.is_ending() || self.exporter.addresses.is_asking();
+        assert!(self.open.is_empty() || is_near || is_ending, "{due:?} at {now:?}: {:?}", self.exporter);
     }
 
     /// Answers the open question for addresses when its time has come; until when to wait at most.
@@ -255,7 +257,8 @@ impl Rig {
         let Some(names) = &mut self.names else {
             return until;
         };
-        if self.exporter.addresses.is_asking() && names.next.is_none() {
+        let resolver = self.exporter.addresses.resolver.as_ref().expect("there is a name");
+        if resolver.is_asked() && names.next.is_none() {
             let (time, answer) = names.script.pop_front().unwrap_or((Duration::ZERO, Ok(vec![names.then])));
             names.next = Some((now.after(time), answer));
         }
@@ -267,7 +270,7 @@ impl Rig {
         }
         let (_, answer) = names.next.take().expect("it is there");
         let answer = answer.map(|found| found.into_iter().map(socket).collect()).map_err(str::to_owned);
-        self.exporter.addresses.resolver.as_ref().expect("there is a name").settle(answer);
+        resolver.settle(answer);
         until
     }
 
