@@ -1,20 +1,31 @@
 //! Gathers ended spans into batches, closed by bytes, count and age, and says when to look for more. Time is an
 //! argument.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use crate::{
     lane::{Marks, Reader, Visit},
     record::{Record, Timeline},
 };
 
-/// Spans of one scope on their way out: whole elements of `ScopeSpans.spans`, one after the other.
-#[derive(Debug, Default)]
-pub(crate) struct Run {
+/// Spans of one scope on their way out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Run<Bytes> {
     /// The scope's number in the engine's table.
     pub scope: u16,
-    /// The elements.
-    pub spans: Vec<u8>,
+    /// Whole elements of `ScopeSpans.spans`, one after the other.
+    pub spans: Bytes,
+}
+
+/// The run of the scope that came first in a batch. A request is made of it where it is, without a copy of its spans.
+#[derive(Debug)]
+pub(crate) struct Front {
+    /// The scope's number in the engine's table.
+    pub scope: u16,
+    /// Room for what a request has before its spans, and the spans.
+    pub bytes: Vec<u8>,
+    /// Where the spans begin.
+    pub spans_at: usize,
 }
 
 /// What one request may carry.
@@ -32,7 +43,11 @@ pub(crate) struct Bounds {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// Those of this batch come first, in the order of their first spans; the memory of the others is for later ones.
-    runs: Vec<Run>,
+    runs: Vec<Run<Vec<u8>>>,
+    /// Bytes that a request has before its first scope, at most.
+    lead: usize,
+    /// Where the spans of the first run begin: there is room for the lead and for the scope's envelope before them.
+    front_at: usize,
     /// How many of the runs are in this batch.
     used: usize,
     /// By scope: where its run was when it last had one. It is there still if that run is in use and of that scope, so
@@ -43,7 +58,7 @@ pub(crate) struct Batch {
     /// When its first span came, in nanoseconds of the caller's clock.
     since: u64,
     /// A span that did not fit, with its scope: the first of the next batch.
-    carried: Option<Run>,
+    carried: Option<Run<Vec<u8>>>,
 }
 
 /// What a visit of the lanes came to.
@@ -58,6 +73,12 @@ pub(crate) struct Visited {
 }
 
 impl Batch {
+    /// An empty batch for requests with so many bytes before their first scope, at most.
+    #[must_use]
+    pub(crate) fn new(lead: usize) -> Self {
+        Self { lead, ..Self::default() }
+    }
+
     /// Takes spans out of the lanes until the batch is full or nothing is left, in nanosecond `now`. `envelope_len`
     /// says how many bytes the envelope of a scope takes.
     pub(crate) fn fill<Owner, Scratch: Copy + Default>(
@@ -95,17 +116,24 @@ impl Batch {
                 self.carried = Some(carried);
                 return Visit::Enough;
             }
-            let run = self.run(scope);
-            record.emit(times, &mut run.spans);
+            record.emit(times, self.run(scope, envelope));
             self.count(envelope + len, now);
             if self.is_full(bounds) { Visit::Enough } else { Visit::Next }
         });
         Visited { spans, oversize, is_full: !is_all }
     }
 
-    /// The runs, each with spans of its own scope.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
-        self.runs[..self.used].iter()
+    /// Takes out the run of the scope that came first, and leaves memory for the next batch's; `None` for an empty
+    /// batch.
+    pub(crate) fn take_front(&mut self, memory: Vec<u8>) -> Option<Front> {
+        let run = self.runs[..self.used].first_mut()?;
+        let bytes = mem::replace(&mut run.spans, memory);
+        Some(Front { scope: run.scope, bytes, spans_at: self.front_at })
+    }
+
+    /// The runs of the other scopes.
+    pub(crate) fn others(&self) -> impl Iterator<Item = Run<&[u8]>> + Clone {
+        self.runs[..self.used].iter().skip(1).map(|run| Run { scope: run.scope, spans: &*run.spans })
     }
 
     /// Empties the batch; its spans are in a request now. What was carried over stays.
@@ -158,13 +186,20 @@ impl Batch {
     }
 
     /// Puts a span that is emitted already into the batch; false when no batch can hold it.
-    fn place(&mut self, carried: &Run, bounds: Bounds, now: u64, envelope_len: &mut impl FnMut(u16) -> usize) -> bool {
+    fn place(
+        &mut self,
+        carried: &Run<Vec<u8>>,
+        bounds: Bounds,
+        now: u64,
+        envelope_len: &mut impl FnMut(u16) -> usize,
+    ) -> bool {
         debug_assert_eq!(self.spans, 0, "a span is carried from a full batch into an empty one");
-        let len = envelope_len(carried.scope) + carried.spans.len();
+        let envelope = envelope_len(carried.scope);
+        let len = envelope + carried.spans.len();
         if len > self.bytes_max(bounds) {
             return false;
         }
-        self.run(carried.scope).spans.extend_from_slice(&carried.spans);
+        self.run(carried.scope, envelope).extend_from_slice(&carried.spans);
         self.count(len, now);
         true
     }
@@ -177,18 +212,23 @@ impl Batch {
         self.bytes += bytes;
     }
 
-    /// The run of this scope, which is to have a span now.
-    fn run(&mut self, scope: u16) -> &mut Run {
-        let position = self.position_of(scope).unwrap_or_else(|| self.begin(scope));
-        &mut self.runs[position]
+    /// The bytes of the run of this scope, which is to have a span now. The scope's envelope is of use where it begins.
+    fn run(&mut self, scope: u16, envelope: usize) -> &mut Vec<u8> {
+        let position = self.position_of(scope).unwrap_or_else(|| self.begin(scope, envelope));
+        &mut self.runs[position].spans
     }
 
     /// Begins a run, in memory that an earlier one has left if there is any; its position.
-    fn begin(&mut self, scope: u16) -> usize {
+    fn begin(&mut self, scope: u16, envelope: usize) -> usize {
         let position = self.used;
         match self.runs.get_mut(position) {
             Some(run) => run.scope = scope,
             None => self.runs.push(Run { scope, spans: Vec::new() }),
+        }
+        if position == 0 {
+            self.front_at = self.lead + envelope;
+            self.runs[position].spans.clear();
+            self.runs[position].spans.resize(self.front_at, 0);
         }
         let at = usize::from(scope);
         if self.positions.len() <= at {
@@ -279,6 +319,13 @@ mod tests {
         assert!(matches!(offer, Offer::Queued { .. }));
     }
 
+    /// All runs, as a request would have them.
+    fn runs(batch: &Batch) -> impl Iterator<Item = Run<&[u8]>> {
+        let front = batch.runs[..batch.used].first().into_iter();
+        let front = front.map(|run| Run { scope: run.scope, spans: &run.spans[batch.front_at..] });
+        front.chain(batch.others())
+    }
+
     fn bounds(spans_max: usize, bytes_max: usize) -> Bounds {
         Bounds { spans_max, bytes_aim: bytes_max, bytes_max }
     }
@@ -314,7 +361,7 @@ mod tests {
         loop {
             let visited = batch.fill(&mut reader, None, bounds(100, 1200), &Raw, 5, |_| 50);
             assert_eq!(visited.oversize, 0);
-            let bytes: usize = batch.runs().map(|run| 50 + run.spans.len()).sum();
+            let bytes: usize = runs(&batch).map(|run| 50 + run.spans.len()).sum();
             assert!(bytes <= 1200, "{bytes}");
             total += batch.spans();
             batch.clear();
@@ -371,7 +418,7 @@ mod tests {
             let mut fills = vec![];
             for _ in 0..3 {
                 let visited = batch.fill(&mut reader, None, bounds(100, bytes_max), &Raw, 5, |_| ENVELOPE);
-                let bytes: usize = batch.runs().map(|run| run.spans.len()).sum();
+                let bytes: usize = runs(&batch).map(|run| run.spans.len()).sum();
                 fills.push((batch.spans(), visited.oversize, bytes));
                 batch.clear();
             }
@@ -408,10 +455,49 @@ mod tests {
         assert_eq!(fill(10, 500), (Visited { spans: 1, oversize: 0, is_full: false }, 1));
     }
 
+    /// Two batches of two scopes each, the second begun by a span that was carried: the lead and the first scope's
+    /// envelope fit before its spans, whatever was in the memory before, and the other scope's run is as it was.
+    #[test]
+    fn front_has_room_before_its_spans_in_memory_that_is_used_again() {
+        const LEAD: usize = 40;
+        let envelope = |scope: u16| 10 + usize::from(scope);
+        let lanes = lanes();
+        for (scope, len) in [(3, 10), (3, 20), (1, 30), (5, 40), (1, 50)] {
+            end(&lanes, 0, scope, len);
+        }
+        let element = |scope, len| {
+            let lanes = self::lanes();
+            end(&lanes, 0, scope, len);
+            let mut batch = Batch::default();
+            batch.fill(&mut lanes.reader().unwrap(), None, bounds(1, 1 << 20), &Raw, 5, |_| 0);
+            runs(&batch).next().unwrap().spans.to_vec()
+        };
+        let most = envelope(3)
+            + envelope(1)
+            + [(3, 10), (3, 20), (1, 30)].map(|(scope, len)| element(scope, len).len()).iter().sum::<usize>();
+        let mut reader = lanes.reader().unwrap();
+        let mut batch = Batch::new(LEAD);
+        assert!(batch.take_front(vec![]).is_none());
+        let expected = [
+            (3, [element(3, 10), element(3, 20)].concat(), vec![(1, element(1, 30))]),
+            (5, element(5, 40), vec![(1, element(1, 50))]),
+        ];
+        for (scope, spans, others) in expected {
+            batch.fill(&mut reader, None, bounds(100, most), &Raw, 5, envelope);
+            let Front { scope: first, bytes, spans_at } = batch.take_front(vec![0xAA; 1000]).unwrap();
+            assert_eq!((first, spans_at), (scope, LEAD + envelope(scope)));
+            assert_eq!(bytes[spans_at..], spans);
+            let found: Vec<_> = batch.others().map(|run| (run.scope, run.spans.to_vec())).collect();
+            assert_eq!(found, others);
+            batch.clear();
+        }
+        assert_eq!(batch.held(), 0);
+    }
+
     #[test]
     fn memory_is_kept_for_a_few_batches_and_not_for_each_scope() {
-        let run = |bytes| Run { scope: 0, spans: Vec::with_capacity(bytes) };
-        let kept = |runs: Vec<Run>| {
+        let run = |bytes| Run { scope: 0, spans: Vec::<u8>::with_capacity(bytes) };
+        let kept = |runs: Vec<Run<Vec<u8>>>| {
             let mut batch = Batch { runs, ..Batch::default() };
             batch.clear();
             batch.runs.iter().map(|run| run.spans.capacity()).sum::<usize>()
@@ -430,7 +516,7 @@ mod tests {
         for scope in 0..SCOPES {
             [scope, scope / 2, scope].into_iter().for_each(|scope| end(&lanes, 0, scope, 4));
             batch.fill(&mut reader, None, bounds(3, 1 << 20), &Raw, 5, |_| 10);
-            let mut scopes: Vec<_> = batch.runs().map(|run| run.scope).collect();
+            let mut scopes: Vec<_> = runs(&batch).map(|run| run.scope).collect();
             scopes.sort_unstable();
             let expected = if scope == 0 { vec![0] } else { vec![scope / 2, scope] };
             assert_eq!(scopes, expected, "each scope has one run");

@@ -28,8 +28,8 @@ pub fn enter(engine: &crate::Engine, hint: usize) -> Result<Lease<'_>, Shut> {
 /// Requests and the collector's answers.
 pub mod otlp {
     pub use crate::otlp::{
-        Accepted, MESSAGE_BYTES_MAX, Malformed, Resource, Run, ScopeHead, accepted, request_len, span_count, split,
-        status_message, write_request,
+        Accepted, MESSAGE_BYTES_MAX, Malformed, Resource, Run, ScopeHead, accepted, enclose, span_count, split,
+        status_message,
     };
 }
 

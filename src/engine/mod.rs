@@ -12,6 +12,7 @@ mod plan;
 mod scopes;
 mod status;
 mod supervisor;
+mod words;
 mod work;
 mod worker;
 

@@ -3,10 +3,17 @@
 
 use std::{fmt, mem, time::Duration};
 
-use super::{desk::Desk, goal::Goal, handoff::Asked, scopes::Scopes};
+use super::{
+    desk::Desk,
+    goal::Goal,
+    handoff::Asked,
+    scopes::Scopes,
+    words::{dropped, health, stale},
+};
 use crate::{
-    batch::{Batch, Bounds, Pace, Run},
+    batch::{Batch, Bounds, Front, Pace, Run},
     clock::Anchors,
+    config::Load,
     lane::{Marks, Reader},
     notice::counted,
     otlp,
@@ -22,7 +29,7 @@ use crate::{
             request::Whole,
         },
         driver::{Completion, Driver, DriverChoice, Moment},
-        http::http1::Reply,
+        http::{buffer::RequestBuffer, http1::Reply},
     },
 };
 
@@ -93,6 +100,9 @@ pub(super) enum Turn {
 const DRIVER_END_MAX: Duration = Duration::from_millis(10);
 /// How often the drops at the lanes are looked at: that sums up the counters of all threads.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
+/// Requests that a visit is to find spans for, at an even load: with two, a span costs a third less than with one
+/// (`benches/programs/rates.rs`).
+const BATCHES_A_VISIT: usize = 2;
 /// How old the first batch may become, where the collector is on this machine. What is recorded together is sent
 /// together.
 const FIRST_AGE_MAX: Duration = Duration::from_millis(500);
@@ -121,8 +131,8 @@ impl Worker {
         Ok(Self {
             reader,
             anchors: Anchors::new(desk.lanes.owner().clock()),
-            batch: Batch::default(),
-            pace: Pace::new(plan.batch_spans_max, plan.schedule_delay),
+            batch: Batch::new(exporter.head_len_max() + plan.resource.envelope_len_max()),
+            pace: Pace::new(spans_a_visit(desk), plan.schedule_delay),
             scopes: Scopes::default(),
             request_bytes_aim: plan.request_bytes_max,
             driver,
@@ -167,7 +177,7 @@ impl Worker {
         let rang = self.wait(desk, until);
         let now = self.driver.now();
         let came = !self.completions.is_empty();
-        for completion in mem::take(&mut self.completions) {
+        for completion in self.completions.drain(..) {
             self.exporter.complete(&mut self.driver, completion, now, &mut self.outcomes);
         }
         self.account(desk, now);
@@ -287,14 +297,13 @@ impl Worker {
 
     /// Turns the batch into a request.
     fn submit(&mut self, desk: &Desk, now: Moment) {
-        if self.batch.spans() == 0 {
+        let Some(Front { scope, mut bytes, spans_at }) = self.batch.take_front(self.exporter.memory()) else {
             return;
-        }
-        let mut buffer = self.exporter.buffer();
+        };
         let heads = &self.scopes;
-        let runs = self.batch.runs().map(|Run { scope, spans }| otlp::Run { scope: heads.known(*scope), spans });
-        otlp::write_request(&desk.plan.resource, runs, buffer.body_mut());
-        self.exporter.submit(buffer, self.batch.spans(), now);
+        let others = self.batch.others().map(|Run { scope, spans }| otlp::Run { scope: heads.known(scope), spans });
+        let start = otlp::enclose(&desk.plan.resource, heads.known(scope), &mut bytes, spans_at, others);
+        self.exporter.submit(RequestBuffer::around(bytes, start), self.batch.spans(), now);
         self.batch.clear();
     }
 
@@ -496,7 +505,11 @@ impl Worker {
         if is_asleep && !desk.lanes.alarm().sleep(|| desk.lanes.is_filled()) {
             return true;
         }
-        let result = self.driver.wait(until, &mut self.completions);
+        // While more waits in the lanes the first answer makes room for it.
+        let result = match self.visits.has_more {
+            true => self.driver.wait(until, &mut self.completions),
+            false => self.driver.wait_together(until, &mut self.completions),
+        };
         let rang = is_asleep && desk.lanes.alarm().wake_up();
         if let Err(error) = result {
             match self.driver.fall_back(&error) {
@@ -509,6 +522,14 @@ impl Worker {
         }
         rang
     }
+}
+
+/// Spans that a visit is to find: the requests that they make leave together, and the thread wakes up once for all of
+/// them. But writers are not to ring for a ring that fills up at an even load.
+fn spans_a_visit(desk: &Desk) -> usize {
+    let batch = desk.plan.batch_spans_max;
+    let ring = usize::try_from(desk.lanes.ring_bytes()).unwrap_or(usize::MAX) / Load::RECORD_BYTES as usize;
+    (BATCHES_A_VISIT * batch).min(ring / 4).max(batch)
 }
 
 /// What becomes of spans that their request did not deliver: they may be at the collector if it may have the request.
@@ -533,48 +554,10 @@ fn give_up(desk: &Desk, cause: Cause, given_up: GivenUp, why: &str) {
     desk.say(Topic::Loss, &text);
 }
 
-/// What these drops come of, and what helps.
-fn dropped(Drops { starts, ends }: Drops) -> String {
-    let ends = (ends > 0).then(|| {
-        let spans = counted(ends, "span was", "spans were");
-        format!(
-            "{spans} dropped because the memory for them is full: raise memory_budget, sample, or check why the \
-             collector does not keep up"
-        )
-    });
-    let starts = (starts > 0).then(|| {
-        let spans = counted(starts, "span was", "spans were");
-        format!(
-            "{spans} not recorded because the memory for open spans is full: they are open for long, or too many are \
-             open at once; end them sooner, or raise memory_budget"
-        )
-    });
-    ends.into_iter().chain(starts).collect::<Vec<_>>().join("; ")
-}
-
-/// What a failed reload of the certificates means.
-fn stale(why: &str) -> String {
-    format!("the new certificates cannot be used, those of before stay in use until they expire: {why}")
-}
-
 /// Says whether the newest certificates can be used, if that has changed, and until it was heard.
 fn tell_reload(told: &mut Option<String>, reload: Option<String>, announce: impl FnOnce(&str) -> bool) {
     if *told != reload && announce(reload.as_deref().unwrap_or("the new certificates are in use")) {
         *told = reload;
-    }
-}
-
-/// What the collector's condition, and further complaints, come to.
-fn health<'a>(condition: &'a Condition, complaints: impl Iterator<Item = &'a str>) -> Health {
-    let with = |why: Option<&'a String>| {
-        let all: Vec<&str> = why.map(String::as_str).into_iter().chain(complaints).collect();
-        all.join("; ")
-    };
-    match condition {
-        Condition::Unknown => Health::Starting,
-        Condition::Fine => Some(with(None)).filter(|why| !why.is_empty()).map_or(Health::Healthy, Health::Degraded),
-        Condition::Troubled(why) | Condition::Refusing(why) => Health::Degraded(with(Some(why))),
-        Condition::Unreachable(why) => Health::Down(with(Some(why))),
     }
 }
 

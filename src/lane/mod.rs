@@ -269,6 +269,12 @@ impl<Owner, Scratch: Copy + Default> Lanes<Owner, Scratch> {
         self.rings.iter().any(Ring::is_filled)
     }
 
+    /// Bytes of one ring.
+    #[must_use]
+    pub fn ring_bytes(&self) -> u64 {
+        self.rings.first().map_or(0, Ring::capacity)
+    }
+
     /// What wakes the reader.
     #[must_use]
     pub fn alarm(&self) -> &Alarm {

@@ -5,4 +5,4 @@ mod request;
 
 pub use reply::{Accepted, MESSAGE_BYTES_MAX, Malformed, accepted, status_message};
 pub(crate) use request::first_span;
-pub use request::{Resource, Run, ScopeHead, request_len, span_count, split, write_request};
+pub use request::{Resource, Run, ScopeHead, enclose, span_count, split};

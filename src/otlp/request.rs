@@ -33,10 +33,6 @@ impl Resource {
     pub fn envelope_len_max(&self) -> usize {
         self.head.len() + self.tail.len() + FIELD_HEAD_LEN_MAX
     }
-
-    fn envelope(&self) -> Envelope<'_> {
-        Envelope { head: &self.head, tail: &self.tail }
-    }
 }
 
 /// A tag, and a length below 2²⁸.
@@ -80,21 +76,38 @@ pub struct Run<'a> {
     pub spans: &'a [u8],
 }
 
-/// Bytes of the request that [`write_request`] appends for the same arguments: zero when no run has a span.
-pub fn request_len<'a>(resource: &Resource, runs: impl Iterator<Item = Run<'a>> + Clone) -> usize {
-    let pieces = runs.map(Piece::from);
-    match resource_spans_len(resource.envelope(), pieces) {
-        0 => 0,
-        len => field_len(len),
-    }
+/// Makes a request of the spans of one scope, which stay where they are: from `spans_at` to the end of `bytes`. What a
+/// request has before them is written into the room before them, which must have the bytes of both envelopes; other
+/// scopes' runs are appended. Returns where the request begins. A run without spans leaves no envelope (PB-09); the
+/// first must have some.
+pub fn enclose<'a>(
+    resource: &Resource,
+    scope: &ScopeHead,
+    bytes: &mut Vec<u8>,
+    spans_at: usize,
+    others: impl Iterator<Item = Run<'a>> + Clone,
+) -> usize {
+    debug_assert!(spans_at < bytes.len(), "PB-09");
+    let scope_spans = scope.head.len() + (bytes.len() - spans_at) + scope.tail.len();
+    let others = others.map(Piece::from);
+    let resource_spans =
+        resource.head.len() + field_len(scope_spans) + pieces_len(others.clone()) + resource.tail.len();
+    let mut before = Vec::with_capacity(resource.envelope_len_max() + scope.envelope_len_max());
+    begin_field(RESOURCE_SPANS, resource_spans, &mut before);
+    before.extend_from_slice(&resource.head);
+    begin_field(SCOPE_SPANS, scope_spans, &mut before);
+    before.extend_from_slice(&scope.head);
+    let start = spans_at - before.len();
+    bytes[start..spans_at].copy_from_slice(&before);
+
+    bytes.reserve(scope.tail.len() + pieces_len(others.clone()) + resource.tail.len());
+    bytes.extend_from_slice(&scope.tail);
+    write_pieces(others, bytes);
+    bytes.extend_from_slice(&resource.tail);
+    start
 }
 
-/// Appends the request. A run without spans leaves no envelope, and without any span there is no request (PB-09).
-pub fn write_request<'a>(resource: &Resource, runs: impl Iterator<Item = Run<'a>> + Clone, out: &mut Vec<u8>) {
-    write(resource.envelope(), runs.map(Piece::from), out);
-}
-
-/// How many spans a request of [`write_request`] has.
+/// How many spans a request of [`enclose`] has.
 #[must_use]
 pub fn span_count(request: &[u8]) -> usize {
     let Some(parts) = Parts::of(request) else {
@@ -104,7 +117,7 @@ pub fn span_count(request: &[u8]) -> usize {
 }
 
 /// Two requests with about half of the spans' bytes each, in order and in the same envelopes; `None` for a request of
-/// one span, or for bytes that [`write_request`] did not write.
+/// one span, or for bytes that [`enclose`] did not leave.
 ///
 /// This is what to do when a collector finds a request too large: it is rare, so the request is read again
 /// and its seams are not kept.
@@ -132,12 +145,7 @@ pub fn split(request: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         first.push(Piece { spans: early, ..piece });
         second.push(Piece { spans: late, ..piece });
     }
-    let written = |pieces: Vec<Piece<'_>>| {
-        let mut out = Vec::new();
-        write(parts.resource, pieces.into_iter(), &mut out);
-        out
-    };
-    Some((written(first), written(second)))
+    Some((written(parts.resource, first.into_iter()), written(parts.resource, second.into_iter())))
 }
 
 /// The names of the first span of a request and of its scope, fit for a line: what tells one request from others.
@@ -189,29 +197,29 @@ impl Piece<'_> {
     }
 }
 
-/// Bytes of the `ResourceSpans` message; zero without spans.
-fn resource_spans_len<'a>(resource: Envelope<'_>, pieces: impl Iterator<Item = Piece<'a>>) -> usize {
-    match pieces.map(|piece| piece.len()).filter(|&len| len > 0).map(field_len).sum() {
-        0 => 0,
-        scopes => resource.len() + scopes,
-    }
+/// A request of these, some of which have spans.
+fn written<'a>(resource: Envelope<'_>, pieces: impl Iterator<Item = Piece<'a>> + Clone) -> Vec<u8> {
+    let len = resource.head.len() + pieces_len(pieces.clone()) + resource.tail.len();
+    let mut out = Vec::with_capacity(field_len(len));
+    begin_field(RESOURCE_SPANS, len, &mut out);
+    out.extend_from_slice(resource.head);
+    write_pieces(pieces, &mut out);
+    out.extend_from_slice(resource.tail);
+    out
 }
 
-fn write<'a>(resource: Envelope<'_>, pieces: impl Iterator<Item = Piece<'a>> + Clone, out: &mut Vec<u8>) {
-    let len = resource_spans_len(resource, pieces.clone());
-    if len == 0 {
-        return;
-    }
-    out.reserve(field_len(len));
-    begin_field(RESOURCE_SPANS, len, out);
-    out.extend_from_slice(resource.head);
+/// Bytes of the `ScopeSpans` fields, where there are spans.
+fn pieces_len<'a>(pieces: impl Iterator<Item = Piece<'a>>) -> usize {
+    pieces.map(|piece| piece.len()).filter(|&len| len > 0).map(field_len).sum()
+}
+
+fn write_pieces<'a>(pieces: impl Iterator<Item = Piece<'a>>, out: &mut Vec<u8>) {
     for piece in pieces.filter(|piece| !piece.spans.is_empty()) {
         begin_field(SCOPE_SPANS, piece.len(), out);
         out.extend_from_slice(piece.scope.head);
         out.extend_from_slice(piece.spans);
         out.extend_from_slice(piece.scope.tail);
     }
-    out.extend_from_slice(resource.tail);
 }
 
 /// A request of ours, read back.
@@ -222,7 +230,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// `None` where the bytes are not as [`write_request`] leaves them.
+    /// `None` where the bytes are not as [`enclose`] leaves them.
     fn of(request: &'a [u8]) -> Option<Self> {
         let outer = field_at(request, 0).filter(|field| field.tag == RESOURCE_SPANS)?;
         if outer.whole.end != request.len() {
@@ -340,12 +348,24 @@ mod tests {
             self.heads.iter().zip(&self.spans).map(|(scope, spans)| Run { scope, spans })
         }
 
+        /// Empty without spans.
         fn request(&self) -> Vec<u8> {
-            let mut out = b"before".to_vec();
-            write_request(&self.resource, self.runs(), &mut out);
-            assert_eq!(out.len() - 6, request_len(&self.resource, self.runs()), "the length is the announced one");
-            out.split_off(6)
+            let runs: Vec<_> = self.runs().skip_while(|run| run.spans.is_empty()).collect();
+            let Some((first, others)) = runs.split_first() else {
+                return vec![];
+            };
+            enclosed(&self.resource, *first, others)
         }
+    }
+
+    /// The request, in a buffer with no more room before the spans than it must have.
+    fn enclosed(resource: &Resource, first: Run<'_>, others: &[Run<'_>]) -> Vec<u8> {
+        let room = resource.envelope_len_max() + first.scope.envelope_len_max();
+        let mut bytes = vec![0xAA; room];
+        bytes.extend_from_slice(first.spans);
+        let start = enclose(resource, first.scope, &mut bytes, room, others.iter().copied());
+        assert!(bytes[..start].iter().all(|&byte| byte == 0xAA), "what is before the request is the caller's");
+        bytes.split_off(start)
     }
 
     /// One element of `ScopeSpans.spans` is a `ScopeSpans` message with one span.
@@ -405,9 +425,8 @@ mod tests {
             let resource = Resource::new(&attributes, schema);
             let scope = ScopeHead::new("shop", "1", &[], schema);
             let spans = span(len);
-            let runs = [Run { scope: &scope, spans: &spans }];
             let bound = resource.envelope_len_max() + scope.envelope_len_max() + spans.len();
-            let request = request_len(&resource, runs.iter().copied());
+            let request = enclosed(&resource, Run { scope: &scope, spans: &spans }, &[]).len();
             assert!(request <= bound, "{request} > {bound}");
             assert!(request == bound || len == 1, "{request} < {bound}");
         }
@@ -479,8 +498,7 @@ mod tests {
     fn nameless_scope_and_bare_resource_are_left_out() {
         let (resource, scope) = (Resource::new(&[], ""), ScopeHead::new("", "", &[], ""));
         let spans = element(Span::default());
-        let mut request = vec![];
-        write_request(&resource, [Run { scope: &scope, spans: &spans }].into_iter(), &mut request);
+        let request = enclosed(&resource, Run { scope: &scope, spans: &spans }, &[]);
         assert_eq!(request, [0x0A, 4, 0x12, 2, 0x12, 0]);
         assert_eq!(span_count(&request), 1);
     }

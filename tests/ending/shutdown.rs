@@ -60,7 +60,7 @@ fn engine(hole: &Hole, round: usize, worker: WorkerChoice) -> Engine {
     let driver = if round.is_multiple_of(2) { DriverChoice::Auto } else { DriverChoice::Poll };
     let quiet = Some(DiagnosticSink::new(|_| ()));
     let url = format!("http://{}", hole.address);
-    let export = Export { timeout: TIMEOUT, driver, diagnostics: quiet, ..Export::to(&url) };
+    let export = Export { timeout: TIMEOUT, driver, batch_spans_max: 512, diagnostics: quiet, ..Export::to(&url) };
     let config = Config { memory_budget: 4 << 20, lanes: Some(4), export: Some(export), worker, ..Config::default() };
     let engine = Engine::start(config).unwrap();
     let tracer = engine.tracer("test");

@@ -26,7 +26,7 @@ const FLUSHERS: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn engine(collector: &Collector, driver: DriverChoice, worker: WorkerChoice) -> Arc<Engine> {
-    let export = Export { driver, ..Export::to(&collector.url()) };
+    let export = Export { driver, batch_spans_max: 512, ..Export::to(&collector.url()) };
     Arc::new(Engine::start(Config { export: Some(export), worker, ..Config::default() }).unwrap())
 }
 

@@ -45,7 +45,9 @@ impl Words {
 
 fn engine(export: Export) -> Engine {
     let diagnostics = export.diagnostics.or_else(|| Words::default().sink());
-    let export = Export { diagnostics, ..export };
+    // Requests enough for a small load.
+    let batch_spans_max = export.batch_spans_max.min(512);
+    let export = Export { diagnostics, batch_spans_max, ..export };
     Engine::start(Config { export: Some(export), ..Config::default() }).unwrap()
 }
 

@@ -33,7 +33,7 @@ fn children_deliver_their_own_spans_once() {
     let _alone = alone();
     for driver in [DriverChoice::Uring, DriverChoice::Poll] {
         let collector = Collector::start(Mode::Ids).unwrap();
-        let export = Export { driver, ..Export::to(&collector.url()) };
+        let export = Export { driver, batch_spans_max: 512, ..Export::to(&collector.url()) };
         let engine = Arc::new(Engine::start(Config { export: Some(export), ..Config::default() }).unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let load = thread::spawn({

@@ -666,7 +666,8 @@ fn batch_is_no_larger_than_the_queue() {
     let (queue, batch) = ("OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE");
     assert_eq!(export(&[(queue, "100"), (batch, "100")]).batch_spans_max, 100);
     assert_eq!(export(&[(queue, "100")]).batch_spans_max, 100);
-    assert_eq!(export(&[(queue, "1000")]).batch_spans_max, 512);
+    assert_eq!(export(&[(queue, "1000")]).batch_spans_max, 1000);
+    assert_eq!(export(&[(queue, "5000")]).batch_spans_max, 2048);
     assert_eq!(bad(&[(batch, "101"), (queue, "100")]).0.export.unwrap().batch_spans_max, 100);
     assert_eq!(export(&[(batch, "4000")]).batch_spans_max, 4000);
 }

@@ -227,7 +227,7 @@ fn stall() -> ! {
     wait(REST);
     mark(END);
     let ledger = engine.ledger();
-    assert!(ledger.in_flight >= 512 && ledger.queued > 0 && ledger.exported == 0, "{ledger:?}");
+    assert!(ledger.in_flight >= 2048 && ledger.queued > 0 && ledger.exported == 0, "{ledger:?}");
     process::exit(0)
 }
 

@@ -132,10 +132,22 @@ impl Exporter {
     /// A buffer for the body of the next request.
     #[must_use]
     pub(crate) fn buffer(&mut self) -> RequestBuffer {
-        RequestBuffer::new(self.spare.pop().unwrap_or_default(), &self.head)
+        RequestBuffer::new(self.memory(), &self.head)
     }
 
-    /// Takes over a request: a buffer from [`Exporter::buffer`] whose body has this many spans.
+    /// Memory of a request that is done, for a body with room for the head before it.
+    #[must_use]
+    pub(crate) fn memory(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Bytes of the head of a request, at most.
+    #[must_use]
+    pub(crate) fn head_len_max(&self) -> usize {
+        self.head.len_max()
+    }
+
+    /// Takes over a request: a buffer with room for the head, whose body has this many spans.
     pub(crate) fn submit(&mut self, buffer: RequestBuffer, spans: usize, now: Moment) {
         self.submitted += 1;
         let request = self.request(self.submitted, buffer, spans, now);

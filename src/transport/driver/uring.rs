@@ -5,18 +5,17 @@
 
 #![expect(unsafe_code, reason = "memory that the kernel reads and writes while we do something else")]
 
+mod event_fd;
 mod kernel;
 mod trial;
 
 use std::{
     collections::VecDeque,
-    fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     mem::{self, ManuallyDrop},
     net::Shutdown,
     ops::Range,
-    os::fd::{AsRawFd, FromRawFd},
-    ptr,
+    os::fd::AsRawFd,
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +27,7 @@ use io_uring::{
 use mio::{Interest, Registry, Token, unix::SourceFd};
 use socket2::{SockAddr, Socket};
 
+use self::event_fd::{EventFd, poll};
 use super::{
     completion::{Address, Completion, Conn, Event, Operation, cancelled},
     moment::{Moment, Timer},
@@ -55,6 +55,8 @@ pub(super) struct Uring {
     ready: Vec<Completion>,
     /// Sends that were asked for since the last call.
     sends: u32,
+    /// Whether the next call waits for all answers to these, for a while.
+    gathers: bool,
     /// Times in a row that the kernel was too busy to listen.
     refusals: u32,
     /// When a drop has to stop waiting, if that was set.
@@ -95,6 +97,8 @@ const REFUSALS_MAX: u32 = 1_000;
 /// How long a send that the peer does not take at once may keep us from what else completes, in the call that submits
 /// it.
 const SEND_TIME: Duration = Duration::from_millis(5);
+/// How long an answer may keep us from others, and from the bell.
+const GATHER_TIME: Duration = Duration::from_millis(1);
 /// One request is never longer; a send may be short anyway.
 const SEND_BYTES_MAX: u32 = 1 << 30;
 
@@ -154,6 +158,7 @@ impl Uring {
             pending: 0,
             ready: vec![],
             sends: 0,
+            gathers: false,
             refusals: 0,
             leave: None,
         };
@@ -269,6 +274,11 @@ impl Uring {
         }
     }
 
+    /// Has the next wait let the answers to all sends come in together.
+    pub(super) fn gather(&mut self) {
+        self.gathers = true;
+    }
+
     /// Keeps a read of the bell in the ring.
     fn listen(&mut self) {
         if mem::replace(&mut self.is_listening, true) {
@@ -307,30 +317,35 @@ impl Uring {
         self.flush();
         // A send completes as it is submitted, mostly. That is not what we wait for: its answer is.
         let sent = mem::take(&mut self.sends);
+        let gathers = mem::take(&mut self.gathers);
         // What is left in the backlog needs another round at once.
         if timeout == Some(Duration::ZERO) || !self.backlog.is_empty() {
-            return self.call(0, None);
+            return self.call(0, None, SEND_TIME);
         }
         if let Idle::Inside = self.idle {
-            return self.call(sent + 1, timeout);
+            return match gathers && sent > 1 {
+                true => self.call(2 * sent, timeout, GATHER_TIME),
+                false => self.call(sent + 1, timeout, SEND_TIME),
+            };
         }
-        self.call(0, None)?;
+        self.call(0, None, SEND_TIME)?;
         if self.ring.completion().is_empty() {
             self.sleep(timeout)?;
-            self.call(0, None)?;
+            self.call(0, None, SEND_TIME)?;
         }
         Ok(())
     }
 
-    fn call(&mut self, completions_min: u32, timeout: Option<Duration>) -> io::Result<()> {
+    /// Submits, and waits for so many completions; after `patience`, or `timeout`, for no more than one.
+    fn call(&mut self, completions_min: u32, timeout: Option<Duration>, patience: Duration) -> io::Result<()> {
         let submissions = u32::try_from(self.ring.submission().len()).unwrap_or(SUBMISSIONS);
         let time = timeout.map(Timespec::from);
         let arguments = SubmitArgs::new();
         let arguments = time.as_ref().map_or(arguments, |time| arguments.timespec(time));
         let arguments = match completions_min {
             0 | 1 => arguments,
-            // From then on one is enough. The kernel lets this time pass also where the other is shorter.
-            _ => arguments.min_wait_usec(timeout.map_or(SEND_TIME, |time| time.min(SEND_TIME)).subsec_micros()),
+            // The kernel lets this time pass also where the other is shorter.
+            _ => arguments.min_wait_usec(timeout.map_or(patience, |time| time.min(patience)).subsec_micros()),
         };
         let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         flags.set(EnterFlags::NO_IOWAIT, matches!(self.idle, Idle::Inside));
@@ -545,46 +560,7 @@ fn take(ring: &mut IoUring) -> Option<cqueue::Entry> {
     ring.completion().next()
 }
 
-fn poll(watched: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<()> {
-    let time = timeout.map(|time| libc::timespec {
-        tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        tv_nsec: time.subsec_nanos().into(),
-    });
-    let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
-    let len = libc::nfds_t::try_from(watched.len()).expect("two descriptors at most");
-    // SAFETY: the descriptors and the time live until the call returns, and no signal mask is given.
-    let found = unsafe { libc::ppoll(watched.as_mut_ptr(), len, time, ptr::null()) };
-    match io::Error::last_os_error() {
-        error if found < 0 && error.kind() != io::ErrorKind::Interrupted => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// The word that comes back with a completion: kind (8 bits), generation (24), slot (32).
 fn tag(kind: u8, conn: Conn) -> u64 {
     u64::from(kind) << 56 | u64::from(conn.generation) << 32 | u64::from(conn.slot)
-}
-
-/// A counter in the kernel that a write rings.
-struct EventFd(File);
-
-impl EventFd {
-    /// One that is read in the ring must be able to block a read, or the kernel would not wait there. A write never
-    /// blocks, before 2⁶⁴ wakes.
-    fn new(flags: i32) -> io::Result<Self> {
-        // SAFETY: the call takes two numbers.
-        let descriptor = unsafe { libc::eventfd(0, flags | libc::EFD_CLOEXEC) };
-        if descriptor < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call has just made the descriptor, and nothing else has it.
-        Ok(Self(unsafe { File::from_raw_fd(descriptor) }))
-    }
-}
-
-impl Bell for EventFd {
-    fn ring(&self) {
-        // It fails only at the end of its 64 bits, and then it rings anyway.
-        let _ = (&self.0).write(&1_u64.to_ne_bytes());
-    }
 }

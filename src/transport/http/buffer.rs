@@ -25,6 +25,12 @@ impl RequestBuffer {
         Self { bytes: memory, start: body, body }
     }
 
+    /// A body that is there already, from `body` on, with room for the head before it.
+    #[must_use]
+    pub(crate) fn around(bytes: Vec<u8>, body: usize) -> Self {
+        Self { bytes, start: body, body }
+    }
+
     /// Where to append the body. What is there already stays as it is.
     pub(crate) fn body_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
