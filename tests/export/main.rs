@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
 mod advice;
+mod bad_input;
 mod delivery;
 mod descriptors;
 mod faults;
@@ -12,6 +13,7 @@ mod https;
 mod interop;
 mod interop_collector;
 mod last_line;
+mod memory;
 mod outage;
 #[cfg(target_os = "linux")]
 mod own_process;
