@@ -193,7 +193,7 @@ impl Exporter {
         for at in 0..self.slots.len() {
             let mut net = Net { driver: &mut *driver, leaving: &mut self.leaving, now };
             if let Some(change) = self.slots[at].tick(&mut net) {
-                self.changed(at, change, now, outcomes);
+                self.changed(at, change, driver, outcomes);
             }
         }
         self.expire(now, outcomes);
@@ -222,7 +222,7 @@ impl Exporter {
         };
         let mut net = Net { driver, leaving: &mut self.leaving, now };
         if let Some(change) = self.slots[at].complete(&mut net, conn, event) {
-            self.changed(at, change, now, outcomes);
+            self.changed(at, change, driver, outcomes);
         }
     }
 
@@ -382,7 +382,8 @@ impl Exporter {
     }
 
     /// Follows a change of the connection in this slot.
-    fn changed(&mut self, at: usize, change: Change, now: Moment, outcomes: &mut Vec<Outcome>) {
+    fn changed(&mut self, at: usize, change: Change, driver: &Driver, outcomes: &mut Vec<Outcome>) {
+        let now = driver.now();
         if let Some(peer) = self.slots[at].peer() {
             match &change {
                 Change::Up | Change::Ended(_, ExchangeEnd::Broken { is_stale: true, .. }) => {}
@@ -402,7 +403,7 @@ impl Exporter {
                     request.left = request.left.saturating_sub(now.since(began));
                 }
                 request.is_doubtful |= mem::take(&mut request.is_out) && end.leaves_doubt();
-                self.exchange_ended(*request, end, began, now, outcomes);
+                self.exchange_ended(*request, end, began, driver, outcomes);
             }
         }
     }
@@ -413,11 +414,12 @@ impl Exporter {
         mut request: Request,
         end: ExchangeEnd,
         began: Moment,
-        now: Moment,
+        driver: &Driver,
         outcomes: &mut Vec<Outcome>,
     ) {
+        let now = driver.now();
         match end {
-            ExchangeEnd::Replied(reply) => self.replied(request, reply, began, now, outcomes),
+            ExchangeEnd::Replied(reply) => self.replied(request, reply, began, driver, outcomes),
             ExchangeEnd::Garbled { why, .. } => {
                 self.failed(Condition::Refusing(why.clone()), None, began, now);
                 self.finish(request, RequestEnd::Refused { status: None, why, body: vec![] }, now, outcomes);
@@ -441,7 +443,9 @@ impl Exporter {
     }
 
     /// Decides what becomes of a request that was answered.
-    fn replied(&mut self, request: Request, reply: Reply, began: Moment, now: Moment, outcomes: &mut Vec<Outcome>) {
+    fn replied(&mut self, request: Request, reply: Reply, began: Moment, driver: &Driver, outcomes: &mut Vec<Outcome>) {
+        // The driver's clock comes second, so that a date is never taken to be nearer than it is.
+        let (unix_time, now) = ((self.settings.unix_time)(), driver.now());
         match classify(&reply) {
             Verdict::Taken | Verdict::TakenUnread => {
                 self.waiting.see_taken(began);
@@ -450,7 +454,7 @@ impl Exporter {
             }
             Verdict::Retry { after } => {
                 let why = format!("the collector asks for another try later (status {})", reply.status);
-                let asked = after.map(|after| self.granted(after.delay((self.settings.unix_time)())));
+                let asked = after.map(|after| self.granted(after.delay(unix_time)));
                 self.try_again(request, Condition::Troubled(why.clone()), why, asked, began, now);
             }
             Verdict::TooLarge => {
@@ -525,11 +529,7 @@ impl Exporter {
 
     fn expire(&mut self, now: Moment, outcomes: &mut Vec<Outcome>) {
         while let Some(mut request) = self.waiting.take_expired(self.counting(), now) {
-            let why = mem::take(&mut request.failures.why);
-            let end = match request.failures.are_poison() {
-                true => RequestEnd::Quarantined { why, body: request.plain_body() },
-                false => RequestEnd::Expired(why),
-            };
+            let end = request.give_up();
             self.finish(request, end, now, outcomes);
         }
     }

@@ -1,6 +1,6 @@
 //! One request on its way: its bytes, how many spans they are, and how much time is left for them.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use super::{
     super::{
@@ -8,6 +8,7 @@ use super::{
         http::{buffer::RequestBuffer, gzip::decompress, head::Coding},
     },
     backoff::Backoff,
+    outcome::RequestEnd,
 };
 
 /// A request. Its bytes do not change from one attempt to the next.
@@ -113,6 +114,15 @@ impl Request {
     /// When the attempt that is under way has been unanswered for so long that others do not wait for it any more.
     pub(super) fn hangs_from(&self) -> Moment {
         self.since.after(self.stall_timeout)
+    }
+
+    /// How it ends when its time is over.
+    pub(super) fn give_up(&mut self) -> RequestEnd {
+        let why = mem::take(&mut self.failures.why);
+        match self.failures.are_poison() {
+            true => RequestEnd::Quarantined { why, body: self.plain_body() },
+            false => RequestEnd::Expired(why),
+        }
     }
 
     /// The body as it was before compression.
