@@ -22,4 +22,7 @@ mod replacement;
 mod route;
 mod routes;
 mod rules;
+#[cfg(unix)]
+mod schedule;
+mod schedules;
 mod unconfirmed;

@@ -66,6 +66,13 @@ pub struct Request {
     ids: Vec<Ids>,
 }
 
+impl Request {
+    /// The ids of its spans, from [`Mode::Ids`] on.
+    pub fn ids(&self) -> &[Ids] {
+        &self.ids
+    }
+}
+
 /// An accepted connection and the one buffer that its bytes pass through.
 pub struct Connection {
     socket: Box<dyn Socket>,

@@ -38,6 +38,7 @@ mod fault;
 mod framing;
 mod head;
 mod rows;
+mod schedule;
 mod script;
 mod socket;
 #[cfg(test)]
@@ -80,6 +81,7 @@ pub use self::{
     framing::{Ids, Malformed, for_each_span, ids},
     head::Refusal,
     rows::{answer, http_date},
+    schedule::{Act, Asked, Close, Leave, Note, Pause, Scheduled, Taken, Turn},
     socket::{Listener, Place, Port, Socket},
 };
 

@@ -324,7 +324,8 @@ fn chunked(chunks: &[u8]) -> Vec<u8> {
     with_body(head("Transfer-Encoding: chunked\r\n"), chunks)
 }
 
-fn partial(rejected_spans: i64, error_message: &str) -> Vec<u8> {
+/// A success but for so many spans.
+pub(super) fn partial(rejected_spans: i64, error_message: &str) -> Vec<u8> {
     let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message: error_message.into() });
     let body = ExportTraceServiceResponse { partial_success }.encode_to_vec();
     lengthy(&body.len().to_string(), &body)

@@ -28,8 +28,8 @@ use proptest::{
 use prost::Message;
 
 use super::{
-    Collector, Delivered, Encoding, End, Expect, Mode, OK, Outcome, PARTIALLY_REJECTED, Plan, REJECTED, RETRY_EXPIRED,
-    ROWS, Resend, Row, Stand, for_each_span, http_date, ids,
+    Act, Close, Collector, Delivered, Encoding, End, Expect, Mode, OK, Outcome, PARTIALLY_REJECTED, Pause, Plan,
+    REJECTED, RETRY_EXPIRED, ROWS, Resend, Row, Scheduled, Stand, Turn, for_each_span, http_date, ids,
 };
 use crate::record::{SpanId, TraceId};
 
@@ -583,6 +583,40 @@ fn dates_are_those_of_the_specification() {
     }
 }
 
+// ---- Schedules.
+
+/// What is noted is what a client gets, request by request and connection by connection.
+#[test]
+fn schedule_is_followed_on_each_connection_and_noted() {
+    let later = Act::PutOff("503 Service Unavailable", Pause::Seconds(7));
+    let scheduled = Scheduled::start(move |asked| match (asked.connection, asked.of_connection) {
+        (0, 0) => Turn::of(later),
+        (0, _) => Turn { close: Close::Announced, ..Turn::of(Act::TakeAllBut(1)) },
+        _ => Turn { close: Close::InBody, ..Turn::of(Act::Take) },
+    })
+    .unwrap();
+    let request = |turn| post(&batch(turn, 3).encode_to_vec());
+    let mut client = connect(&scheduled.collector);
+    client.write_all(&request(0)).unwrap();
+    let head = read_head(&mut client);
+    assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n"), "{head}");
+    let mut no = [0; 6];
+    client.read_exact(&mut no).unwrap();
+    client.write_all(&request(1)).unwrap();
+    let first = all(&mut client);
+    assert!(first.contains("HTTP/1.1 200 OK\r\nConnection: close\r\n") && first.contains("too old"), "{first}");
+    let mut client = connect(&scheduled.collector);
+    client.write_all(&request(0)).unwrap();
+    let second = all(&mut client);
+    assert!(second.starts_with("HTTP/1.1 200 OK\r\n") && second.contains("Content-Length: 64\r\n"), "{second}");
+    let notes = scheduled.notes();
+    let seen: Vec<_> = notes.iter().map(|note| (note.connection, note.ids.len(), note.turn.act)).collect();
+    assert_eq!(seen, [(0, 3, later), (0, 3, Act::TakeAllBut(1)), (1, 3, Act::Take)]);
+    assert_eq!(notes[0].pause_until, notes[0].answering.map(|now| now + Duration::from_secs(7)));
+    let tally = scheduled.collector.tally();
+    assert_eq!((tally.spans, tally.ids_seen_twice, tally.resends), (5, 0, 1));
+}
+
 // ---- The client.
 
 const TYPE: &str = "Content-Type: application/x-protobuf\r\n";
@@ -663,4 +697,11 @@ fn read_until(client: &mut impl Read, bytes: usize) -> Vec<u8> {
 
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// What comes until the collector ends the connection.
+fn all(client: &mut TcpStream) -> String {
+    let mut bytes = vec![];
+    client.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
