@@ -353,10 +353,11 @@ impl Connection {
         }
     }
 
-    /// The session has failed.
+    /// The session has failed. Only an alert says that the server has refused us: otherwise it may have the request.
     fn dismissed(&mut self, net: &mut Net<'_>, why: String) -> Step {
+        let is_refused = self.session.as_ref().is_some_and(Session::is_refused);
         match &self.stage {
-            Stage::Busy(exchange) if self.served == 0 && !exchange.has_begun() => {
+            Stage::Busy(exchange) if is_refused && self.served == 0 && !exchange.has_begun() => {
                 self.end(net, ExchangeEnd::Unwelcome(why))
             }
             _ => self.broken(net, why),

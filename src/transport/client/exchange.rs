@@ -49,8 +49,8 @@ pub(super) enum ExchangeEnd {
         /// Whether it had been used before, and not a byte came: the peer has most likely closed it at the same moment.
         is_stale: bool,
     },
-    /// The server refused us, as comes out only with the first request: in TLS 1.3 our side of the handshake is done
-    /// before the server has looked at our certificate.
+    /// The server refused us by an alert. That comes out only with the first request: in TLS 1.3 our side of the
+    /// handshake is done before the server has looked at our certificate.
     Unwelcome(String),
     /// The time was up.
     Late(String),

@@ -87,6 +87,12 @@ impl Session {
     pub fn has_ended(&self) -> bool {
         match *self {}
     }
+
+    /// Is never called.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        match *self {}
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::{
 };
 
 use arrayvec::ArrayVec;
-use rustls::{ClientConfig, ClientConnection, client::Resumption, compress::CompressionCache, pki_types::ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, Error, client::Resumption, compress::CompressionCache, pki_types::ServerName,
+};
 
 use super::{
     Certificates, TlsError, Trust,
@@ -87,7 +89,7 @@ impl Tls {
         let mut connection = connection.map_err(|error| meaning(&error, &self.server(&[])))?;
         // The caller has bounded what it writes: a limit here would take a part of a request and leave the rest.
         connection.set_buffer_limit(None);
-        Ok(Session { connection, tls: self.clone(), opening: ArrayVec::new(), has_ended: false })
+        Ok(Session { connection, tls: self.clone(), opening: ArrayVec::new(), has_ended: false, is_refused: false })
     }
 
     /// The certificate that servers see, in DER.
@@ -117,6 +119,7 @@ pub struct Session {
     /// The first bytes of the server, as many as the head of a record: they show a server without TLS.
     opening: ArrayVec<u8, 5>,
     has_ended: bool,
+    is_refused: bool,
 }
 
 impl Session {
@@ -147,6 +150,7 @@ impl Session {
                 let len = piece.len();
                 reader.consume(len);
             }
+            self.is_refused |= matches!(state, Err(Error::AlertReceived(_)));
             let state = state.map_err(|error| meaning(&error, &self.tls.server(&self.opening)))?;
             self.has_ended = state.peer_has_closed();
         }
@@ -178,6 +182,12 @@ impl Session {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.has_ended
+    }
+
+    /// The server has ended the session by an alert, so that it has not taken what it was sent.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 }
 
@@ -243,7 +253,7 @@ mod tests {
             let error = talk(&mut session, &mut peer, WHOLE).expect_err("a bad certificate");
             assert!(!session.is_up());
             assert_eq!(peer.heard, b"", "nothing is said to the wrong server");
-            assert!(matches!(peer.failure, Some(rustls::Error::AlertReceived(_))), "{:?}", peer.failure);
+            assert!(matches!(peer.failure, Some(Error::AlertReceived(_))), "{:?}", peer.failure);
             error
         });
         // The clock may move on between the two.
@@ -498,12 +508,12 @@ mod tests {
             // RFC 8446, section 6: a fatal alert, in the clear because there are no keys yet.
             let error = session.received(&[21, 3, 3, 0, 2, 2, code], &mut vec![]).expect_err("an alert");
             assert_names(&error, &[HOST, ": "]);
-            assert!(!session.is_up());
+            assert!(!session.is_up() && session.is_refused());
         }
         // A farewell before there are keys may come from anybody, and means nothing.
         let (mut session, _) = stage(1);
         assert_eq!(session.received(&[21, 3, 3, 0, 2, 1, 0], &mut vec![]), Ok(()));
-        assert!(!session.has_ended());
+        assert!(!session.has_ended() && !session.is_refused());
         assert!(!session.is_up());
     }
 
@@ -553,6 +563,7 @@ mod tests {
             let error = session.received(&bytes, &mut plain).expect_err("a changed record");
             assert_names(&error, &[HOST, "changed on its way", "prox"]);
             assert_eq!(plain, b"");
+            assert!(!session.is_refused(), "the server said nothing of the kind");
             assert!(session.output().is_some(), "the server is told");
             assert!(session.received(b"more", &mut plain).is_err(), "there is no way back");
         }

@@ -34,6 +34,10 @@ enum Manner {
     Closes,
     /// What comes after the answer is no record of TLS.
     Garbles,
+    /// What comes instead of an answer is no record of TLS.
+    Breaks,
+    /// It closes without an answer, and with a farewell or without one.
+    Leaves(bool),
     /// It never says a word.
     Hangs,
 }
@@ -77,8 +81,11 @@ impl Peer for Collector {
         if is_over {
             self.heard.clear();
             self.account.seen().requests += 1;
-            self.connection.writer().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("there is room");
-            if self.manner == Manner::Closes {
+            if !matches!(self.manner, Manner::Breaks | Manner::Leaves(_)) {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                self.connection.writer().write_all(answer).expect("there is room");
+            }
+            if matches!(self.manner, Manner::Closes | Manner::Leaves(true)) {
                 self.connection.send_close_notify();
             }
         }
@@ -86,7 +93,7 @@ impl Peer for Collector {
         while self.connection.wants_write() {
             self.connection.write_tls(&mut records).expect("a vector takes all");
         }
-        if is_over && self.manner == Manner::Garbles {
+        if is_over && matches!(self.manner, Manner::Garbles | Manner::Breaks) {
             records.extend(b"HTTP/1.1 400 Bad Request");
         }
         if !records.is_empty() {
@@ -257,5 +264,27 @@ fn refusal_of_the_client_lets_requests_wait_in_both_versions() {
         }
         assert!(told > 0 && stage.account.seen().connections > 50);
         assert_eq!((stage.exporter.pending(), stage.outcomes.len()), (1, 0));
+        assert_eq!(stage.exporter.duplicates_max(), 0, "an alert says that the request was not read");
+    }
+}
+
+/// A session that ends in any other way than by an alert says nothing about the request.
+#[test]
+fn request_that_was_sent_whole_is_unconfirmed_when_the_session_breaks() {
+    for (version, network) in (0..VERSIONS.len()).flat_map(|version| networks().map(|network| (version, network))) {
+        for manner in [Manner::Breaks, Manner::Leaves(true), Manner::Leaves(false)] {
+            let mut stage = Stage::new(network.clone(), manner, version, false);
+            stage.submit();
+            let limit = stage.driver.now().after(Duration::from_secs(20));
+            while stage.exporter.pending() > 0 && stage.driver.now() < limit {
+                stage.turn(Duration::from_secs(60));
+            }
+            let requests = stage.account.seen().requests;
+            assert!(requests > 1, "{manner:?}: it is sent again");
+            let [Outcome { end: RequestEnd::Expired(_), is_doubtful: true, .. }] = stage.outcomes[..] else {
+                panic!("{manner:?}: the collector has it {requests} times, {:?}", stage.outcomes);
+            };
+            assert_eq!(stage.exporter.duplicates_max(), requests as u64 - 1);
+        }
     }
 }
