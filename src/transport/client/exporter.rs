@@ -497,6 +497,10 @@ impl Exporter {
             let pause = self.retry_gate.pause_of_one(&mut request.failures.backoff);
             request.failures.not_before = now.after(pause);
             self.retry_gate.asked(asked, now);
+            if matches!(self.condition, Condition::Unreachable(_)) {
+                // It was reached, so that the time of requests counts again.
+                self.note(condition, now);
+            }
         } else {
             self.failed(condition, asked, began, now);
         }

@@ -258,6 +258,25 @@ fn poison_request_holds_up_nobody_and_is_quarantined() {
     }
 }
 
+/// A connection shows that the collector can be reached, whosesoever the failure is that comes after it.
+#[test]
+fn request_that_fails_by_itself_after_an_outage_has_its_time_and_no_more() {
+    let mut rig = calm();
+    rig.collector.will([Do::Say(503, "")]);
+    let poison = rig.submit(100);
+    rig.submit(100);
+    rig.until(Duration::from_secs(1), |rig| rig.taken() == 1);
+    rig.collector.will([Do::Hold]);
+    rig.sim.unlisten(&place(PLACE));
+    rig.sim.reset_all();
+    rig.until(Duration::from_secs(1), |rig| matches!(rig.exporter.condition(), Condition::Unreachable(_)));
+    rig.listen();
+    rig.until_all_end(TIMEOUT + Duration::from_secs(1));
+    let attempts = rig.arrivals().iter().filter(|(name, _)| *name == poison).count();
+    assert_eq!((attempts, rig.unconfirmed()), (2, SPANS));
+    rig.finish();
+}
+
 /// HTTP-08: those who were told the same at the same time do not come back at the same time.
 #[test]
 fn http_08_wait_that_the_collector_names_has_jitter() {
