@@ -1,10 +1,12 @@
-//! Any bytes as what a collector says: what prost reads is read alike, and what is shown is short and printable.
+//! Any bytes as what a collector says: what prost reads is read alike, in JSON the same is read, and what is shown is
+//! short and printable.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
+use serde_json::json;
 use spanring::internals::otlp::{MESSAGE_BYTES_MAX, accepted, status_message};
 
 /// google/rpc/status.proto, without the details, which are skipped.
@@ -27,7 +29,29 @@ fn check_shown(text: &str) {
     assert_eq!(text.trim(), text);
 }
 
+/// The same answers in JSON, of any number and text, among fields that are not known, and cut off anywhere.
+fn check_json(bytes: &[u8]) {
+    let (number, text) = bytes.split_at(bytes.len().min(8));
+    let rejected = number.iter().fold(0_i64, |number, byte| number << 8 | i64::from(*byte));
+    let text = String::from_utf8_lossy(text);
+    for number in [json!(rejected), json!(rejected.to_string())] {
+        let partial = json!({ "errorMessage": text, "rejectedSpans": number, "x": [text] });
+        let body = json!({ "code": rejected, "message": text, "partialSuccess": partial }).to_string();
+        let read = accepted(body.as_bytes()).expect("it is an answer");
+        assert_eq!(read.rejected, u64::try_from(rejected).unwrap_or(0));
+        check_shown(&read.message);
+        let message = status_message(body.as_bytes());
+        assert_eq!(message.as_ref(), Some(&read.message).filter(|message| !message.is_empty()));
+        if is_plain(&text) {
+            assert_eq!(read.message, text);
+        }
+        let cut = body.len() * usize::from(bytes.last().copied().unwrap_or_default()) / 256;
+        assert!(accepted(&body.as_bytes()[..cut]).is_err() || cut == 0, "{cut} of {body}");
+    }
+}
+
 fuzz_target!(|body: &[u8]| {
+    check_json(body);
     let read = accepted(body);
     if let Ok(message) = ExportTraceServiceResponse::decode(body) {
         let partial = message.partial_success.unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Reads what a collector answers: partial success in a 2xx body, a status in an error body. Any bytes may come.
 
+use serde_json::{Map, Value};
+
 use crate::record::read_varint;
 
 /// What the collector says in the body of a 2xx reply (HTTP-11). Neither a number nor a text is a full success; a text
@@ -13,8 +15,8 @@ pub struct Accepted {
     pub message: String,
 }
 
-/// The body is no `ExportTraceServiceResponse`. The status said success, so the spans count as delivered, with a
-/// warning.
+/// The body is no `ExportTraceServiceResponse`, in protobuf or in JSON. The status said success, so the spans count as
+/// delivered, with a warning.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Malformed;
 
@@ -24,15 +26,20 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// Characters that are kept of a page in HTML, which no collector sends: enough to recognise the server.
 const PAGE_CHARS_MAX: usize = 120;
 
-/// Reads the body of a 2xx reply. Unknown fields are skipped (PB-10).
+/// Reads the body of a 2xx reply. Unknown fields are skipped (PB-10, JSON-01).
+///
+/// JSON is known by its brace, not by `Content-Type`: gateways answer a request in protobuf with `{}` under any type.
 ///
 /// collector/trace/v1/trace_service.proto: `ExportTraceServiceResponse` { partial_success 1 },
 /// `ExportTracePartialSuccess` { rejected_spans 1, error_message 2 }.
 ///
 /// # Errors
 ///
-/// When the body is no such message: JSON, text, or cut off.
+/// When the body is no such message: a page, text, or cut off.
 pub fn accepted(body: &[u8]) -> Result<Accepted, Malformed> {
+    if let Some(response) = json_object(body) {
+        return accepted_in_json(&response);
+    }
     let mut accepted = Accepted::default();
     for field in fields(body) {
         let Field { number, content } = field?;
@@ -53,12 +60,50 @@ pub fn accepted(body: &[u8]) -> Result<Accepted, Malformed> {
     Ok(accepted)
 }
 
-/// What an error body says, for a log and nothing else (HTTP-13): the message of a `google.rpc.Status`, or a body of
-/// text or JSON as one line. `None` when it says nothing that can be read.
+/// As [`accepted`], in JSON: names in lowerCamelCase, and a null is a field that is not there (JSON-01).
+fn accepted_in_json(response: &Map<String, Value>) -> Result<Accepted, Malformed> {
+    let partial = match response.get("partialSuccess") {
+        None | Some(Value::Null) => return Ok(Accepted::default()),
+        Some(partial) => partial.as_object().ok_or(Malformed)?,
+    };
+    let rejected = partial.get("rejectedSpans").map_or(Some(0), int64).ok_or(Malformed)?;
+    let message = match partial.get("errorMessage") {
+        None | Some(Value::Null) => String::new(),
+        Some(message) => printable(message.as_str().ok_or(Malformed)?.as_bytes()),
+    };
+    Ok(Accepted { rejected: u64::try_from(rejected).unwrap_or(0), message })
+}
+
+/// A number of 64 bits: a text, because JSON's numbers are doubles to many, or a number all the same.
+fn int64(value: &Value) -> Option<i64> {
+    match value {
+        Value::Null => Some(0),
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.as_i64(),
+        _ => None,
+    }
+}
+
+/// The body as an object of JSON. Its size is bounded by that of a reply, its depth by the parser: 128.
+///
+/// No message in protobuf is mistaken for one: a line break and a brace may begin one of 123 bytes, but then the tag of
+/// a field follows, which no JSON has there.
+fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
+/// What an error body says, for a log and nothing else (HTTP-13): the message of a `google.rpc.Status` in protobuf or
+/// JSON, or a body of text as one line. `None` when it says nothing that can be read.
 ///
 /// google/rpc/status.proto: `Status` { code 1, message 2, details 3 }.
 #[must_use]
 pub fn status_message(body: &[u8]) -> Option<String> {
+    if let Some(message) = json_object(body).as_ref().and_then(|status| status.get("message")?.as_str()) {
+        return Some(printable(message.as_bytes())).filter(|message| !message.is_empty());
+    }
     let mut message = None;
     // As far as it can be read: a body may be cut off after the message. The tag of a message is a control character,
     // so text is not taken for one.
@@ -305,10 +350,8 @@ mod tests {
     }
 
     #[test]
-    fn body_that_is_no_protobuf_is_malformed() {
-        let bodies: [&[u8]; 8] = [
-            b"{}",
-            b"{\"partialSuccess\":{}}",
+    fn body_that_is_neither_protobuf_nor_json_is_malformed() {
+        let bodies: [&[u8]; 6] = [
             b"<html></html>",
             b"OK\n",
             &[0x1F, 0x8B, 8, 0], // gzip
@@ -319,6 +362,60 @@ mod tests {
         for body in bodies {
             assert_eq!(accepted(body), Err(Malformed), "{body:x?}");
         }
+    }
+
+    #[test]
+    fn json_01_answer_in_json_is_read_as_the_one_in_protobuf() {
+        let said = |rejected, message: &str| Ok(Accepted { rejected, message: message.to_owned() });
+        let cases = [
+            ("{}", said(0, "")),
+            (" \t\r\n{ }\n", said(0, "")),
+            (r#"{"partialSuccess":{}}"#, said(0, "")),
+            (r#"{"partialSuccess":null}"#, said(0, "")),
+            (r#"{"partialSuccess":{"rejectedSpans":null,"errorMessage":null}}"#, said(0, "")),
+            (r#"{"partialSuccess":{"rejectedSpans":"5","errorMessage":"too old"}}"#, said(5, "too old")),
+            (r#"{"partialSuccess":{"rejectedSpans":5}}"#, said(5, "")),
+            (r#"{"partialSuccess":{"rejectedSpans":-5}}"#, said(0, "")),
+            (r#"{"partialSuccess":{"rejectedSpans":"-5"}}"#, said(0, "")),
+            (r#"{"partialSuccess":{"rejectedSpans":"9223372036854775807"}}"#, said(i64::MAX.unsigned_abs(), "")),
+            (r#"{"partialSuccess":{"errorMessage":"a\nb\u001b\u00e9"}}"#, said(0, "a b\u{FFFD}é")),
+            (r#"{"x":[{}],"partialSuccess":{"y":1e9,"rejectedSpans":1},"z":null}"#, said(1, "")),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(accepted(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn json_that_is_no_answer_is_malformed() {
+        let deep = format!("{{\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        let bodies: [&[u8]; 13] = [
+            b"[]",
+            b"null",
+            b"\"ok\"",
+            b"{",
+            b"{} {}",
+            b"{\"partialSuccess\":[]}",
+            b"{\"partialSuccess\":{\"rejectedSpans\":\"many\"}}",
+            b"{\"partialSuccess\":{\"rejectedSpans\":true}}",
+            b"{\"partialSuccess\":{\"rejectedSpans\":0.5}}",
+            b"{\"partialSuccess\":{\"errorMessage\":7}}",
+            b"{\"x\":\"\xFF\"}",
+            b"{\"x\":\"\\ud800\"}",
+            deep.as_bytes(),
+        ];
+        for body in bodies {
+            assert_eq!(accepted(body), Err(Malformed), "{}", String::from_utf8_lossy(&body[..body.len().min(80)]));
+            assert!(status_message(body).is_none_or(|line| line.len() <= MESSAGE_BYTES_MAX));
+        }
+    }
+
+    /// A message that begins with the bytes of a line break and a brace: its first field has 123 bytes.
+    #[test]
+    fn protobuf_that_looks_like_json_is_protobuf() {
+        let body = response(5, &"x".repeat(119));
+        assert_eq!(&body[..2], b"\n{");
+        assert_eq!(accepted(&body).map(|accepted| accepted.rejected), Ok(5));
     }
 
     #[test]
@@ -346,9 +443,12 @@ mod tests {
 
     #[test]
     fn http_13_text_and_json_become_one_line() {
-        let cases: [(&[u8], Option<&str>); 6] = [
+        let cases: [(&[u8], Option<&str>); 9] = [
             (b"not found\r\n", Some("not found")),
-            (b"{\n  \"message\": \"no\"\n}", Some("{ \"message\": \"no\" }")),
+            (b"{\n  \"code\": 3, \"message\": \"no\\n\\u001bway\"\n}", Some("no \u{FFFD}way")),
+            (b"{\n  \"error\": \"no\"\n}", Some("{ \"error\": \"no\" }")),
+            (b"{\"message\": 7}", Some("{\"message\": 7}")),
+            (b"{\"message\": \"n", Some("{\"message\": \"n")),
             (b"<html>\r\n<title>502 Bad Gateway</title>", Some("<html> <title>502 Bad Gateway</title>")),
             (b"a", Some("a")),
             (b"\x1F\x8B\x08\0\0\0", None),

@@ -391,13 +391,11 @@ fn http_11_http_13_what_the_collector_says_is_told() {
     assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("400")));
 }
 
-/// It took them, so they are not sent again; but whether there is a collector at all is in doubt.
-#[test]
-fn answer_of_a_web_server_is_no_good_health() {
-    let page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 20\r\n\r\n<html>Welcome</html>";
+/// An engine whose collector gives this answer to every request.
+fn answered(answer: Vec<u8>) -> (Collector, Engine, Words) {
     let serve = move |connection: &mut Connection| {
         while connection.wait()? && connection.read_request()?.is_ok() {
-            connection.write(page)?;
+            connection.write(&answer)?;
         }
         Ok(())
     };
@@ -405,11 +403,51 @@ fn answer_of_a_web_server_is_no_good_health() {
     let collector = Collector::start_with(Arc::new(port), Mode::Count, Arc::new(serve)).unwrap();
     let words = Words::default();
     let engine = engine(Export { diagnostics: words.sink(), ..Export::to(&collector.url()) });
+    (collector, engine, words)
+}
+
+/// An answer with this body.
+fn in_json(status: &str, body: &str) -> Vec<u8> {
+    let len = body.len();
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n{body}").into()
+}
+
+/// It took them, so they are not sent again; but whether there is a collector at all is in doubt.
+#[test]
+fn answer_that_is_not_a_collectors_is_no_good_health() {
+    let deep = "[".repeat(10_000);
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(80_000));
+    for body in ["<html>Welcome</html>", "[]", &deep, &long] {
+        let (_collector, engine, words) = answered(in_json("200 OK", body));
+        record(&engine, 5);
+        let receipt = engine.flush(PATIENCE);
+        assert!(receipt.is_complete() && receipt.exported == 5, "{receipt:?}");
+        assert!(words.say("5 spans count as delivered, but http://127.0.0.1:"));
+        assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("does not answer as a collector")));
+    }
+}
+
+/// Gateways and small collectors answer in JSON, whatever they were asked in.
+#[test]
+fn http_11_json_01_answer_in_json_is_a_collectors() {
+    let (_collector, engine, words) = answered(in_json("200 OK", "{}"));
+    record(&engine, 5);
+    assert_eq!(engine.flush(PATIENCE).exported, 5);
+    assert!(matches!(engine.health(), Health::Healthy), "{:?}", engine.health());
+    assert!(!words.say("count as delivered"));
+
+    let body = r#"{"partialSuccess":{"rejectedSpans":"2","errorMessage":"too old"}}"#;
+    let (_collector, engine, words) = answered(in_json("200 OK", body));
     record(&engine, 5);
     let receipt = engine.flush(PATIENCE);
-    assert!(receipt.is_complete() && receipt.exported == 5, "{receipt:?}");
-    assert!(words.say("5 spans count as delivered, but http://127.0.0.1:"));
-    assert!(matches!(engine.health(), Health::Degraded(why) if why.contains("does not answer as a collector")));
+    assert_eq!((receipt.exported, receipt.lost.partially_rejected), (3, 2));
+    assert!(words.say("rejected 2 of 5 spans: too old"));
+
+    let body = r#"{"code":3,"message":"no such\ntenant","details":[]}"#;
+    let (_collector, engine, words) = answered(in_json("400 Bad Request", body));
+    record(&engine, 5);
+    assert_eq!(engine.flush(PATIENCE).lost.rejected, 5);
+    assert!(words.say("(it says: no such tenant)"));
 }
 
 #[test]
