@@ -67,21 +67,15 @@ impl Manual {
             let Some(reader) = reader else {
                 return 0;
             };
-            let mut scopes: Vec<Option<Scope>> = Vec::new();
+            let (scopes, nameless) = (lanes.owner().scopes(), Scope::default());
             let mut bytes = Vec::new();
             reader.read(Some(&marks), |record| {
                 let Some(record) = Record::parse(record) else {
                     return debug_assert!(false, "lanes hold records");
                 };
-                let number = usize::from(record.scope());
-                if scopes.len() <= number {
-                    scopes.resize(number + 1, None);
-                }
-                let scope = scopes[number]
-                    .get_or_insert_with(|| lanes.owner().scopes().get(record.scope()).unwrap_or_default());
                 bytes.clear();
                 record.emit(anchors, &mut bytes);
-                sink(scope, &bytes);
+                sink(scopes.get(record.scope()).unwrap_or(&nameless), &bytes);
             })
         })
     }

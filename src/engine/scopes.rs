@@ -1,6 +1,9 @@
 //! What the worker knows of scopes.
 
-use crate::{otlp::ScopeHead, trace::SpanLanes};
+use crate::{
+    otlp::ScopeHead,
+    trace::{Scope, SpanLanes},
+};
 
 /// The encoded heads of the scopes that were met, by number.
 #[derive(Debug, Default)]
@@ -14,7 +17,8 @@ impl Scopes {
             self.0.resize_with(at + 1, || None);
         }
         self.0[at].get_or_insert_with(|| {
-            let scope = core.owner().scopes().get(number).unwrap_or_default();
+            let nameless = Scope::default();
+            let scope = core.owner().scopes().get(number).unwrap_or(&nameless);
             ScopeHead::new(&scope.name, &scope.version, &scope.attributes, &scope.schema_url)
         })
     }
