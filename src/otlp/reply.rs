@@ -37,7 +37,7 @@ const PAGE_CHARS_MAX: usize = 120;
 ///
 /// When the body is no such message: a page, text, or cut off.
 pub fn accepted(body: &[u8]) -> Result<Accepted, Malformed> {
-    if let Some(response) = json_object(body) {
+    if let Some(response) = json_object(body)? {
         return accepted_in_json(&response);
     }
     let mut accepted = Accepted::default();
@@ -84,15 +84,20 @@ fn int64(value: &Value) -> Option<i64> {
     }
 }
 
-/// The body as an object of JSON. Its size is bounded by that of a reply, its depth by the parser: 128.
+/// The body as an object of JSON, if it begins as one. Its size is bounded by that of a reply, its depth by the parser:
+/// 128.
 ///
-/// No message in protobuf is mistaken for one: a line break and a brace may begin one of 123 bytes, but then the tag of
-/// a field follows, which no JSON has there.
-fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
+/// No message in protobuf is mistaken for one. A brace would begin a group with number 15, which no message here has. A
+/// line break and a brace may begin a field of 123 bytes; but then a tag follows, which no JSON has there.
+fn json_object(body: &[u8]) -> Result<Option<Map<String, Value>>, Malformed> {
     if !body.trim_ascii_start().starts_with(b"{") {
-        return None;
+        return Ok(None);
     }
-    serde_json::from_slice(body).ok()
+    match serde_json::from_slice(body) {
+        Ok(object) => Ok(Some(object)),
+        Err(_) if body.starts_with(b"{") => Err(Malformed),
+        Err(_) => Ok(None),
+    }
 }
 
 /// What an error body says, for a log and nothing else (HTTP-13): the message of a `google.rpc.Status` in protobuf or
@@ -101,24 +106,24 @@ fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
 /// google/rpc/status.proto: `Status` { code 1, message 2, details 3 }.
 #[must_use]
 pub fn status_message(body: &[u8]) -> Option<String> {
-    if let Some(message) = json_object(body).as_ref().and_then(|status| status.get("message")?.as_str()) {
-        return Some(printable(message.as_bytes())).filter(|message| !message.is_empty());
-    }
-    let mut message = None;
-    // As far as it can be read: a body may be cut off after the message. The tag of a message is a control character,
-    // so text is not taken for one.
-    for Field { number, content } in fields(body).map_while(Result::ok) {
-        if number == 2
-            && let Ok(bytes) = content.bytes()
-        {
-            message = Some(printable(bytes));
-        }
-    }
+    let mut message = match json_object(body) {
+        Ok(Some(status)) => status.get("message").and_then(Value::as_str).map(|message| printable(message.as_bytes())),
+        Ok(None) => message_in_protobuf(body),
+        Err(Malformed) => None,
+    };
     if message.is_none() && is_text(body) {
         let text = printable(body);
         message = Some(if text.starts_with('<') { cut(text) } else { text });
     }
     message.filter(|message| !message.is_empty())
+}
+
+fn message_in_protobuf(body: &[u8]) -> Option<String> {
+    // As far as it can be read: a body may be cut off after the message. The tag of a message is a control character,
+    // so text is not taken for one.
+    let fields = fields(body).map_while(Result::ok);
+    let messages = fields.filter(|field| field.number == 2).filter_map(|field| field.content.bytes().ok());
+    messages.last().map(printable)
 }
 
 /// The beginning of a page.
@@ -410,6 +415,14 @@ mod tests {
         }
     }
 
+    /// Its brace is the tag of a group, and a letter that of the group's end: the fuzzer found it.
+    #[test]
+    fn json_that_is_cut_off_is_not_read_as_protobuf() {
+        let body = format!("{{\"c{},\"message\":\"no\"", "x".repeat(99));
+        assert_eq!(accepted(&body.as_bytes()[..103]), Err(Malformed), "{}", &body[..103]);
+        assert_eq!(status_message(body.as_bytes()), Some(body.clone()));
+    }
+
     /// A message that begins with the bytes of a line break and a brace: its first field has 123 bytes.
     #[test]
     fn protobuf_that_looks_like_json_is_protobuf() {
@@ -477,7 +490,8 @@ mod tests {
 
         #[test]
         fn any_bytes_are_answered(body: Vec<u8>) {
-            if let Ok(message) = ExportTraceServiceResponse::decode(body.as_slice()) {
+            // A brace is the beginning of JSON here, and in protobuf that of a group.
+            if let Ok(message) = ExportTraceServiceResponse::decode(body.as_slice()) && !body.starts_with(b"{") {
                 let rejected = message.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0));
                 prop_assert_eq!(accepted(&body).map(|accepted| accepted.rejected), Ok(rejected));
             }
