@@ -126,6 +126,20 @@ fn rows() -> Vec<(String, Plan)> {
                 time: Time::Short,
                 timeout: Duration::from_millis(500),
                 connections: vec![vec![HOLD], vec![HOLD], vec![TAKE, HOLD], vec![LATER, HOLD]],
+                ..four.clone()
+            },
+        ),
+        (
+            "a shutdown in the middle of all",
+            Plan {
+                time: Time::Short,
+                deadline: Some(Duration::from_millis(50)),
+                connections: vec![
+                    vec![TAKE, HOLD],
+                    vec![LATER; 9],
+                    vec![slowly(40); 9],
+                    vec![CLOSE, LATER, HALF_A_HEAD],
+                ],
                 ..four
             },
         ),

@@ -4,45 +4,30 @@
 #![cfg(unix)]
 
 use std::{
-    io,
     ops::Range,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-        mpsc,
-    },
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
 use spanring::{
     Config, DiagnosticSink, DriverChoice, Engine, Export, Receipt, internals,
-    testing::collector::{Collector, Connection, Mode, OK, Port, Serve, answer, on_free_port, serve},
+    testing::collector::{
+        Act, Asked, Collector, Connection, Leave, Mode, Pause, Port, Scheduled, Serve, Taken, Turn, on_free_port, serve,
+    },
 };
 
 /// More than anything here takes on a busy machine; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 const DRIVERS: [DriverChoice; 2] = [DriverChoice::Uring, DriverChoice::Poll];
 const SPANS: u64 = 10;
-/// `ExportTraceServiceResponse` { partial_success 1: { rejected_spans 1: 3 } }.
-const THREE_REJECTED: &[u8] =
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 4\r\n\r\n\x0A\x02\x08\x03";
 /// Shutdowns by each driver.
 const ROUNDS: u64 = 20;
 
-/// What the collector does with a request that has arrived whole.
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    /// Takes it and says so.
-    Take,
-    /// Takes it but for three spans, and says so.
-    TakeAllButThree,
-    /// Takes it and closes the connection without an answer.
-    Close,
-    /// Answers with this status.
-    Answer(&'static str),
-    /// Says nothing, and keeps the connection open.
-    Hold,
-}
+/// Takes it and closes the connection without an answer.
+const CLOSE: Act = Act::Leave(Leave::Close, Taken::Yes);
+/// Takes it and says nothing, and keeps the connection open.
+const HOLD: Act = Act::Leave(Leave::Hold, Taken::Yes);
+const LATER: Act = Act::PutOff("503 Service Unavailable", Pause::Unsaid);
 
 /// An engine and its collector, which does as it is told, request by request.
 struct Stand {
@@ -54,23 +39,12 @@ struct Stand {
 impl Stand {
     /// The last act is repeated.
     fn start(driver: DriverChoice, acts: &'static [Act], export: Export) -> Self {
-        let next = Arc::new(AtomicUsize::new(0));
-        let serve = Arc::new(move |connection: &mut Connection| {
-            while connection.wait()? {
-                let act = acts[next.fetch_add(1, Relaxed).min(acts.len() - 1)];
-                if !play(act, connection)? {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        Self::with(driver, serve, export)
+        let last = acts.len() - 1;
+        let decide = move |asked: &Asked<'_>| Turn::of(acts[last.min(usize::try_from(asked.number).unwrap())]);
+        Self::with(driver, Scheduled::start(decide).unwrap().collector, export)
     }
 
-    fn with(driver: DriverChoice, serve: Arc<Serve>, export: Export) -> Self {
-        let any = ([127, 0, 0, 1], 0).into();
-        let start = || Collector::start_with(Arc::new(Port::claim(any)?), Mode::Ids, serve.clone());
-        let collector = on_free_port(start).unwrap();
+    fn with(driver: DriverChoice, collector: Collector, export: Export) -> Self {
         let words = Arc::new(Mutex::new(vec![]));
         let said = Arc::clone(&words);
         let export = Export {
@@ -111,33 +85,6 @@ impl Stand {
     }
 }
 
-/// Whether the connection goes on.
-fn play(act: Act, connection: &mut Connection) -> io::Result<bool> {
-    let Ok(request) = connection.read_request()? else { return Ok(false) };
-    match act {
-        Act::Take => {
-            connection.take(request);
-            connection.write(OK)?;
-        }
-        Act::TakeAllButThree => {
-            connection.take_all_but(request, 3);
-            connection.write(THREE_REJECTED)?;
-        }
-        Act::Close => {
-            connection.take(request);
-            return Ok(false);
-        }
-        Act::Answer(status) => connection.write(&answer(status, ""))?,
-        Act::Hold => {
-            connection.take(request);
-            loop {
-                connection.rest(PATIENCE)?;
-            }
-        }
-    }
-    Ok(true)
-}
-
 fn is_honest(receipt: &Receipt, unconfirmed: u64) {
     assert!(receipt.is_complete() && !receipt.is_lossless(), "{receipt:?}");
     assert_eq!(receipt.unconfirmed, unconfirmed, "{receipt:?}");
@@ -149,8 +96,7 @@ fn is_honest(receipt: &Receipt, unconfirmed: u64) {
 #[test]
 fn request_that_is_never_answered_is_unconfirmed() {
     for driver in DRIVERS {
-        let stand =
-            Stand::start(driver, &[Act::Hold], Export { timeout: Duration::from_millis(700), ..Export::default() });
+        let stand = Stand::start(driver, &[HOLD], Export { timeout: Duration::from_millis(700), ..Export::default() });
         stand.record(SPANS);
         is_honest(&stand.engine.flush(PATIENCE), SPANS);
         let [exported, unconfirmed, lost, _] = stand.columns();
@@ -164,7 +110,7 @@ fn request_that_is_never_answered_is_unconfirmed() {
 #[test]
 fn request_that_is_refused_after_an_unanswered_attempt_is_unconfirmed() {
     for driver in DRIVERS {
-        let stand = Stand::start(driver, &[Act::Close, Act::Answer("400 Bad Request")], Export::default());
+        let stand = Stand::start(driver, &[CLOSE, Act::Refuse], Export::default());
         stand.record(SPANS);
         is_honest(&stand.engine.flush(PATIENCE), SPANS);
         assert_eq!(stand.columns(), [0, SPANS, 0, SPANS], "{driver:?}");
@@ -175,9 +121,8 @@ fn request_that_is_refused_after_an_unanswered_attempt_is_unconfirmed() {
 /// The halves may have arrived with the whole.
 #[test]
 fn halves_of_a_request_that_may_have_arrived_may_have_arrived() {
-    const TOO_LARGE: Act = Act::Answer("413 Content Too Large");
     for driver in DRIVERS {
-        let stand = Stand::start(driver, &[Act::Close, TOO_LARGE, Act::Answer("400 Bad Request")], Export::default());
+        let stand = Stand::start(driver, &[CLOSE, Act::CallTooLarge, Act::Refuse], Export::default());
         stand.record(SPANS);
         is_honest(&stand.engine.flush(PATIENCE), SPANS);
         assert_eq!(stand.columns(), [0, SPANS, 0, 2 * SPANS], "{driver:?}");
@@ -188,7 +133,7 @@ fn halves_of_a_request_that_may_have_arrived_may_have_arrived() {
 #[test]
 fn spans_that_are_rejected_after_an_unanswered_attempt_are_unconfirmed() {
     for driver in DRIVERS {
-        let stand = Stand::start(driver, &[Act::Close, Act::TakeAllButThree], Export::default());
+        let stand = Stand::start(driver, &[CLOSE, Act::TakeAllBut(3)], Export::default());
         stand.record(SPANS);
         is_honest(&stand.engine.flush(PATIENCE), 3);
         assert_eq!(stand.columns(), [SPANS - 3, 3, 0, SPANS], "{driver:?}");
@@ -199,7 +144,7 @@ fn spans_that_are_rejected_after_an_unanswered_attempt_are_unconfirmed() {
 #[test]
 fn request_that_is_sent_again_after_an_answer_is_no_duplicate() {
     for driver in DRIVERS {
-        let stand = Stand::start(driver, &[Act::Answer("503 Service Unavailable"), Act::Take], Export::default());
+        let stand = Stand::start(driver, &[LATER, Act::Take], Export::default());
         stand.record(SPANS);
         assert!(stand.engine.flush(PATIENCE).is_lossless());
         assert_eq!((stand.columns(), stand.engine.stats().repeats), ([SPANS, 0, 0, 0], 1), "{driver:?}");
@@ -209,7 +154,7 @@ fn request_that_is_sent_again_after_an_answer_is_no_duplicate() {
 #[test]
 fn request_that_is_taken_after_an_unanswered_attempt_is_delivered_and_may_be_there_twice() {
     for driver in DRIVERS {
-        let stand = Stand::start(driver, &[Act::Close, Act::Take], Export::default());
+        let stand = Stand::start(driver, &[CLOSE, Act::Take], Export::default());
         stand.record(SPANS);
         assert!(stand.engine.flush(PATIENCE).is_lossless());
         assert_eq!(stand.columns(), [SPANS, 0, 0, SPANS], "{driver:?}");
@@ -222,7 +167,7 @@ fn request_that_is_taken_after_an_unanswered_attempt_is_delivered_and_may_be_the
 #[test]
 fn shutdown_tells_what_was_sent_from_what_was_not() {
     for driver in DRIVERS {
-        let stand = Stand::start(driver, &[Act::Hold], Export { batch_spans_max: 10, ..Export::default() });
+        let stand = Stand::start(driver, &[HOLD], Export { batch_spans_max: 10, ..Export::default() });
         stand.record(3 * SPANS);
         stand.await_request(1);
         let _ = stand.engine.shutdown(Duration::from_millis(200));
@@ -248,7 +193,10 @@ fn shutdown_at_once_calls_nothing_lost_that_arrives() {
                 end.send(()).unwrap();
                 result
             };
-            let stand = Stand::with(driver, Arc::new(serve), Export::default());
+            let serve: Arc<Serve> = Arc::new(serve);
+            let any = ([127, 0, 0, 1], 0).into();
+            let start = || Collector::start_with(Arc::new(Port::claim(any)?), Mode::Ids, serve.clone());
+            let stand = Stand::with(driver, on_free_port(start).unwrap(), Export::default());
             stand.record(SPANS);
             assert!(stand.engine.flush(PATIENCE).is_lossless());
             stand.record(SPANS);
@@ -264,7 +212,7 @@ fn shutdown_at_once_calls_nothing_lost_that_arrives() {
 #[test]
 fn worker_that_fails_leaves_its_unanswered_request_unconfirmed_and_its_counts_as_they_were() {
     for driver in DRIVERS {
-        let stand = Stand::start(driver, &[Act::Close, Act::Take, Act::Hold, Act::Take], Export::default());
+        let stand = Stand::start(driver, &[CLOSE, Act::Take, HOLD, Act::Take], Export::default());
         stand.record(SPANS);
         assert!(stand.engine.flush(PATIENCE).is_lossless());
         stand.record(SPANS);

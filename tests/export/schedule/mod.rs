@@ -91,7 +91,9 @@ impl Run {
             run.record(spans);
             let _ = run.engine.flush(WHILE);
         }
-        run.settle()?;
+        if plan.deadline.is_none() {
+            run.settle()?;
+        }
         run.end()
     }
 
@@ -130,7 +132,8 @@ impl Run {
 
     /// Ends it, and compares what the ledger says with what the collector saw.
     pub fn end(mut self) -> Result<(), String> {
-        let _ = self.engine.shutdown(if self.held() > 0 { WHILE } else { PATIENCE });
+        let ample = if self.held() > 0 { WHILE } else { PATIENCE };
+        let _ = self.engine.shutdown(self.plan.deadline.unwrap_or(ample));
         // A worker that gets no processor at its deadline has its account ready a little later.
         let receipt = self.engine.shutdown(PATIENCE);
         if !receipt.is_complete() {

@@ -23,6 +23,8 @@ pub struct Plan {
     pub waves: Vec<u64>,
     /// Bytes of an attribute of each.
     pub fill: usize,
+    /// The deadline of the shutdown, if that comes in the middle of all.
+    pub deadline: Option<Duration>,
     /// What each connection does with its requests. Then it takes what comes, as later connections do.
     pub connections: Vec<Vec<Turn>>,
 }
@@ -32,7 +34,7 @@ pub struct Plan {
 pub enum Time {
     /// No. What the collector holds for ever waits for the shutdown.
     Ample,
-    /// Yes, at the same moment as an answer.
+    /// Yes, its own or that of the shutdown, and perhaps at the same moment as an answer.
     Short,
 }
 
@@ -55,6 +57,7 @@ impl Plan {
             batch_spans_max,
             waves: waves.into(),
             fill: 100,
+            deadline: None,
             connections: vec![],
         }
     }
@@ -68,6 +71,10 @@ impl Plan {
             Self { fill: dice.between(0, 1_500), ..Self::calm(connections_max, dice.between(8, 40), &waves) };
         if dice.is_one_of(4) {
             (plan.time, plan.timeout) = (Time::Short, Duration::from_millis(700));
+        }
+        if dice.is_one_of(5) {
+            plan.time = Time::Short;
+            plan.deadline = Some(Duration::from_millis(dice.between(0, 150) as u64));
         }
         // Real seconds, so few of them.
         let is_granted = dice.is_one_of(4);
