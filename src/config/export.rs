@@ -29,7 +29,8 @@ pub struct Export {
     /// slow collector gets everything once.
     pub timeout: Duration,
     /// How long a peer may leave a request or a reply half-way, without taking or sending a byte, before the connection
-    /// is given up; zero is without limit. 5 s. It does not count while a whole request waits for its answer.
+    /// is given up; zero is without limit. 5 s. It does not count while a whole request waits for its answer. Linux is
+    /// told as well (`TCP_USER_TIMEOUT`, at least 4 s), so that a peer that has vanished is not taken for a slow one.
     pub stall_timeout: Duration,
     /// The longest pause that a collector may ask for by `Retry-After`. 30 s. Nothing is sent before a pause is over,
     /// and it does not count towards `timeout`: spans wait in the memory, as they do for a collector that is away.

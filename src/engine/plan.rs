@@ -44,7 +44,7 @@ pub(super) struct Plan {
     /// As read at start. Each worker makes its own of it.
     tls: Option<WatchedTls>,
     timeout: Duration,
-    stall_timeout: Duration,
+    pub(super) stall_timeout: Duration,
     pub(super) retry_after_max: Duration,
     compression: Compression,
     connections_max: usize,

@@ -119,7 +119,8 @@ impl Worker {
             return Err("another thread is settling this child process".into());
         }
         let plan = &desk.plan;
-        let (driver, report) = Driver::open(desk.driver).map_err(|error| format!("no driver: {error}"))?;
+        let (driver, report) =
+            Driver::open(desk.driver, plan.stall_timeout).map_err(|error| format!("no driver: {error}"))?;
         let reader = desk.lanes.reader().ok_or("another drain has the lanes")?;
         let exporter = plan.exporter(driver.waker(), desk.seed());
         desk.handoff.set_waker(driver.waker());

@@ -443,7 +443,7 @@ fn ring_that_cannot_be_drained_is_left_to_the_kernel() {
 #[test]
 fn driver_may_be_made_on_one_thread_and_waited_for_from_another_by_its_waker() {
     fn is_shareable<T: Clone + Send + Sync + 'static>(_: &T) {}
-    let (driver, report) = Driver::open(spanring::internals::driver::DriverChoice::Poll).unwrap();
+    let (driver, report) = Driver::open(spanring::internals::driver::DriverChoice::Poll, Duration::MAX).unwrap();
     assert_eq!(report.name, "poll");
     is_shareable(&driver.waker());
     let waker = driver.waker();

@@ -43,10 +43,10 @@ fn whatever_io_uring_answers_poll_runs_and_says_why() {
         for choice in [DriverChoice::Auto, DriverChoice::Uring] {
             if calls == [libc::SYS_eventfd2] {
                 // mio wakes by the same means, so that nothing is left.
-                assert!(Driver::open(choice).is_err());
+                assert!(Driver::open(choice, Duration::MAX).is_err());
                 continue;
             }
-            let (driver, report) = Driver::open(choice).unwrap();
+            let (driver, report) = Driver::open(choice, Duration::MAX).unwrap();
             assert_eq!(report.name, "poll");
             assert!(report.reason.contains(reason), "{report}");
             works(driver);
@@ -92,10 +92,10 @@ fn without_descriptors_open_and_connect_fail_and_recover() {
     const NAME: &str = "without_descriptors_open_and_connect_fail_and_recover";
     if let Ok(role) = env::var(ROLE) {
         let choice = role.parse().unwrap();
-        let mut world = World::new(Driver::open(choice).unwrap().0, None);
+        let mut world = World::new(Driver::open(choice, Duration::MAX).unwrap().0, None);
         let address = world.address(Behaviour::Echo);
         let old = limit_descriptors(0);
-        let error = Driver::open(choice).map(|(_, report)| report).unwrap_err();
+        let error = Driver::open(choice, Duration::MAX).map(|(_, report)| report).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
         let conn = world.driver.connect(&address);
         let error = connected(world.next(conn)).unwrap_err();
@@ -120,7 +120,7 @@ fn more_operations_than_the_queues_hold_all_complete() {
     const NAME: &str = "more_operations_than_the_queues_hold_all_complete";
     if let Ok(role) = env::var(ROLE) {
         let mut world = if role == "poll" {
-            World::new(Driver::open(DriverChoice::Poll).unwrap().0, None)
+            World::new(Driver::open(DriverChoice::Poll, Duration::MAX).unwrap().0, None)
         } else {
             uring_or_exit()
         };

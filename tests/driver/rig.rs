@@ -44,7 +44,7 @@ pub struct World {
 }
 
 pub fn on_poll(claim: fn(World)) {
-    claim(World::new(Driver::open(DriverChoice::Poll).unwrap().0, None));
+    claim(World::new(Driver::open(DriverChoice::Poll, Duration::MAX).unwrap().0, None));
 }
 
 /// Nothing, where this system has no io_uring.
@@ -73,7 +73,7 @@ pub fn on_sim(claim: fn(World)) {
 #[expect(clippy::print_stderr, reason = "a test that cannot look has to say so")]
 pub fn uring_world() -> Option<World> {
     loop {
-        let (driver, report) = Driver::open(DriverChoice::Uring).unwrap();
+        let (driver, report) = Driver::open(DriverChoice::Uring, Duration::MAX).unwrap();
         if report.name == "uring" {
             return Some(World::new(driver, None));
         }

@@ -79,9 +79,27 @@ fn engine_sleeps_while_a_collector_keeps_all_its_connections_waiting() {
     }
 }
 
+/// A dead connection is noticed when a stalled one is, while there is time for another attempt.
+#[test]
+fn kernel_gives_up_a_silent_peer_after_the_stall_timeout() {
+    const NAME: &str = "kernel_gives_up_a_silent_peer_after_the_stall_timeout";
+    if env::var(ENDPOINT).is_ok() {
+        connect();
+    }
+    for driver in ["uring", "poll"] {
+        let collector = Collector::start(Mode::Count).unwrap();
+        let Some(log) = traced(NAME, &collector, driver) else { continue };
+        let limits: Vec<&String> = log.lines.iter().filter(|line| line.contains("TCP_USER_TIMEOUT")).collect();
+        assert!(!limits.is_empty(), "{driver}: no connection was made: {}", log.kinds());
+        assert!(limits.iter().all(|line| line.contains("[5000]")), "{driver}: {limits:?}");
+    }
+}
+
 /// What the engine's thread called between the marks.
 struct Log {
     calls: Vec<String>,
+    /// The calls as they are in the log.
+    lines: Vec<String>,
     /// What the child had to say at the end.
     end: String,
 }
@@ -134,11 +152,12 @@ fn read(log: &str) -> Log {
     let engine = &lines[named].0;
     let (begin, end) = (place(BEGIN).expect("the child begins"), place(END).expect("the child ends"));
     let of_engine = lines[begin..end].iter().filter(|(thread, _)| thread == engine);
+    let of_engine: Vec<String> = of_engine.map(|(_, call)| call.clone()).collect();
     // Neither the second half of a call that was interrupted by another thread's, nor a signal, nor an exit.
-    let names = of_engine.filter_map(|(_, call)| call.split_once('(').map(|(name, _)| name.to_owned()));
+    let names = of_engine.iter().filter_map(|call| call.split_once('(').map(|(name, _)| name.to_owned()));
     let calls = names.filter(|name| !name.contains([' ', '<', '+', '-'])).collect();
     let said = lines[end].1.split_once(END).map_or("", |(_, rest)| rest);
-    Log { calls, end: said.split('"').next().unwrap_or_default().to_owned() }
+    Log { calls, lines: of_engine, end: said.split('"').next().unwrap_or_default().to_owned() }
 }
 
 #[expect(clippy::print_stderr, reason = "what was counted, and a test that cannot look has to say so")]
@@ -202,6 +221,16 @@ fn load() -> ! {
         // With the recording threads.
         process::exit(0)
     })
+}
+
+/// A connection is made between the marks.
+fn connect() -> ! {
+    let engine = engine(1);
+    mark(BEGIN);
+    record(&engine, 100);
+    assert!(engine.flush(PATIENCE).is_complete());
+    mark(END);
+    process::exit(0)
 }
 
 /// Nothing happens on an open connection.

@@ -1,6 +1,6 @@
 //! Replaces the io_uring driver in builds without it: it cannot be opened, so the rest is never called.
 
-use std::{io, ops::Range};
+use std::{io, ops::Range, time::Duration};
 
 use super::{
     completion::{Address, Completion, Conn},
@@ -20,7 +20,7 @@ impl Uring {
         match *self {}
     }
 
-    pub(super) fn connect(&mut self, _: Conn, _: &Address) {
+    pub(super) fn connect(&mut self, _: Conn, _: &Address, _: Duration) {
         match *self {}
     }
 

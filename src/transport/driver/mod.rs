@@ -67,6 +67,8 @@ pub struct Driver {
     machine: Machine,
     /// Completions of operations that never reached the machine, or that it lost.
     strays: Vec<Completion>,
+    /// How long a peer may acknowledge nothing before the kernel gives its connection up.
+    unacknowledged_max: Duration,
     /// Whether a machine has failed before.
     has_fallen: bool,
 }
@@ -92,43 +94,44 @@ macro_rules! machine {
 
 impl Driver {
     /// Opens the driver of this choice, on the thread that will use it. Whatever keeps io_uring from working, a service
-    /// must start: poll runs then, and the report says why.
+    /// must start: poll runs then, and the report says why. A peer that acknowledges nothing for `unacknowledged_max`
+    /// is taken to be dead, where the system has such a limit.
     ///
     /// # Errors
     ///
     /// When not even poll can be set up, for want of descriptors.
-    pub fn open(choice: DriverChoice) -> io::Result<(Self, DriverReport)> {
+    pub fn open(choice: DriverChoice, unacknowledged_max: Duration) -> io::Result<(Self, DriverReport)> {
         let timer = Timer::start();
         let reason = match choice {
             DriverChoice::Poll => "as configured".into(),
             DriverChoice::Auto | DriverChoice::Uring => match Uring::open(timer) {
                 Ok((uring, reason)) => {
                     let report = DriverReport { name: "uring", reason };
-                    return Ok((Self::with(Machine::Uring(Box::new(uring))), report));
+                    return Ok((Self::with(Machine::Uring(Box::new(uring)), unacknowledged_max), report));
                 }
                 Err(refusal) => refusal,
             },
         };
         let poll = Poll::open(timer)?;
-        Ok((Self::with(Machine::Poll(poll)), DriverReport { name: "poll", reason }))
+        Ok((Self::with(Machine::Poll(poll), unacknowledged_max), DriverReport { name: "poll", reason }))
     }
 
     /// A driver on a network that is not there.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn sim(sim: &sim::Sim) -> Self {
-        Self::with(Machine::Sim(sim::Machine::new(sim)))
+        Self::with(Machine::Sim(sim::Machine::new(sim)), Duration::MAX)
     }
 
-    fn with(machine: Machine) -> Self {
-        Self { contract: Contract::default(), machine, strays: vec![], has_fallen: false }
+    fn with(machine: Machine, unacknowledged_max: Duration) -> Self {
+        Self { contract: Contract::default(), machine, strays: vec![], unacknowledged_max, has_fallen: false }
     }
 
     /// Begins to connect. What goes wrong comes as the completion, also where there is no socket to be had.
     pub fn connect(&mut self, address: &Address) -> Conn {
         let conn = self.contract.open();
         self.contract.begin(conn, Operation::Connect);
-        machine!(&mut self.machine, machine => machine.connect(conn, address));
+        machine!(&mut self.machine, machine => machine.connect(conn, address, self.unacknowledged_max));
         conn
     }
 
@@ -316,7 +319,8 @@ const SEND_FLAGS: i32 = 0;
 #[cfg(all(unix, not(target_vendor = "apple")))]
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 
-/// Ends a connection whose peer acknowledges nothing for this long.
+/// Ends a connection whose peer acknowledges nothing, or has no room for what was sent, for this long. A time that is
+/// too long to be counted in 31 bits of milliseconds is refused, and means none.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn limit_unacknowledged(socket: &Socket, time: Duration) {
     let _ = socket.set_tcp_user_timeout(Some(time));

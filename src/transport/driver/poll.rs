@@ -60,12 +60,12 @@ impl Poll {
         Ok(Self { poll, events, waker, timer, links: vec![], ready: vec![] })
     }
 
-    pub(super) fn connect(&mut self, conn: Conn, address: &Address) {
+    pub(super) fn connect(&mut self, conn: Conn, address: &Address, unacknowledged_max: Duration) {
         let at = conn.index();
         if at >= self.links.len() {
             self.links.resize_with(at + 1, || None);
         }
-        let registered = Stream::connect(address).and_then(|mut stream| {
+        let registered = Stream::connect(address, unacknowledged_max).and_then(|mut stream| {
             stream.register(self.poll.registry(), Token(at))?;
             Ok(stream)
         });

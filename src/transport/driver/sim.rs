@@ -390,7 +390,7 @@ impl Machine {
         Self { sim: sim.clone(), bell: Arc::default() }
     }
 
-    pub(super) fn connect(&mut self, conn: Conn, address: &Address) {
+    pub(super) fn connect(&mut self, conn: Conn, address: &Address, _: Duration) {
         let mut world = self.sim.world();
         world.note(|| Call::Connect(conn));
         world.connect(conn, address);

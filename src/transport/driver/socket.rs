@@ -6,19 +6,20 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::{completion::Address, limit_unacknowledged};
 
-/// A silent partition is noticed after this long without an acknowledgement, in either direction: a little longer
-/// than the default deadline of an attempt, 10 s, which counts while there is one.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
+/// The least time that a peer gets to acknowledge anything, a connect included: a segment that is lost twice is sent
+/// again after one and after three seconds.
+const UNACKNOWLEDGED_MIN: Duration = Duration::from_secs(4);
 /// Probes on an idle connection: often enough to keep a NAT's entry, which lasts some minutes.
 const PROBE_AFTER: Duration = Duration::from_secs(45);
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A blocking socket, closed on exec, and the address in the form of the system.
-pub(super) fn open(address: &Address) -> io::Result<(Socket, SockAddr)> {
+/// A blocking socket, closed on exec, and the address in the form of the system. A peer that acknowledges nothing for
+/// `unacknowledged_max` is taken to be dead.
+pub(super) fn open(address: &Address, unacknowledged_max: Duration) -> io::Result<(Socket, SockAddr)> {
     match address {
         Address::Tcp(address) => {
             let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
-            tune(&socket);
+            tune(&socket, unacknowledged_max);
             Ok((socket, (*address).into()))
         }
         Address::Unix(path) => {
@@ -29,12 +30,12 @@ pub(super) fn open(address: &Address) -> io::Result<(Socket, SockAddr)> {
 }
 
 /// A system that refuses to tune still delivers, so nothing here is an error.
-fn tune(socket: &Socket) {
+fn tune(socket: &Socket, unacknowledged_max: Duration) {
     // A request ends with its last byte: nothing follows that would be worth a wait.
     let _ = socket.set_tcp_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    limit_unacknowledged(socket, UNACKNOWLEDGED_MAX);
+    limit_unacknowledged(socket, unacknowledged_max.max(UNACKNOWLEDGED_MIN));
 }
 
 /// Whether the connection is open: `None` if it is still being made.
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn sockets_are_tuned_before_they_connect() {
-        let (socket, address) = open(&Address::Tcp(free())).expect("there are descriptors");
+        let (socket, address) = open(&Address::Tcp(free()), UNACKNOWLEDGED_MIN).expect("there are descriptors");
         assert_eq!(address.as_socket(), Some(free()));
         assert!(socket.tcp_nodelay().expect("the system knows it"));
         assert!(socket.keepalive().expect("the system knows it"));
@@ -73,14 +74,14 @@ mod tests {
 
     #[test]
     fn connection_on_its_way_has_no_outcome() {
-        let (socket, _) = open(&Address::Tcp(free())).expect("there are descriptors");
+        let (socket, _) = open(&Address::Tcp(free()), UNACKNOWLEDGED_MIN).expect("there are descriptors");
         assert!(outcome(&socket).is_none());
     }
 
     #[test]
     fn connection_that_stands_is_good() {
         let listener = TcpListener::bind(free()).expect("a port is free");
-        let (socket, _) = open(&Address::Tcp(free())).expect("there are descriptors");
+        let (socket, _) = open(&Address::Tcp(free()), UNACKNOWLEDGED_MIN).expect("there are descriptors");
         let address = listener.local_addr().expect("it is bound");
         socket.connect(&address.into()).expect("somebody listens");
         assert!(matches!(outcome(&socket), Some(Ok(()))));
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn socket_that_met_itself_is_refused() {
-        let (socket, _) = open(&Address::Tcp(free())).expect("there are descriptors");
+        let (socket, _) = open(&Address::Tcp(free()), UNACKNOWLEDGED_MIN).expect("there are descriptors");
         socket.bind(&free().into()).expect("a port is free");
         let own = socket.local_addr().expect("it is bound");
         // Not every system lets a socket do that.

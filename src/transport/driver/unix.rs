@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read},
     os::fd::AsRawFd,
+    time::Duration,
 };
 
 use mio::{Interest, Registry, Token, unix::SourceFd};
@@ -15,8 +16,8 @@ pub(super) struct Stream(Socket);
 
 impl Stream {
     /// A stream on its way to `address`, or there already.
-    pub(super) fn connect(address: &Address) -> io::Result<Self> {
-        let (socket, target) = socket::open(address)?;
+    pub(super) fn connect(address: &Address, unacknowledged_max: Duration) -> io::Result<Self> {
+        let (socket, target) = socket::open(address, unacknowledged_max)?;
         socket.set_nonblocking(true)?;
         if let Address::Unix(_) = address {
             return connect_unix(&socket, &target).map(|()| Self(socket));

@@ -168,8 +168,8 @@ impl Uring {
         Ok(uring)
     }
 
-    pub(super) fn connect(&mut self, conn: Conn, address: &Address) {
-        let (socket, target) = match socket::open(address) {
+    pub(super) fn connect(&mut self, conn: Conn, address: &Address, unacknowledged_max: Duration) {
+        let (socket, target) = match socket::open(address, unacknowledged_max) {
             Ok(opened) => opened,
             Err(error) => return self.ready.push(Completion { conn, event: Event::Connected(Err(error)) }),
         };

@@ -1,6 +1,9 @@
 //! A non-blocking stream as Windows has it: TCP, through mio, which must see every call to know when to look again.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    time::Duration,
+};
 
 use mio::{Interest, Registry, Token, net::TcpStream};
 use socket2::SockRef;
@@ -12,11 +15,11 @@ pub(super) struct Stream(TcpStream);
 
 impl Stream {
     /// A stream on its way to `address`, or there already.
-    pub(super) fn connect(address: &Address) -> io::Result<Self> {
+    pub(super) fn connect(address: &Address, unacknowledged_max: Duration) -> io::Result<Self> {
         if let Address::Unix(_) = address {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "unix sockets are not supported on Windows"));
         }
-        let (socket, address) = socket::open(address)?;
+        let (socket, address) = socket::open(address, unacknowledged_max)?;
         socket.set_nonblocking(true)?;
         match socket.connect(&address) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
