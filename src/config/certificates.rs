@@ -1,15 +1,16 @@
 //! The certificates of an `https` endpoint: read from their files at start, and again when the files change.
 
 use std::{
-    fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use super::Export;
 use crate::{
-    sync::{file::open_regular, trust::system_trust},
+    sync::{
+        file::{Stamp, open_regular, stamp},
+        trust::system_trust,
+    },
     transport::tls::{Certificates, Identity, Pem, SystemTrust, Tls, TlsError, TlsFile, TlsHost, TlsSource, Trust},
 };
 
@@ -34,8 +35,8 @@ struct Files {
     identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// When each file was written and its length in bytes, to see that it is another.
-type Stamps = [Option<(SystemTime, u64)>; 3];
+/// What tells each file from another one in its place.
+type Stamps = [Option<Stamp>; 3];
 
 impl WatchedTls {
     /// Reads the files, or the certificates that the system trusts.
@@ -95,12 +96,8 @@ impl Files {
     }
 
     fn stamps(&self) -> Stamps {
-        let stamp = |path: &PathBuf| {
-            let data = fs::metadata(path).ok()?;
-            Some((data.modified().ok()?, data.len()))
-        };
         let (client, key) = self.identity.as_ref().map_or((None, None), |(client, key)| (stamp(client), stamp(key)));
-        [self.certificate.as_ref().and_then(stamp), client, key]
+        [self.certificate.as_ref().and_then(|path| stamp(path)), client, key]
     }
 
     fn read(&self) -> Result<Certificates, TlsError> {
@@ -141,7 +138,10 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 #[cfg(all(test, feature = "tls"))]
 mod tests {
-    use std::{fs::File, process::Command};
+    use std::{
+        fs::{self, File},
+        process::Command,
+    };
 
     use super::*;
     use crate::transport::tls::fixture::{Folder, HOST, Leaf, assert_names, authority};
@@ -241,6 +241,32 @@ mod tests {
             assert_names(&refusal(Some(&ca), [None; 2]), &["`certificate`", "ca.pem", why]);
             let _ = fs::remove_file(&ca).or_else(|_| fs::remove_dir(&ca));
         }
+    }
+
+    /// In an image all files may have the same time: what is deployed next to the old file is found by a link, say.
+    #[cfg(unix)]
+    #[test]
+    fn file_of_the_same_time_and_length_is_another() {
+        use std::os::unix::fs::symlink;
+
+        let (folder, authority) = (Folder::new(), authority("the CA"));
+        let clients = [Leaf::of_client(&authority), Leaf::of_client(&authority)];
+        let padded = |text: String| format!("{text:#<2000}");
+        let [chain, key] = ["client.pem", "client.key"].map(|name| folder.path(name));
+        let put = |of: usize| {
+            for (name, text) in [(&chain, clients[of].certificate.pem()), (&key, clients[of].key.serialize_pem())] {
+                let target = format!("{of}-{}", name.file_name().unwrap().display());
+                let link = folder.path("link");
+                symlink(folder.write(&target, padded(text), 0), &link).unwrap();
+                fs::rename(link, name).unwrap();
+            }
+        };
+        put(0);
+        let ca = folder.write("ca.pem", authority.pem(), 0);
+        let mut watched = WatchedTls::open(HOST, &export(Some(&ca), [Some(&chain), Some(&key)])).expect("good files");
+        put(1);
+        assert_eq!(watched.tls().client_certificate().unwrap(), clients[1].certificate.der().to_vec());
+        assert_eq!(watched.failure(), None);
     }
 
     #[test]
