@@ -334,10 +334,10 @@ fn bad_input_costs_little_ends_exactly_and_is_named_in_one_line() {
     });
 }
 
-/// Whatever is under way.
 #[test]
 fn shutdown_in_the_middle_of_bad_input_ends_with_an_account() {
-    for rows in rows().chunks(12) {
+    let rows: Vec<_> = rows().into_iter().filter(|row| !matches!(row.then, Closes)).collect();
+    for rows in rows.chunks(12) {
         meet_all(rows, |row, driver, peer| {
             let service = start(row, driver, peer, PATIENCE);
             service.record();

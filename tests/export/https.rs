@@ -347,14 +347,22 @@ fn assert_lines(service: &Service, parts: &[&str]) {
 
 // ---- Peers that speak something else, or nothing.
 
+/// Side by side: each takes its five seconds.
 #[test]
-fn server_that_never_answers_the_handshake_is_given_up_in_time() {
-    on_each_driver(|driver| {
-        let (stand, folder) = (plain(&[Step::Hold]), Folder::new());
-        let service = Service::start(driver, trusting(&folder, &https(&stand.collector)));
-        service.record();
-        assert_names(&service.is_down(), &["TLS handshake", "within 5 s"]);
-        service.gives_up(SPANS);
+fn peer_that_says_nothing_before_the_first_request_is_given_up_in_time() {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            on_each_driver(|driver| {
+                let (stand, folder) = (plain(&[Step::Hold]), Folder::new());
+                let service = Service::start(driver, trusting(&folder, &https(&stand.collector)));
+                service.record();
+                assert_names(&service.is_down(), &["TLS handshake", "within 5 s"]);
+                service.gives_up(SPANS);
+            });
+        });
+        let (hangs, leads_nowhere) = (&[Manner::Hangs, Manner::Forwards], &[Manner::LeadsNowhere, Manner::Forwards]);
+        scope.spawn(|| delivers_after(hangs, &["the proxy accepts", "no tunnel within 5 s"]));
+        scope.spawn(|| delivers_after(leads_nowhere, &["TLS handshake", "within 5 s"]));
     });
 }
 
@@ -420,16 +428,6 @@ fn tunnel_that_is_refused_says_what_to_do_and_spans_wait() {
     ] {
         delivers_after(manners, &why);
     }
-}
-
-#[test]
-fn proxy_that_makes_no_tunnel_in_time_is_given_up() {
-    delivers_after(&[Manner::Hangs, Manner::Forwards], &["the proxy accepts", "no tunnel within 5 s"]);
-}
-
-#[test]
-fn tunnel_in_which_nobody_answers_is_given_up() {
-    delivers_after(&[Manner::LeadsNowhere, Manner::Forwards], &["TLS handshake", "within 5 s"]);
 }
 
 /// The proxy's first connection fails with these words, the second one delivers what waited.
