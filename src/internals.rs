@@ -44,8 +44,8 @@ pub mod transport {
             verdict::{Verdict, classify},
         },
         http::{
-            gzip::{Compression, Gzip, UnknownCompression, decompress},
-            head::{Coding, RequestHead, UserAgent},
+            compression::{Coding, Compression, Compressor, UnknownCompression, decompress},
+            head::{RequestHead, UserAgent},
             headers::{HeaderError, HeaderFault, Headers},
             http1::{BODY_BYTES_KEPT, BODY_BYTES_MAX, Progress, Reply, ReplyError, ReplyReader},
             retry_after::RetryAfter,

@@ -55,5 +55,5 @@ pub use sync::{deadline::Deadline, signal::Signal};
 pub use trace::{IdSource, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, Tracer, panic_on_misuse};
 pub use transport::{
     driver::{DriverChoice, UnknownDriver},
-    http::gzip::Compression,
+    http::compression::Compression,
 };

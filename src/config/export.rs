@@ -11,7 +11,7 @@ use crate::{
             settings::CONNECTIONS_MAX,
         },
         driver::DriverChoice,
-        http::gzip::Compression,
+        http::compression::Compression,
     },
 };
 

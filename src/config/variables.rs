@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     trace::Sampling,
-    transport::{driver::DriverChoice, http::gzip::Compression},
+    transport::{driver::DriverChoice, http::compression::Compression},
 };
 
 /// A row: the variables, of which the first that can be read counts; the setting; what happens where they are ignored,

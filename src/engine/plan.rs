@@ -20,7 +20,7 @@ use crate::{
         },
         driver::{DriverChoice, Resolver, Waker},
         http::{
-            gzip::Compression,
+            compression::Compression,
             head::{RequestHead, UserAgent},
             headers::Headers,
         },

@@ -9,8 +9,8 @@ use super::{
         driver::{Completion, Driver, Moment, Resolver},
         http::{
             buffer::RequestBuffer,
-            gzip::Gzip,
-            head::{Coding, RequestHead, UserAgent},
+            compression::{Coding, Compressor},
+            head::{RequestHead, UserAgent},
             http1::Reply,
         },
         tls::TlsSource,
@@ -38,7 +38,7 @@ pub(crate) struct Exporter {
     head: RequestHead,
     tls: Option<Box<dyn TlsSource>>,
     addresses: Addresses,
-    gzip: Gzip,
+    compressor: Compressor,
     slots: Vec<Slot>,
     leaving: Leaving,
     /// Requests that are not being sent, the next first.
@@ -103,7 +103,7 @@ impl Exporter {
             route,
             head,
             tls,
-            gzip: Gzip::default(),
+            compressor: Compressor::default(),
             leaving: Leaving::default(),
             waiting: Queue::default(),
             spare: vec![],
@@ -164,9 +164,9 @@ impl Exporter {
     fn request(&mut self, number: u64, mut buffer: RequestBuffer, spans: usize, now: Moment) -> Request {
         let plain_len = buffer.body().len();
         let coding = self.route.coding(self.settings.compression, plain_len);
-        if coding == Coding::Gzip {
+        if coding != Coding::Identity {
             let mut compressed = self.buffer();
-            self.gzip.compress(buffer.body(), compressed.body_mut());
+            self.compressor.compress(coding, buffer.body(), compressed.body_mut());
             self.give_back(mem::replace(&mut buffer, compressed));
         }
         buffer.write_head(&self.head, coding);

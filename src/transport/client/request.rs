@@ -5,7 +5,10 @@ use std::{mem, time::Duration};
 use super::{
     super::{
         driver::Moment,
-        http::{buffer::RequestBuffer, gzip::decompress, head::Coding},
+        http::{
+            buffer::RequestBuffer,
+            compression::{Coding, decompress},
+        },
     },
     backoff::Backoff,
     outcome::RequestEnd,
@@ -127,11 +130,8 @@ impl Request {
 
     /// The body as it was before compression.
     pub(super) fn plain_body(&self) -> Vec<u8> {
-        let sent = self.buffer.body();
-        match self.coding {
-            Coding::Identity => sent.to_vec(),
-            Coding::Gzip => decompress(sent, self.plain_len).expect("it was compressed here, from so many bytes"),
-        }
+        let body = decompress(self.coding, self.buffer.body(), self.plain_len);
+        body.expect("it was compressed here, from so many bytes")
     }
 }
 

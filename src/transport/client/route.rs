@@ -6,8 +6,8 @@ use super::{
     super::{
         driver::Address,
         http::{
-            gzip::Compression,
-            head::{Coding, RequestHead, Target, UserAgent, connect_head},
+            compression::{Coding, Compression},
+            head::{RequestHead, Target, UserAgent, connect_head},
             headers::Headers,
         },
     },
@@ -70,11 +70,8 @@ impl Route {
     /// How a body of this length is coded on this route.
     #[must_use]
     pub fn coding(&self, compression: Compression, body_len: usize) -> Coding {
-        match compression {
-            Compression::Auto if self.endpoint.is_local() || body_len < COMPRESSED_BYTES_MIN => Coding::Identity,
-            Compression::None => Coding::Identity,
-            Compression::Auto | Compression::Gzip => Coding::Gzip,
-        }
+        let is_worth_it = !self.endpoint.is_local() && body_len >= COMPRESSED_BYTES_MIN;
+        compression.coding(if is_worth_it { Coding::Gzip } else { Coding::Identity })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::http::gzip::Compression;
+use super::super::http::compression::Compression;
 
 /// Most connections to one collector.
 pub(crate) const CONNECTIONS_MAX: usize = 16;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::head::{Coding, RequestHead};
+use super::{compression::Coding, head::RequestHead};
 
 /// A request's bytes. The body is appended first; the head, which says how long it is, is put in front of it.
 #[derive(Debug)]

@@ -2,16 +2,10 @@
 
 use std::fmt;
 
-use super::headers::{HeaderError, HeaderFault, Headers};
-
-/// How a body is coded.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Coding {
-    /// As it is.
-    Identity,
-    /// gzip.
-    Gzip,
-}
+use super::{
+    compression::Coding,
+    headers::{HeaderError, HeaderFault, Headers},
+};
 
 /// Name and version of the exporter, as each request has them (HTTP-16).
 ///
@@ -91,8 +85,8 @@ impl RequestHead {
     /// is whole before it is sent, so there is no need for chunks.
     pub fn write(&self, body_len: usize, coding: Coding, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
-        if coding == Coding::Gzip {
-            field(out, "content-encoding", b"gzip"); // HTTP-03
+        if let Some(name) = coding.name() {
+            field(out, "content-encoding", name.as_bytes()); // HTTP-03
         }
         field(out, "content-length", body_len.to_string().as_bytes());
         out.extend_from_slice(b"\r\n");

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as an exporter needs it: the head and body of a request, and the reply. It knows no connections.
 
 pub(crate) mod buffer;
-pub(crate) mod gzip;
+pub(crate) mod compression;
 pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod http1;

@@ -12,7 +12,7 @@ use crate::transport::{
         Moment,
         sim::{Peer, Replies, Sim},
     },
-    http::gzip::decompress,
+    http::compression::{Coding, decompress},
 };
 
 /// What the collector does with a request.
@@ -292,7 +292,11 @@ impl Head {
     /// The body of this request, as far as it is here, before compression.
     pub(super) fn body(&self, bytes: &[u8]) -> Vec<u8> {
         let sent = &bytes[self.len..self.end.min(bytes.len())];
-        if self.is_packed { decompress(sent, 1 << 20).expect("it is packed as it says") } else { sent.to_vec() }
+        if self.is_packed {
+            decompress(Coding::Gzip, sent, 1 << 20).expect("it is packed as it says")
+        } else {
+            sent.to_vec()
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::transport::{
         Address, Driver, Moment, Resolver,
         sim::{Network, Peer, Replies, Sim},
     },
-    http::{gzip::Compression, head::UserAgent, headers::Headers},
+    http::{compression::Compression, head::UserAgent, headers::Headers},
     tls::fixture::{Leaf, VERSIONS, authority, server, tls},
 };
 

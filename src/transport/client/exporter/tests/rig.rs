@@ -27,7 +27,7 @@ use crate::transport::{
         Address, Completion, Driver, Moment, Resolver,
         sim::{Network, Sim},
     },
-    http::{buffer::RequestBuffer, gzip::Compression, head::UserAgent, headers::Headers},
+    http::{buffer::RequestBuffer, compression::Compression, head::UserAgent, headers::Headers},
 };
 
 /// An exporter, its network and its collector, and the account of all that went in.

@@ -1,60 +1,23 @@
 //! gzip of request bodies, with a state that is made once.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Whether request bodies are compressed.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Compression {
-    /// gzip to other machines, nothing on this one and nothing below 1 KiB. It trades time of the exporter's thread
-    /// for bytes on the network.
-    #[default]
-    Auto,
-    /// Never.
-    None,
-    /// Always gzip.
-    Gzip,
-}
-
-impl FromStr for Compression {
-    type Err = UnknownCompression;
-
-    /// `auto`, `none` or `gzip`, in any case (CFG-06).
-    fn from_str(text: &str) -> Result<Self, UnknownCompression> {
-        let known = [("auto", Self::Auto), ("none", Self::None), ("gzip", Self::Gzip)];
-        let found = known.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
-        found.map(|(_, compression)| compression).ok_or(UnknownCompression)
-    }
-}
-
-/// The text does not name a compression that is known here.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct UnknownCompression;
-
-impl fmt::Display for UnknownCompression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("is not a known compression: use auto, none or gzip")
-    }
-}
-
-impl std::error::Error for UnknownCompression {}
-
 /// A compressor whose state, about a quarter of a MiB, is made once and used again.
-pub struct Gzip {
+pub(super) struct Gzip {
     state: Compress,
 }
 
 impl Gzip {
     /// A compressor of level 1, the cheapest: the exporter's thread takes its time from the service around it.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { state: Compress::new_gzip(flate2::Compression::fast(), WINDOW_BITS) }
     }
 
     /// Appends `body` as one gzip member.
-    pub fn compress(&mut self, body: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn compress(&mut self, body: &[u8], out: &mut Vec<u8>) {
         self.state.reset();
         let mut rest = body;
         loop {
@@ -88,7 +51,7 @@ impl fmt::Debug for Gzip {
 ///
 /// For a request of ours that has to be split. Memory grows with the content, up to that length.
 #[must_use]
-pub fn decompress(bytes: &[u8], len_max: usize) -> Option<Vec<u8>> {
+pub(super) fn decompress(bytes: &[u8], len_max: usize) -> Option<Vec<u8>> {
     let mut state = Decompress::new_gzip(WINDOW_BITS);
     let mut out = Vec::new();
     let mut rest = bytes;
@@ -136,16 +99,6 @@ mod tests {
         let mut out = vec![];
         Gzip::new().compress(body, &mut out);
         out
-    }
-
-    #[test]
-    fn cfg_06_compression_is_read_in_any_case() {
-        assert_eq!("GZip".parse(), Ok(Compression::Gzip));
-        assert_eq!("none".parse(), Ok(Compression::None));
-        assert_eq!("AUTO".parse(), Ok(Compression::Auto));
-        for text in ["", "zstd", " gzip"] {
-            assert_eq!(text.parse::<Compression>(), Err(UnknownCompression));
-        }
     }
 
     /// HTTP-03.
