@@ -17,7 +17,7 @@ use std::{
 
 use spanring::testing::collector::{Act, Asked, Close, Ids, Leave, Note, Pause, Taken, Turn};
 
-use super::schedule::{PATIENCE, Plan, Run, Time, Way};
+use super::schedule::{PATIENCE, Plan, Run, Sight, Way};
 
 /// Schedules that are under way at a time. They mostly wait.
 const AT_A_TIME: usize = 16;
@@ -123,16 +123,25 @@ fn rows() -> Vec<(String, Plan)> {
         (
             "dead connections, while time is short",
             Plan {
-                time: Time::Short,
+                sight: Sight::Partial,
                 timeout: Duration::from_millis(500),
                 connections: vec![vec![HOLD], vec![HOLD], vec![TAKE, HOLD], vec![LATER, HOLD]],
                 ..four.clone()
             },
         ),
         (
+            "a collector that is away for a while",
+            Plan {
+                sight: Sight::Partial,
+                has_outage: true,
+                connections: vec![vec![slowly(20); 9], vec![ten; 2], vec![TAKE, CLOSE], vec![slowly(5); 9]],
+                ..four.clone()
+            },
+        ),
+        (
             "a shutdown in the middle of all",
             Plan {
-                time: Time::Short,
+                sight: Sight::Partial,
                 deadline: Some(Duration::from_millis(50)),
                 connections: vec![
                     vec![TAKE, HOLD],
@@ -207,7 +216,7 @@ fn poison(way: Way, connections_max: usize, seconds: u64) -> bool {
     };
     let decide = is_poisoned.clone();
     let timeout = Duration::from_secs(seconds);
-    let plan = Plan { time: Time::Short, timeout, ..Plan::calm(connections_max, 10, &[]) };
+    let plan = Plan { sight: Sight::Partial, timeout, ..Plan::calm(connections_max, 10, &[]) };
     let mut run = Run::start(&plan, way, move |asked: &Asked<'_>| if decide(asked.ids) { LATER } else { TAKE });
     run.record(BATCH);
     *poison.lock().unwrap() = run.recorded.last().copied();

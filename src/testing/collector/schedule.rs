@@ -87,6 +87,8 @@ pub enum Close {
     No,
     /// It ends, as the answer says.
     Announced,
+    /// It ends, and the answer does not say so.
+    Unannounced,
     /// It ends in the middle of the answer's body.
     InBody,
 }

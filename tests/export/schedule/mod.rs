@@ -15,7 +15,7 @@ use spanring::{
     testing::collector::{Act, Asked, Ids, Leave, Note, Scheduled, Tally, Turn},
 };
 
-pub use self::plan::{Plan, Time};
+pub use self::plan::{Plan, Sight};
 
 /// More than anything here takes on a busy machine; a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,9 +87,14 @@ impl Run {
             let turn = turns.and_then(|turns| turns.get(usize::try_from(asked.of_connection).unwrap()));
             turn.copied().unwrap_or(Turn::of(Act::Take))
         });
-        for &spans in &plan.waves {
+        for (at, &spans) in plan.waves.iter().enumerate() {
             run.record(spans);
             let _ = run.engine.flush(WHILE);
+            if plan.has_outage && at == 0 {
+                run.stand.collector.stop();
+                let _ = run.engine.flush(WHILE);
+                run.stand.collector.restart().unwrap();
+            }
         }
         if plan.deadline.is_none() {
             run.settle()?;
@@ -126,7 +131,7 @@ impl Run {
     /// Spans that are never answered for, nor given up by themselves.
     fn held(&self) -> u64 {
         let is_held =
-            |note: &Note| self.plan.time == Time::Ample && matches!(note.turn.act, Act::Leave(Leave::Hold, _));
+            |note: &Note| self.plan.sight == Sight::Full && matches!(note.turn.act, Act::Leave(Leave::Hold, _));
         self.stand.notes().iter().filter(|note| is_held(note)).map(|note| note.ids.len() as u64).sum()
     }
 

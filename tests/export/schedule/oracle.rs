@@ -7,7 +7,7 @@ use std::{
 
 use spanring::testing::collector::{Act, Close, Ids, Note};
 
-use super::{Seen, Time};
+use super::{Seen, Sight};
 
 // The columns of the ledger that a span may end in.
 const EXPORTED: u8 = 1;
@@ -56,14 +56,18 @@ fn histories(seen: &Seen<'_>) -> Result<HashMap<Ids, History>, String> {
         for (place, ids) in note.ids.iter().enumerate() {
             let History { column, is_doubtful, copies, last } = histories[ids];
             if let Some(last) = last.map(|last| &seen.notes[last]) {
-                let is_part = last.turn.act != Act::CallTooLarge || note.ids.len() < last.ids.len();
+                let is_part =
+                    last.turn.act != Act::CallTooLarge || last.answered.is_none() || note.ids.len() < last.ids.len();
                 ensure(column == GIVEN_UP && is_part, || format!("sent again after {:?}: request {at}", last.turn))?;
                 let is_over = last.answering.is_some_and(|answering| answering < note.began);
-                let may_come = seen.plan.time == Time::Ample && !is_over;
+                let may_come = seen.plan.sight == Sight::Full && !is_over;
                 ensure(!may_come, || format!("request {at} is sent again while an answer may come"))?;
             }
             let is_last = note.ids.len() - place;
+            // What ends the collector, or its client, may end an answer.
+            let is_answered = note.turn.is_answer() && note.answered.is_some();
             let column = match note.turn.act {
+                _ if !is_answered => GIVEN_UP,
                 Act::TakeAllBut(rejected) if note.turn.close != Close::InBody && is_last as u64 <= rejected => {
                     PARTIALLY_REJECTED
                 }
@@ -73,7 +77,7 @@ fn histories(seen: &Seen<'_>) -> Result<HashMap<Ids, History>, String> {
                 Act::CallTooLarge | Act::PutOff(..) | Act::Leave(..) => GIVEN_UP,
             };
             let copies = copies + u64::from(is_doubtful);
-            let is_doubtful = is_doubtful || !note.turn.is_answer();
+            let is_doubtful = is_doubtful || !is_answered;
             histories.insert(*ids, History { column, is_doubtful, copies, last: Some(at) });
         }
     }
@@ -82,12 +86,12 @@ fn histories(seen: &Seen<'_>) -> Result<HashMap<Ids, History>, String> {
 
 impl History {
     /// The columns that it may be in.
-    fn columns(&self, time: Time) -> u8 {
+    fn columns(&self, sight: Sight) -> u8 {
         let column = if self.is_doubtful && self.column != EXPORTED { UNCONFIRMED } else { self.column };
-        match time {
-            Time::Ample => column,
+        match sight {
+            Sight::Full => column,
             // The answer may have come a moment too late, or not all of the request before its time was over.
-            Time::Short => column | UNCONFIRMED,
+            Sight::Partial => column | UNCONFIRMED,
         }
     }
 }
@@ -109,7 +113,7 @@ fn columns(seen: &Seen<'_>, histories: &HashMap<Ids, History>) -> Result<(), Str
     ensure(is_whole, || "not all spans are in these columns".into())?;
     for chosen in 0..1_u8 << COLUMNS {
         let there: u64 = (0..COLUMNS).filter(|column| chosen >> column & 1 == 1).map(|column| amounts[column]).sum();
-        let spans = histories.values().filter(|history| history.columns(seen.plan.time) & !chosen == 0).count() as u64;
+        let spans = histories.values().filter(|history| history.columns(seen.plan.sight) & !chosen == 0).count() as u64;
         ensure(spans <= there, || {
             let columns = ["exported", "unconfirmed", "rejected", "partially rejected", "oversize", "given up"];
             let names: Vec<_> = (0..COLUMNS).filter(|at| chosen >> at & 1 == 1).map(|at| columns[at]).collect();
@@ -125,7 +129,7 @@ fn copies(seen: &Seen<'_>, histories: &HashMap<Ids, History>) -> Result<(), Stri
     let copies: u64 = histories.values().map(|history| history.copies).sum();
     let duplicates_max = ledger.duplicates_max;
     // An attempt whose time is over may not have come whole.
-    let is_exact = seen.plan.time == Time::Ample;
+    let is_exact = seen.plan.sight == Sight::Full;
     let is_counted = if is_exact { duplicates_max == copies } else { duplicates_max >= copies };
     ensure(is_counted, || format!("{copies} spans came again in doubt, and the ledger has {duplicates_max}"))?;
     let is_explained = tally.ids_seen_twice <= duplicates_max;
@@ -158,7 +162,7 @@ fn pauses(seen: &Seen<'_>) -> Result<(), String> {
 
 /// Never more requests are in hand than there may be connections.
 fn in_hand(seen: &Seen<'_>) -> Result<(), String> {
-    if seen.plan.time == Time::Short {
+    if seen.plan.sight == Sight::Partial {
         return Ok(());
     }
     let is_under_way =

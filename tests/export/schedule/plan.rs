@@ -13,7 +13,7 @@ use super::PATIENCE;
 /// A load, the settings of the export, and what the collector does on each connection.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub time: Time,
+    pub sight: Sight,
     pub timeout: Duration,
     pub stall_timeout: Duration,
     pub retry_after_max: Duration,
@@ -23,19 +23,21 @@ pub struct Plan {
     pub waves: Vec<u64>,
     /// Bytes of an attribute of each.
     pub fill: usize,
+    /// Whether the collector is away for a while, after the first of them.
+    pub has_outage: bool,
     /// The deadline of the shutdown, if that comes in the middle of all.
     pub deadline: Option<Duration>,
     /// What each connection does with its requests. Then it takes what comes, as later connections do.
     pub connections: Vec<Vec<Turn>>,
 }
 
-/// Whether the time of a request may come to an end.
+/// Whether the collector sees all that its client does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Time {
-    /// No. What the collector holds for ever waits for the shutdown.
-    Ample,
-    /// Yes, its own or that of the shutdown, and perhaps at the same moment as an answer.
-    Short,
+pub enum Sight {
+    /// Each attempt arrives, and each answer. What the collector holds for ever waits for the shutdown.
+    Full,
+    /// Not always: the time of a request or the end of a connection may come first.
+    Partial,
 }
 
 /// The statuses that ask for another try.
@@ -49,7 +51,7 @@ impl Plan {
     /// All is well.
     pub fn calm(connections_max: usize, batch_spans_max: usize, waves: &[u64]) -> Self {
         Self {
-            time: Time::Ample,
+            sight: Sight::Full,
             timeout: 2 * PATIENCE,
             stall_timeout: STALL_TIMEOUT,
             retry_after_max: PAUSE_MAX,
@@ -57,6 +59,7 @@ impl Plan {
             batch_spans_max,
             waves: waves.into(),
             fill: 100,
+            has_outage: false,
             deadline: None,
             connections: vec![],
         }
@@ -70,10 +73,11 @@ impl Plan {
         let mut plan =
             Self { fill: dice.between(0, 1_500), ..Self::calm(connections_max, dice.between(8, 40), &waves) };
         if dice.is_one_of(4) {
-            (plan.time, plan.timeout) = (Time::Short, Duration::from_millis(700));
+            (plan.sight, plan.timeout) = (Sight::Partial, Duration::from_millis(700));
+            plan.has_outage = dice.is_one_of(2);
         }
         if dice.is_one_of(5) {
-            plan.time = Time::Short;
+            plan.sight = Sight::Partial;
             plan.deadline = Some(Duration::from_millis(dice.between(0, 150) as u64));
         }
         // Real seconds, so few of them.
@@ -83,10 +87,14 @@ impl Plan {
             plan.retry_after_max = Duration::from_secs(30);
         }
         // One connection at least goes on.
-        let mut holds = if plan.time == Time::Ample { connections_max - 1 } else { 2 };
+        let mut holds = if plan.sight == Sight::Full { connections_max - 1 } else { 2 };
         for _ in 0..connections_max + dice.between(0, 4) {
             let mut turns = dice.connection();
+            let is_seen = plan.sight == Sight::Full;
             for turn in &mut turns {
+                if is_seen && turn.close == Close::Unannounced {
+                    turn.close = Close::No;
+                }
                 match &mut turn.act {
                     Act::Leave(leave @ Leave::Hold, _) if holds == 0 => *leave = Leave::Close,
                     Act::Leave(Leave::Hold, _) => holds -= 1,
@@ -150,9 +158,10 @@ impl Dice {
         };
         // Of an answer that breaks off nothing but the head counts.
         let is_partial = matches!(act, Act::TakeAllBut(_));
-        let close = match self.between(0, 5) {
+        let close = match self.between(0, 6) {
             0 => Close::Announced,
-            1 if !is_partial => Close::InBody,
+            1 => Close::Unannounced,
+            2 if !is_partial => Close::InBody,
             _ => Close::No,
         };
         let rest = if self.is_one_of(3) { self.moment() } else { Duration::ZERO };
