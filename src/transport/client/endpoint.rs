@@ -219,6 +219,8 @@ pub enum EndpointFault {
     Fragment,
     /// No host, or a text that is neither a name nor an address.
     Host,
+    /// An IPv6 address with a zone, which names an interface of one machine.
+    Zone,
     /// No number from 1 to 65535.
     Port,
     /// The path or the query has characters that it must not have.
@@ -245,6 +247,10 @@ impl fmt::Display for EndpointFault {
             Self::UserInfo => "has credentials, which would end up in logs: send them in a header `authorization`",
             Self::Fragment => "has a `#` and a fragment, which mean nothing here: remove them",
             Self::Host => "has no valid host: write a name, an IPv4 address, or an IPv6 address in brackets",
+            Self::Zone => {
+                "has an IPv6 address with a zone, which is not supported: write an address without a zone, not a \
+                 link-local one, or a name"
+            }
             Self::Port => "has no valid port: write a number from 1 to 65535, or leave the colon out",
             Self::Path => "has a path that cannot be sent: percent-encode it, and begin it with `/`",
             Self::UnixPath => {
@@ -272,7 +278,11 @@ impl Host {
         let (host, rest) = match authority.strip_prefix('[') {
             Some(inside) => {
                 let (address, rest) = inside.split_once(']').ok_or(EndpointFault::Host)?;
+                let (address, zone) = address.split_once('%').map_or((address, None), |(one, zone)| (one, Some(zone)));
                 let address: Ipv6Addr = address.parse().map_err(|_| EndpointFault::Host)?;
+                if zone.is_some() {
+                    return Err(EndpointFault::Zone);
+                }
                 (Self::from(IpAddr::V6(address)), rest)
             }
             None => {
@@ -556,7 +566,7 @@ mod tests {
     #[test]
     fn each_fault_has_its_name() {
         use EndpointFault::{
-            Character, Empty, Fragment, Host, NoScheme, Path, Port, Scheme, TooLong, UnixPath, UserInfo,
+            Character, Empty, Fragment, Host, NoScheme, Path, Port, Scheme, TooLong, UnixPath, UserInfo, Zone,
         };
         let long_socket = format!("unix:///{}", "x".repeat(107));
         let long_name = format!("http://{}", "abc.".repeat(64));
@@ -588,7 +598,10 @@ mod tests {
             ("http://[::1", Host),
             ("http://[::1]x:80", Host),
             ("http://[v1.x]", Host),
-            ("http://[fe80::1%25eth0]", Host),
+            ("http://[fe80::1%25eth0]", Zone),
+            ("https://[fe80::1%eth0]:4318/x", Zone),
+            ("http://[fe80::1%]", Zone),
+            ("http://[x%1]", Host),
             ("http://127.1", Host),
             ("http://256.1.1.1", Host),
             ("http://1.2.3.0x4", Host),
