@@ -230,6 +230,7 @@ impl Tracer {
         let shared = self.lanes.owner();
         let wanted = match shared.sampling {
             Sampling::ParentBased => parent.is_none_or(SpanContext::is_sampled),
+            Sampling::ParentOnly => parent.is_some_and(SpanContext::is_sampled),
             Sampling::AlwaysOn => true,
             Sampling::AlwaysOff => false,
         };

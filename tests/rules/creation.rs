@@ -79,7 +79,7 @@ fn cre_01_dropped_spans_have_ids_of_their_own() {
 #[test]
 fn cre_02_sampled_flag_promises_a_recording_span() {
     let parents = [None, Some(remote(0, "")), Some(remote(SAMPLED, "")), Some(remote(0xFF, ""))];
-    for decision in [Sampling::ParentBased, Sampling::AlwaysOn, Sampling::AlwaysOff] {
+    for decision in [Sampling::ParentBased, Sampling::ParentOnly, Sampling::AlwaysOn, Sampling::AlwaysOff] {
         let engine = sampling(decision);
         let tracer = engine.tracer("t");
         for is_closed in [false, true] {
@@ -92,6 +92,7 @@ fn cre_02_sampled_flag_promises_a_recording_span() {
                 let wanted = match decision {
                     Sampling::AlwaysOff => false,
                     Sampling::AlwaysOn => true,
+                    Sampling::ParentOnly => parent.as_ref().is_some_and(SpanContext::is_sampled),
                     _ => parent.as_ref().is_none_or(SpanContext::is_sampled),
                 };
                 assert_eq!(span.is_recording(), wanted && !is_closed, "{decision:?} {parent:?} closed {is_closed}");
