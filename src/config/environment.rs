@@ -105,7 +105,8 @@ impl<'a> Environment<'a> {
         let (pairs, name) = self.first(row, parse).unwrap_or_default();
         for (key, value) in pairs {
             self.config.origins.note(&format!("resource.{key}"), name);
-            self.config.resource = mem::take(&mut self.config.resource).with(&key, value);
+            self.config.resource = mem::take(&mut self.config.resource).with(&key, value.as_str());
+            self.config.origins.resource.push((key, value));
         }
     }
 

@@ -99,7 +99,7 @@ const NONE: &str = "none";
 
 /// Every setting there is. Structs are taken apart, so that none can be forgotten.
 fn settings(config: &Config) -> Vec<Setting> {
-    let Config { memory_budget, lanes, limits, sampling, ids, clock, resource, export, worker, origins: _ } = config;
+    let Config { memory_budget, lanes, limits, sampling, ids, clock, resource: _, export, worker, origins: _ } = config;
     let mut settings = vec![
         plain("memory_budget", format!("{memory_budget} bytes")),
         plain("lanes", lanes.map_or("by the number of cores".to_owned(), |lanes| lanes.to_string())),
@@ -109,7 +109,7 @@ fn settings(config: &Config) -> Vec<Setting> {
         plain("worker", format!("{worker:?}")),
     ];
     settings.extend(of_limits(limits));
-    settings.extend(of_resource(resource));
+    settings.extend(of_resource(&config.merged_resource()));
     settings.push(plain("export", exporter(export.is_some())));
     settings.extend(export.iter().flat_map(of_export));
     settings

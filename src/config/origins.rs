@@ -9,6 +9,8 @@ pub struct Origins {
     pub(super) is_of_environment: bool,
     pub(super) notes: Vec<Note>,
     pub(super) warnings: Vec<String>,
+    /// The attributes that the environment gives the resource, in the order in which they came.
+    pub(super) resource: Vec<(String, String)>,
 }
 
 /// A setting that was read.

@@ -94,6 +94,15 @@ impl Resource {
         self.attributes.iter().map(|(key, value)| (key.as_str(), value))
     }
 
+    /// This resource and the attributes of another, of which later ones win, below its own. What it has by default is
+    /// not its own.
+    pub(super) fn above(&self, others: &[(String, String)]) -> Self {
+        let default = Self::default();
+        let is_own = |key: &str| self.attribute(key).is_some_and(|value| default.attribute(key) != Some(value));
+        let missing = others.iter().filter(|(key, _)| !is_own(key));
+        missing.fold(self.clone(), |merged, (key, value)| merged.with(key, value.as_str()))
+    }
+
     pub(crate) fn schema(&self) -> &str {
         &self.schema_url
     }

@@ -34,7 +34,8 @@ pub struct Config {
     pub ids: Option<Box<dyn IdSource>>,
     /// Where the time comes from; `None` is the machine.
     pub clock: Option<Clock>,
-    /// The process that the spans come from: `Resource::service("shop")`.
+    /// The process that the spans come from: `Resource::service("shop")`. With `..Config::from_env()` the attributes of
+    /// the environment are sent as well; where both have a key, the value here counts (RES-05).
     pub resource: Resource,
     /// Where spans go. `None` sends them nowhere: the program takes them out by
     /// [`Engine::drain`](crate::Engine::drain).
@@ -184,6 +185,11 @@ pub(crate) const COUNT_MAX: u32 = 16_384;
 const LINK_BYTES: usize = 4;
 
 impl Config {
+    /// The resource as it is sent: the environment's below the program's.
+    pub(crate) fn merged_resource(&self) -> Resource {
+        self.resource.above(&self.origins.resource)
+    }
+
     /// The sizes that follow from the budget.
     pub(crate) fn shape(&self) -> Result<Shape, ConfigError> {
         self.check_limits()?;

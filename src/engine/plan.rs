@@ -100,7 +100,7 @@ impl Plan {
         let bytes = export.request_bytes_max;
         range("export.request_bytes_max", bytes, REQUEST_BYTES_MIN, REQUEST_BYTES_MAX)?;
         let request_bytes_max = export.request_bytes(config.memory_budget);
-        let resource = config.resource.encode();
+        let resource = config.merged_resource().encode();
         warnings.extend(cramped(&resource, request_bytes_max)?);
         let route = Route { endpoint, proxy };
         Ok(Self {

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, common::v1::any_value::Value};
+use prost::Message;
 use spanring::{
     Compression, Config, DiagnosticSink, DriverChoice, Engine, Export, Health, Kind, ProxyChoice, Resource, internals,
     testing::collector::{Collector, Mode},
@@ -205,6 +207,32 @@ fn resource_that_leaves_no_room_for_spans_is_an_error_at_start() {
     let error = start(4 << 20).unwrap_err().to_string();
     assert!(error.contains("resource") && error.contains("memory_budget"), "{error}");
     assert!(start(32 << 20).is_ok());
+}
+
+/// `..Config::from_env()` beside a `resource` of the program's: both are sent, and the program's keys win.
+#[test]
+fn res_05_resource_of_the_program_is_merged_with_that_of_the_environment() {
+    let collector = Collector::start(Mode::Record).unwrap();
+    let environment = Config::from_vars(|name| match name {
+        "OTEL_RESOURCE_ATTRIBUTES" => Some("service.name=other,zone=b,shard=3".to_owned()),
+        _ => None,
+    });
+    let resource = Resource::service("shop").with("shard", 4);
+    let engine = Engine::start(Config { export: Some(Export::to(&collector.url())), resource, ..environment }).unwrap();
+    record(&engine, 1);
+    assert!(engine.shutdown(PATIENCE).is_complete());
+    let request = ExportTraceServiceRequest::decode(collector.received()[0].body.as_slice()).unwrap();
+    let attributes = &request.resource_spans[0].resource.as_ref().unwrap().attributes;
+    let sent = |key: &str| {
+        let mut values = attributes.iter().filter(|attribute| attribute.key == key);
+        let value = values.next().and_then(|attribute| attribute.value.clone()?.value);
+        assert!(values.next().is_none(), "{key} comes once");
+        value
+    };
+    assert_eq!(sent("service.name"), Some(Value::StringValue("shop".to_owned())));
+    assert_eq!(sent("shard"), Some(Value::IntValue(4)));
+    assert_eq!(sent("zone"), Some(Value::StringValue("b".to_owned())));
+    assert_eq!(sent("telemetry.sdk.name"), Some(Value::StringValue("spanring".to_owned())));
 }
 
 #[cfg(not(feature = "tls"))]
