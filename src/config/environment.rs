@@ -10,7 +10,14 @@ use super::{
     origins::{Instead, Origins},
     settings::{COUNT_MAX, Config},
 };
-use crate::{report::QUEUE_SPAN_BYTES, trace::Sampling, transport::http::headers::Headers};
+use crate::{
+    report::QUEUE_SPAN_BYTES,
+    trace::Sampling,
+    transport::{
+        client::endpoint::Endpoint,
+        http::headers::{HeaderError, Headers},
+    },
+};
 
 /// Variables that say the same thing, of which the first that can be read counts.
 pub(super) struct Row {
@@ -193,6 +200,35 @@ impl<'a> Environment<'a> {
         }
     }
 
+    /// The headers that can be sent, if there are any. The others are told by their names.
+    pub(super) fn headers(&mut self, row: &Row) {
+        let read = self.first(row, |text| {
+            let (headers, errors) = Headers::from_env_text(text);
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let headers: Vec<_> = headers.iter().map(|(name, value)| (name.to_owned(), text(value))).collect();
+            if headers.is_empty() && !errors.is_empty() { Err(listed(&errors)) } else { Ok((headers, errors)) }
+        });
+        if let Some(((headers, errors), name)) = read {
+            self.export.headers = headers;
+            self.config.origins.note(row.setting, name);
+            if !errors.is_empty() {
+                self.ignored.push((format!("{name} is ignored in part: {}", listed(&errors)), row.instead()));
+            }
+        }
+    }
+
+    /// Says where a variable contradicts the scheme of the endpoint. It is for endpoints of gRPC, which may have none.
+    pub(super) fn insecure(&mut self, row: &Row) {
+        let given = self.first(row, |text| word(text, &[("true", true), ("false", false)]));
+        let is_tls = Endpoint::parse(&self.export.endpoint).is_ok_and(|endpoint| endpoint.is_tls());
+        if let Some((is_insecure, name)) = given
+            && is_insecure == is_tls
+            && self.exports
+        {
+            self.ignore(name, "it is for endpoints of gRPC that have no scheme", row.instead());
+        }
+    }
+
     /// Says which of these names are almost one of `rows`. Others with such a prefix may be anybody's: a service that
     /// is called spanring has `SPANRING_SERVICE_HOST` and more from Kubernetes, and OpenTelemetry has other signals.
     pub(super) fn mistyped(&mut self, names: impl Iterator<Item = String>, rows: &[Row]) {
@@ -249,6 +285,8 @@ const OTHERS: [&str; 1] = ["OTEL_BLRP_"];
 const TEXT_BYTES_MAX: usize = 16 << 10;
 /// Most of a bad value that a warning shows.
 const SHOWN_CHARS_MAX: usize = 64;
+/// Most headers that a warning names: a line of a few hundred bytes.
+const ERRORS_SHOWN_MAX: usize = 4;
 /// Longest time that is believed, which is the largest number that OpenTelemetry demands: 24 days.
 const MILLIS_MAX: u32 = i32::MAX as u32;
 /// Least memory for a queue: enough for an engine of any number of lanes, as for [`size`](crate::size).
@@ -303,10 +341,13 @@ fn queue_budget(spans: usize) -> Option<usize> {
     Config { memory_budget, ..Config::default() }.shape().ok().map(|_| memory_budget)
 }
 
-pub(super) fn headers(text: &str) -> Result<Vec<(String, String)>, String> {
-    let headers = Headers::from_env_text(text).map_err(|error| error.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(headers.iter().map(|(name, value)| (name.to_owned(), text(value))).collect())
+/// The first of these errors in one line, and how many more there are.
+fn listed(errors: &[HeaderError]) -> String {
+    let mut texts: Vec<_> = errors.iter().take(ERRORS_SHOWN_MAX).map(ToString::to_string).collect();
+    if errors.len() > ERRORS_SHOWN_MAX {
+        texts.push(format!("and {} more", errors.len() - ERRORS_SHOWN_MAX));
+    }
+    texts.join("; ")
 }
 
 /// The pairs of `key=value,key=value`, percent-decoded. One fault is the end of them all (RES-05).

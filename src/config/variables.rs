@@ -4,7 +4,7 @@
 use std::{env, ffi::OsString, iter, path::PathBuf};
 
 use super::{
-    environment::{Environment, Read, Row, attributes, count, headers, length, millis, word},
+    environment::{Environment, Read, Row, attributes, count, length, millis, word},
     export::traces_url,
     settings::Config,
 };
@@ -73,7 +73,7 @@ variables! {
         "";
     ["OTEL_TRACES_SAMPLER"] sets "sampling",
         |to, row| to.set(row, |to| &mut to.config.sampling, sampler),
-        "`always_on`, `always_off`, `parentbased_always_on`; ratios are not supported";
+        "`always_on`, `always_off`, `parentbased_always_on`, `parentbased_always_off`; ratios are not supported";
     ["OTEL_TRACES_EXPORTER"] sets "export",
         |to, row| to.exporters(row),
         "`otlp`; `none`: nothing is recorded or sent, unless the program sets `sampling`, and a line says so at start";
@@ -103,8 +103,12 @@ variables! {
         |to, row| to.endpoint(row, [str::to_owned, traces_url]),
         "the first is taken as it is; the second is a base, to which `/v1/traces` is appended";
     ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"] sets "export.headers",
-        |to, row| to.set(row, |to| &mut to.export.headers, headers),
-        "`name=value,name=value`, percent-encoded";
+        |to, row| to.headers(row),
+        "`name=value,name=value`, percent-encoded; one that cannot be sent is left out, and told by its name";
+    ["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"]
+        else "the scheme alone decides: https:// is with TLS, http:// without",
+        |to, row| to.insecure(row),
+        "for endpoints without a scheme, which only gRPC has; a warning where the scheme says otherwise";
     ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"] sets "export.compression",
         |to, row| to.set(row, |to| &mut to.export.compression, |text| {
             word(text, &[("none", Compression::None), ("gzip", Compression::Gzip)])
@@ -193,6 +197,7 @@ impl Config {
 fn sampler(text: &str) -> Result<Sampling, String> {
     let samplers = [
         ("parentbased_always_on", Sampling::ParentBased),
+        ("parentbased_always_off", Sampling::ParentOnly),
         ("always_on", Sampling::AlwaysOn),
         ("always_off", Sampling::AlwaysOff),
     ];

@@ -12,7 +12,7 @@ use std::{
 use proptest::prelude::*;
 use spanring::{
     Compression, Config, ConfigError, DiagnosticSink, DriverChoice, Engine, Export, ProxyChoice, Resource,
-    ResourceValue, Sampling, SpanLimits, StartError, Topic,
+    ResourceValue, Sampling, SpanContext, SpanId, SpanLimits, StartError, Topic, TraceId, TraceState,
     internals::{
         VARIABLES,
         transport::{Endpoint, proxy},
@@ -84,7 +84,7 @@ fn cfg_01_every_variable_has_a_field() {
         change(&mut limits);
         Config { limits, ..export(|_| ()) }
     }
-    let cases: [(&[(&str, &str)], Config); 24] = [
+    let cases: [(&[(&str, &str)], Config); 25] = [
         (&[], export(|_| ())),
         (&[("OTEL_TRACES_EXPORTER", "none")], good(&[("OTEL_SDK_DISABLED", "true")])),
         (&[("OTEL_SERVICE_NAME", "shop")], Config { resource: Resource::service("shop"), ..export(|_| ()) }),
@@ -95,6 +95,10 @@ fn cfg_01_every_variable_has_a_field() {
         (&[("OTEL_TRACES_SAMPLER", "always_on")], Config { sampling: Sampling::AlwaysOn, ..export(|_| ()) }),
         (&[("OTEL_TRACES_SAMPLER", "always_off")], Config { sampling: Sampling::AlwaysOff, ..export(|_| ()) }),
         (&[("OTEL_TRACES_SAMPLER", "parentbased_always_on")], export(|_| ())),
+        (
+            &[("OTEL_TRACES_SAMPLER", "parentbased_always_off")],
+            Config { sampling: Sampling::ParentOnly, ..export(|_| ()) },
+        ),
         (&[("OTEL_BSP_SCHEDULE_DELAY", "100")], export(|export| export.schedule_delay = Duration::from_millis(100))),
         (&[("OTEL_BSP_EXPORT_TIMEOUT", "100")], export(|export| export.timeout = Duration::from_millis(100))),
         (&[("OTEL_EXPORTER_OTLP_TIMEOUT", "100")], export(|export| export.timeout = Duration::from_millis(100))),
@@ -338,7 +342,7 @@ fn cfg_06_variables_without_effect_are_warnings() {
 #[test]
 fn cfg_06_lines_end_with_what_is_used_instead() {
     let long = "x".repeat(20_000);
-    let cases: [(&[(&str, &str)], &str); 17] = [
+    let cases: [(&[(&str, &str)], &str); 18] = [
         (&[("OTEL_TRACES_EXPORTER", "zipkin")], "export stays otlp"),
         (&[("OTEL_TRACES_EXPORTER", "otlp,console")], "export stays otlp"),
         (&[("OTEL_TRACES_EXPORTER", "none,console")], "export stays none"),
@@ -348,7 +352,8 @@ fn cfg_06_lines_end_with_what_is_used_instead() {
             "every trace that begins here is recorded and sent; sampling stays ParentBased",
         ),
         (&[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")], "export.compression stays Auto"),
-        (&[("OTEL_EXPORTER_OTLP_HEADERS", "a=1,secret")], "export.headers stays none"),
+        (&[("OTEL_EXPORTER_OTLP_HEADERS", "secret")], "export.headers stays none"),
+        (&[("OTEL_EXPORTER_OTLP_HEADERS", "a=1,secret")], "export.headers stays a=***"),
         (&[("SPANRING_MEMORY_BUDGET", "1000")], "memory_budget stays 33554432 bytes"),
         (
             &[("SPANRING_MEMORY_BUDGET", "64MiB"), ("OTEL_BSP_MAX_QUEUE_SIZE", "4097")],
@@ -520,6 +525,8 @@ fn cfg_23_endpoint_that_is_no_url_is_an_error_at_start() {
         ("ftp://collector", "use http://"),
         ("http://", "write a name"),
         ("http://a b", "take it out of the host"),
+        ("http://[fe80::1%25eth0]:4318", "an address without a zone"),
+        ("http://[fe80::1%eth0]:4318", "an address without a zone"),
         ("http://collector:0", "write a number"),
         ("http://user:hunter2@collector", "in a header"),
         ("unix:///a#", "begin it with `/`"),
@@ -560,6 +567,59 @@ fn cfg_24_headers_are_percent_decoded_pairs() {
         assert!(config.export.unwrap().headers.is_empty());
         assert!(!warning.contains("secret"), "{warning}");
     }
+}
+
+/// What is right is sent: without its credentials every request would be refused.
+#[test]
+fn cfg_24_bad_header_does_not_take_the_others_with_it() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let name = "OTEL_EXPORTER_OTLP_HEADERS";
+    let cases = [
+        ("authorization=secret,host=hidden,tenant=7", "header `host` is set by the exporter itself"),
+        ("authorization=secret,x-key=hid%0Aden,tenant=7", "header `x-key` has a value that cannot be sent"),
+        ("authorization=secret,hidden,tenant=7", "number 2 of the list has no `=`"),
+        ("authorization=secret,tenant=7,x-key=hidden;a=b", "header `x-key` has a `;`"),
+    ];
+    for (text, why) in cases {
+        let (config, warning) = bad(&[(name, text)]);
+        assert_eq!(config.export.unwrap().headers, [pair("authorization", "secret"), pair("tenant", "7")], "{text}");
+        assert!(warning.starts_with(&format!("{name} is ignored in part: {why}")), "{warning}");
+        assert!(!warning.contains("secret") && !warning.contains("hid"), "{warning}");
+    }
+    // Each is named, on one line; of many, the first.
+    let (_, warning) = bad(&[(name, "a=1,host=h,te=t")]);
+    assert!(warning.contains("`host` is set") && warning.contains("`te` is set"), "{warning}");
+    let (config, warning) = bad(&[(name, &format!("a=1{}", ",x".repeat(5000)))]);
+    assert_eq!(config.export.unwrap().headers, [pair("a", "1")]);
+    assert!(warning.contains("and 4996 more") && warning.len() < 1000, "{warning}");
+    let many: Vec<_> = (0..70).map(|index| format!("h{index}=1")).collect();
+    let (config, warning) = bad(&[(name, &many.join(","))]);
+    assert_eq!(config.export.unwrap().headers.len(), 64);
+    assert!(warning.contains("`h64` is one too many") && warning.contains("and 2 more"), "{warning}");
+    // Where nothing is left, the general ones count.
+    let (config, _) = bad(&[("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x"), (name, "a=1")]);
+    assert_eq!(config.export.unwrap().headers, [pair("a", "1")]);
+    let (config, _) = bad(&[("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x,b=2"), (name, "a=1")]);
+    assert_eq!(config.export.unwrap().headers, [pair("b", "2")]);
+}
+
+/// It is for endpoints of gRPC, which may have no scheme. The one here says whether there is TLS.
+#[test]
+fn insecure_is_a_warning_where_the_scheme_says_otherwise() {
+    let endpoint = |url| ("OTEL_EXPORTER_OTLP_ENDPOINT", url);
+    let (plain, tls) = (endpoint("http://collector:4318"), endpoint("https://collector:4318"));
+    for name in ["OTEL_EXPORTER_OTLP_INSECURE", "OTEL_EXPORTER_OTLP_TRACES_INSECURE"] {
+        good(&[(name, "true"), plain]);
+        good(&[(name, "TRUE")]);
+        good(&[(name, "false"), tls]);
+        for (text, url) in [("true", tls), ("false", plain), ("no", plain)] {
+            let (config, warning) = bad(&[(name, text), url]);
+            assert_eq!(values(&config), values(&good(&[url])));
+            assert!(warning.ends_with("the scheme alone decides: https:// is with TLS, http:// without"), "{warning}");
+        }
+    }
+    good(&[("OTEL_EXPORTER_OTLP_INSECURE", "false"), ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "true"), plain]);
+    good(&[("OTEL_EXPORTER_OTLP_INSECURE", "false"), ("OTEL_TRACES_EXPORTER", "none")]);
 }
 
 // ---- The resource, the sampler, the exporter, the queue.
@@ -603,6 +663,28 @@ fn res_05_what_the_program_says_wins() {
     assert_eq!(origin(&config, "resource.zone"), "OTEL_RESOURCE_ATTRIBUTES");
 }
 
+/// A resource of the program's is not the end of the environment's.
+#[test]
+fn res_05_environment_is_merged_below_the_resource_of_the_program() {
+    let list = ("OTEL_RESOURCE_ATTRIBUTES", "shard=3,zone=b,telemetry.sdk.name=x");
+    let name = ("OTEL_SERVICE_NAME", "other");
+    let merged = |resource| Config { resource, ..good(&[list, name]) };
+    let config = merged(Resource::service("shop").with("shard", "4").with("own", true));
+    let shown = values(&config);
+    let settings = [("service.name", "\"shop\""), ("shard", "\"4\""), ("zone", "\"b\""), ("own", "true")];
+    for (key, value) in settings {
+        assert_eq!(shown[&format!("resource.{key}")], value, "{key}");
+    }
+    assert_eq!(origin(&config, "resource.service.name"), "code");
+    assert_eq!(origin(&config, "resource.shard"), "code");
+    assert_eq!(origin(&config, "resource.zone"), "OTEL_RESOURCE_ATTRIBUTES");
+    // What the library says by default, the environment may change.
+    let config = merged(Resource::default().with("own", true));
+    assert_eq!(values(&config)["resource.service.name"], "\"other\"");
+    assert_eq!(origin(&config, "resource.service.name"), "OTEL_SERVICE_NAME");
+    assert_eq!(values(&config)["resource.telemetry.sdk.name"], "\"x\"");
+}
+
 #[test]
 fn res_06_name_of_the_service_wins_over_the_attribute() {
     let list = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=other,shard=3");
@@ -626,6 +708,24 @@ fn lim_07_limit_of_spans_wins_over_the_general_one() {
     assert_eq!(limits(&[(own, "5"), (general, "6")]).attribute_value_length, Some(5));
     assert_eq!(limits(&[(general, "6")]).attribute_value_length, Some(6));
     assert_eq!(limits(&[]), SpanLimits::default());
+}
+
+/// Roots do not record, and children do as their parents.
+#[test]
+fn parent_based_always_off_records_no_root() {
+    let config = good(&[("OTEL_TRACES_SAMPLER", "parentbased_always_off")]);
+    let engine = Engine::start(Config { export: None, ..config }).unwrap();
+    let tracer = engine.tracer("t");
+    assert!(tracer.is_enabled());
+    let root = tracer.span("root").start();
+    let child = tracer.span("child").parent(root.context()).start();
+    assert!(!root.is_recording() && !child.is_recording());
+    let parent = |flags| SpanContext::remote(TraceId([7; 16]), SpanId([8; 8]), flags, TraceState::default());
+    let sampled = tracer.span("sampled").parent(&parent(1)).start();
+    let unsampled = tracer.span("unsampled").parent(&parent(0)).start();
+    assert!(sampled.is_recording() && !unsampled.is_recording());
+    assert!(tracer.span("below").parent(sampled.context()).start().is_recording());
+    assert_eq!(engine.ledger().not_sampled, 3);
 }
 
 #[test]

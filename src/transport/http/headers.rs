@@ -16,32 +16,21 @@ impl Headers {
     ///
     /// When a name or value could not be sent, or is the exporter's own; see [`HeaderFault`].
     pub fn new(pairs: &[(String, String)]) -> Result<Self, HeaderError> {
-        pairs.iter().try_fold(Self::default(), |headers, (name, value)| headers.with(name, value))
+        let mut headers = Self::default();
+        pairs.iter().try_for_each(|(name, value)| headers.add(name, value))?;
+        Ok(headers)
     }
 
     /// The headers of `OTEL_EXPORTER_OTLP_HEADERS`: `name=value,name=value`, with percent-encoded values and without
-    /// the metadata that a baggage may have after a semicolon (CFG-24).
-    ///
-    /// # Errors
-    ///
-    /// As [`Headers::new`], and when a member has no `=`.
-    pub fn from_env_text(text: &str) -> Result<Self, HeaderError> {
+    /// the metadata that a baggage may have after a semicolon (CFG-24). With it, why members were left out: one may be
+    /// mistyped, and the others are credentials without which nothing would be taken.
+    #[must_use]
+    pub fn from_env_text(text: &str) -> (Self, Vec<HeaderError>) {
         let members = text.split(',').map(|member| member.trim_matches(WHITE)).filter(|member| !member.is_empty());
-        members.enumerate().try_fold(Self::default(), |headers, (index, member)| {
-            // A member without a name may be a secret as a whole, so it is shown by its number.
-            let nameless = |fault| HeaderError { what: format!("number {} of the list", index + 1), fault };
-            let (name, value) = member.split_once('=').ok_or_else(|| nameless(HeaderFault::NoValue))?;
-            let (name, value) = (name.trim_matches(WHITE), value.trim_matches(WHITE));
-            if HeaderName::from_bytes(name.as_bytes()).is_err() {
-                return Err(nameless(HeaderFault::Name));
-            }
-            if value.contains(';') {
-                return Err(HeaderError::new(name, HeaderFault::Metadata));
-            }
-            let value =
-                percent_decode_str(value).decode_utf8().map_err(|_| HeaderError::new(name, HeaderFault::Value))?;
-            headers.with(name, &value)
-        })
+        let mut headers = Self::default();
+        let errors = members.enumerate().filter_map(|(index, member)| headers.add_member(index, member).err());
+        let errors = errors.collect();
+        (headers, errors)
     }
 
     /// Names, lower-case, and values.
@@ -49,7 +38,23 @@ impl Headers {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
     }
 
-    fn with(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
+    fn add_member(&mut self, index: usize, member: &str) -> Result<(), HeaderError> {
+        // A member without a name may be a secret as a whole, so it is shown by its number.
+        let nameless = |fault| HeaderError { what: format!("number {} of the list", index + 1), fault };
+        let (name, value) = member.split_once('=').ok_or_else(|| nameless(HeaderFault::NoValue))?;
+        let (name, value) = (name.trim_matches(WHITE), value.trim_matches(WHITE));
+        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            return Err(nameless(HeaderFault::Name));
+        }
+        if value.contains(';') {
+            return Err(HeaderError::new(name, HeaderFault::Metadata));
+        }
+        let value = percent_decode_str(value).decode_utf8().map_err(|_| HeaderError::new(name, HeaderFault::Value))?;
+        self.add(name, &value)
+    }
+
+    /// Adds a header, in place of one of the same name.
+    fn add(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
         let fault = |fault| HeaderError::new(name, fault);
         let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fault(HeaderFault::Name))?;
         if OWN.contains(&header.as_str()) {
@@ -61,13 +66,15 @@ impl Headers {
         // Nothing that ends a line, and nothing but ASCII: servers differ in how they read other bytes.
         let value = Some(value.trim_matches(WHITE)).filter(|value| value.is_ascii());
         let value = value.and_then(|value| HeaderValue::from_str(value).ok()).ok_or(fault(HeaderFault::Value))?;
-        self.0.retain(|(known, _)| *known != header);
-        self.0.push((header, value));
-        let bytes: usize = self.0.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        if self.0.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
+        let others = self.0.iter().filter(|(known, _)| *known != header);
+        let others_bytes: usize = others.clone().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let bytes = others_bytes + header.as_str().len() + value.len();
+        if others.count() == HEADERS_MAX || bytes > HEADER_BYTES_MAX {
             return Err(fault(HeaderFault::TooMany));
         }
-        Ok(self)
+        self.0.retain(|(known, _)| *known != header);
+        self.0.push((header, value));
+        Ok(())
     }
 }
 
@@ -184,6 +191,12 @@ mod tests {
         Headers::new(&pairs(&[(name, value)])).expect_err(name).fault()
     }
 
+    /// The one fault of a text.
+    fn env_fault(text: &str) -> HeaderError {
+        let [error] = <[_; 1]>::try_from(Headers::from_env_text(text).1).unwrap();
+        error
+    }
+
     #[test]
     fn cfg_24_text_of_the_environment_is_read_as_baggage() {
         let cases: [(&str, &[(&str, &str)]); 8] = [
@@ -197,25 +210,25 @@ mod tests {
             ("a=1,A=2", &[("a", "2")]),
         ];
         for (text, expected) in cases {
-            assert_eq!(listed(&Headers::from_env_text(text).unwrap()), pairs(expected), "{text}");
+            assert_eq!(listed(&Headers::from_env_text(text).0), pairs(expected), "{text}");
         }
     }
 
     #[test]
     fn cfg_24_metadata_is_refused_and_not_sent() {
-        assert_eq!(Headers::from_env_text("a=1;ttl=3").unwrap_err().fault(), HeaderFault::Metadata);
+        assert_eq!(env_fault("a=1;ttl=3").fault(), HeaderFault::Metadata);
     }
 
     #[test]
     fn encoded_line_ends_are_refused_after_decoding() {
         for text in ["a=x%0D%0AHost:%20evil", "a=%00", "a=%7F", "a=%0A", "a=%C3%A4", "a=%FF"] {
-            assert_eq!(Headers::from_env_text(text).unwrap_err().fault(), HeaderFault::Value, "{text}");
+            assert_eq!(env_fault(text).fault(), HeaderFault::Value, "{text}");
         }
         for text in ["a b=x", "=x", "a:=x", "a\r=x"] {
-            assert_eq!(Headers::from_env_text(text).unwrap_err().fault(), HeaderFault::Name, "{text}");
+            assert_eq!(env_fault(text).fault(), HeaderFault::Name, "{text}");
         }
         // Names are not decoded: one may have a percent sign.
-        assert_eq!(listed(&Headers::from_env_text("a%0D=x").unwrap()), pairs(&[("a%0d", "x")]));
+        assert_eq!(listed(&Headers::from_env_text("a%0D=x").0), pairs(&[("a%0d", "x")]));
     }
 
     #[test]
@@ -254,7 +267,7 @@ mod tests {
             ("a=1,host=h", "header `host` is set by the exporter itself: "),
         ];
         for (text, beginning) in cases {
-            let error = Headers::from_env_text(text).unwrap_err().to_string();
+            let error = env_fault(text).to_string();
             assert!(error.starts_with(beginning), "{error}");
         }
     }
@@ -264,7 +277,7 @@ mod tests {
         let headers = Headers::new(&pairs(&[("api-key", "secret")])).unwrap();
         assert_eq!(format!("{headers:?}"), "Headers{\"api-key\"}");
         for text in ["api-key=secret\u{7}", "bearer secret", "api-key=secret;x", "Basic secret=="] {
-            let error = Headers::from_env_text(text).unwrap_err();
+            let error = env_fault(text);
             assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
         }
     }
@@ -272,11 +285,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_kept_has_no_line_end(text in "([a-c]|%0D|%0A|%00|[\\x00-\\x7f]|=|,){0,20}") {
-            if let Ok(headers) = Headers::from_env_text(&text) {
-                for (name, value) in headers.iter() {
-                    prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic()));
-                    prop_assert!(value.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == b'\t'));
-                }
+            for (name, value) in Headers::from_env_text(&text).0.iter() {
+                prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(value.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == b'\t'));
             }
         }
     }
