@@ -10,6 +10,7 @@ use std::{
     fmt::Write as _,
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -19,6 +20,10 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
+#[cfg(feature = "tls")]
+use rustls::{ServerConnection, StreamOwned};
+#[cfg(feature = "tls")]
+use spanring::internals::tls::certificates::{Folder, Leaf, VERSIONS, authority, server};
 use spanring::{DriverChoice, Export, Ledger, ProxyChoice};
 
 use crate::{
@@ -231,9 +236,21 @@ fn records() -> Vec<u8> {
 /// Does the same with each connection.
 struct Peer {
     address: SocketAddr,
+    wire: Arc<Wire>,
     is_stopping: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
 }
+
+/// What its words go through.
+struct Wire {
+    wrap: Box<dyn Fn(TcpStream) -> Box<dyn Stream> + Send + Sync>,
+    /// The CA of its certificate, if it encrypts.
+    certificate: Option<PathBuf>,
+}
+
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 /// What it says, made before it is said.
 struct Words {
@@ -244,8 +261,25 @@ struct Words {
 /// Between two bytes: shorter than what counts as a stall.
 const DRIP: Duration = Duration::from_millis(10);
 
+impl Wire {
+    fn plain() -> Arc<Self> {
+        Arc::new(Self { wrap: Box::new(|socket| Box::new(socket)), certificate: None })
+    }
+
+    #[cfg(feature = "tls")]
+    fn encrypted(folder: &Folder) -> Arc<Self> {
+        let authority = authority("the CA");
+        let config = Arc::new(server(&Leaf::new(&authority, &["127.0.0.1"]), VERSIONS[1], None));
+        let wrap = move |socket| -> Box<dyn Stream> {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            Box::new(StreamOwned::new(connection, socket))
+        };
+        Arc::new(Self { wrap: Box::new(wrap), certificate: Some(folder.write("ca.pem", authority.pem(), 0)) })
+    }
+}
+
 impl Peer {
-    fn start(row: &'static Row) -> Self {
+    fn start(row: &'static Row, wire: &Arc<Wire>) -> Self {
         let then = match row.then {
             Closes | Holds => vec![],
             Floods(bytes) | Drips(bytes) => bytes(),
@@ -253,20 +287,23 @@ impl Peer {
         let words = Arc::new(Words { first: (row.says)(), then });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (address, is_stopping) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
-        let must_stop = Arc::clone(&is_stopping);
+        let (must_stop, through) = (Arc::clone(&is_stopping), Arc::clone(wire));
         let acceptor = thread::spawn(move || {
             thread::scope(|scope| {
                 while let Ok((socket, _)) = listener.accept() {
                     if must_stop.load(Relaxed) {
                         break;
                     }
-                    let words = &words;
+                    let (words, through) = (&words, &through);
                     // It ends when the client has had enough; an error is one way to say so.
-                    scope.spawn(move || serve(socket, row, words));
+                    scope.spawn(move || {
+                        socket.set_nodelay(true)?;
+                        serve(&mut *(through.wrap)(socket), row, words)
+                    });
                 }
             });
         });
-        Self { address, is_stopping, acceptor: Some(acceptor) }
+        Self { address, wire: Arc::clone(wire), is_stopping, acceptor: Some(acceptor) }
     }
 }
 
@@ -280,10 +317,9 @@ impl Drop for Peer {
     }
 }
 
-fn serve(mut socket: TcpStream, row: &Row, words: &Words) -> io::Result<()> {
-    socket.set_nodelay(true)?;
+fn serve(mut socket: &mut dyn Stream, row: &Row, words: &Words) -> io::Result<()> {
     if row.begins == Asked {
-        read_request(&mut socket)?;
+        read_request(socket)?;
     }
     socket.write_all(&words.first)?;
     match row.then {
@@ -303,7 +339,7 @@ fn serve(mut socket: TcpStream, row: &Row, words: &Words) -> io::Result<()> {
     io::copy(&mut socket, &mut io::sink()).map(drop)
 }
 
-fn read_request(socket: &mut TcpStream) -> io::Result<()> {
+fn read_request(mut socket: &mut dyn Stream) -> io::Result<()> {
     let mut head = vec![];
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -313,7 +349,7 @@ fn read_request(socket: &mut TcpStream) -> io::Result<()> {
     let head = String::from_utf8_lossy(&head);
     // There is none for a tunnel.
     let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |len| len.parse().unwrap());
-    io::copy(&mut socket.take(len), &mut io::sink()).map(drop)
+    io::copy(&mut (&mut socket).take(len), &mut io::sink()).map(drop)
 }
 
 // ---- The test.
@@ -328,7 +364,7 @@ fn bad_input_costs_little_ends_exactly_and_is_named_in_one_line() {
     own_process::run("bad_input::bad_input_costs_little_ends_exactly_and_is_named_in_one_line", || {
         for rows in rows().chunks(ROWS_AT_A_TIME) {
             let names: Vec<_> = rows.iter().map(|row| row.name).collect();
-            let growth = meet_all(rows, meet);
+            let growth = meet_all(rows, &Wire::plain(), meet);
             assert!(growth <= GROWTH_MAX, "{growth} bytes of memory for {names:?}");
         }
     });
@@ -338,7 +374,7 @@ fn bad_input_costs_little_ends_exactly_and_is_named_in_one_line() {
 fn shutdown_in_the_middle_of_bad_input_ends_with_an_account() {
     let rows: Vec<_> = rows().into_iter().filter(|row| !matches!(row.then, Closes)).collect();
     for rows in rows.chunks(12) {
-        meet_all(rows, |row, driver, peer| {
+        meet_all(rows, &Wire::plain(), |row, driver, peer| {
             let service = start(row, driver, peer, PATIENCE);
             service.record();
             let _ = service.engine.shutdown(Duration::from_millis(50));
@@ -350,13 +386,28 @@ fn shutdown_in_the_middle_of_bad_input_ends_with_an_account() {
     }
 }
 
+/// As they end without it.
+#[cfg(feature = "tls")]
+#[test]
+fn bad_input_inside_of_tls_ends_exactly_and_is_named_in_one_line() {
+    let folder = Folder::new();
+    let wire = Wire::encrypted(&folder);
+    let rows: Vec<_> = ROWS.iter().filter(|row| row.begins == Asked && row.ends != WaitsForATunnel).collect();
+    let rows: Vec<_> = rows.into_iter().filter(|row| !matches!(row.then, Closes)).collect();
+    for rows in rows.chunks(12) {
+        meet_all(rows, &wire, meet);
+    }
+}
+
 fn rows() -> Vec<&'static Row> {
     ROWS.iter().filter(|row| cfg!(feature = "tls") || !matches!(row.ends, Waits | WaitsForATunnel)).collect()
 }
 
+type Meet = fn(&Row, DriverChoice, &Peer) -> Result<(), String>;
+
 /// Does this with the peer of each row, on each driver and at the same time; by how many bytes the process grew.
-fn meet_all(rows: &[&'static Row], meet: fn(&Row, DriverChoice, SocketAddr) -> Result<(), String>) -> usize {
-    let peers: Vec<_> = rows.iter().map(|row| Peer::start(row)).collect();
+fn meet_all(rows: &[&'static Row], wire: &Arc<Wire>, meet: Meet) -> usize {
+    let peers: Vec<_> = rows.iter().map(|row| Peer::start(row, wire)).collect();
     let failures = Mutex::new(String::new());
     let growth = memory::growth_during(|| {
         thread::scope(|scope| {
@@ -364,7 +415,7 @@ fn meet_all(rows: &[&'static Row], meet: fn(&Row, DriverChoice, SocketAddr) -> R
                 for driver in DRIVERS {
                     let failures = &failures;
                     scope.spawn(move || {
-                        if let Err(why) = meet(row, driver, peer.address) {
+                        if let Err(why) = meet(row, driver, peer) {
                             writeln!(failures.lock().unwrap(), "{} by {driver:?}: {why}", row.name).unwrap();
                         }
                     });
@@ -378,22 +429,24 @@ fn meet_all(rows: &[&'static Row], meet: fn(&Row, DriverChoice, SocketAddr) -> R
 }
 
 /// An engine that exports to such a peer, or through it.
-fn start(row: &Row, driver: DriverChoice, peer: SocketAddr, timeout: Duration) -> Service {
+fn start(row: &Row, driver: DriverChoice, peer: &Peer, timeout: Duration) -> Service {
+    let Peer { address, wire, .. } = peer;
     let (endpoint, proxy) = match row.ends {
-        Waits => (format!("https://{peer}"), ProxyChoice::Direct),
-        WaitsForATunnel => ("https://collector.invalid".into(), ProxyChoice::Url(format!("http://{peer}"))),
-        _ => (format!("http://{peer}"), ProxyChoice::Direct),
+        WaitsForATunnel => ("https://collector.invalid".into(), ProxyChoice::Url(format!("http://{address}"))),
+        _ if row.ends == Waits || wire.certificate.is_some() => (format!("https://{address}"), ProxyChoice::Direct),
+        _ => (format!("http://{address}"), ProxyChoice::Direct),
     };
     // A drip is no stall.
-    let stall_timeout = if let Holds = row.then { Duration::from_millis(200) } else { PATIENCE };
-    Service::start(driver, Export { timeout, stall_timeout, proxy, ..Export::to(&endpoint) })
+    let stall_timeout = if let Holds = row.then { Duration::from_millis(100) } else { PATIENCE };
+    let certificate = wire.certificate.clone();
+    Service::start(driver, Export { timeout, stall_timeout, proxy, certificate, ..Export::to(&endpoint) })
 }
 
 /// Exports to such a peer; what is wrong with what comes of it.
-fn meet(row: &Row, driver: DriverChoice, peer: SocketAddr) -> Result<(), String> {
+fn meet(row: &Row, driver: DriverChoice, peer: &Peer) -> Result<(), String> {
     // Short where nothing but time ends it.
     let timeout = match (row.ends, row.then) {
-        (Expired | Unconfirmed | GivenUp, _) => Duration::from_millis(300),
+        (Expired | Unconfirmed | GivenUp, _) => Duration::from_millis(500),
         (_, Drips(_)) => Duration::from_secs(1),
         _ => PATIENCE,
     };
