@@ -81,7 +81,7 @@ pub enum ProxyChoice {
     Environment,
     /// None.
     Direct,
-    /// This one: `http://host:port`.
+    /// This one: `http://host:port`. None leads to a unix socket: the two together are an error at start.
     Url(String),
 }
 

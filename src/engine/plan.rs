@@ -75,17 +75,7 @@ impl Plan {
                  `/v1/traces`; append that, or set OTEL_EXPORTER_OTLP_ENDPOINT, to which it is appended"
             ));
         }
-        let proxy = match &export.proxy {
-            ProxyChoice::Direct => None,
-            // A variable that other programs share must not keep this one from its start.
-            ProxyChoice::Environment => proxy_of_environment(&endpoint).unwrap_or_else(|error| {
-                warnings.push(format!("{error}; until then no proxy is used"));
-                None
-            }),
-            ProxyChoice::Url(url) => {
-                Some(Proxy::parse(url).map_err(|error| ConfigError::said("export.proxy", &error))?)
-            }
-        };
+        let proxy = chosen(&export.proxy, &endpoint, &mut warnings)?;
         let headers = Headers::new(&export.headers).map_err(|error| ConfigError::said("export.headers", &error))?;
         let range = |field, value: usize, min: usize, max: usize| {
             let remedy = format!("give a number from {min} to {max}");
@@ -152,6 +142,23 @@ impl Plan {
         let resolver = Resolver::new(waker).on(|name, work| spawn::start(name, work).map(drop));
         let tls = self.tls.as_ref().map(|tls| Box::new(tls.for_worker()) as Box<dyn TlsSource>);
         Exporter::new(settings, self.route.clone(), self.head.clone(), tls, resolver)
+    }
+}
+
+fn chosen(choice: &ProxyChoice, endpoint: &Endpoint, warnings: &mut Vec<String>) -> Result<Option<Proxy>, ConfigError> {
+    let refuse = |why: &dyn std::fmt::Display| ConfigError::said("export.proxy", &why);
+    match choice {
+        ProxyChoice::Direct => Ok(None),
+        // A variable that other programs share must not keep this one from its start.
+        ProxyChoice::Environment => Ok(proxy_of_environment(endpoint).unwrap_or_else(|error| {
+            warnings.push(format!("{error}; until then no proxy is used"));
+            None
+        })),
+        ProxyChoice::Url(_) if endpoint.unix_path().is_some() => Err(refuse(&format!(
+            "no proxy leads to {endpoint}, which is a socket of this machine: leave the proxy out, or name a host in \
+             the endpoint"
+        ))),
+        ProxyChoice::Url(url) => Proxy::parse(url).map(Some).map_err(|error| refuse(&error)),
     }
 }
 

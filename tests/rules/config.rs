@@ -841,6 +841,24 @@ fn proxy_of_the_environment_that_cannot_be_used_is_a_warning() {
     assert!(!warning.text.contains("hunter2"), "{warning}");
 }
 
+/// Its credentials would go to whoever listens there.
+#[cfg(unix)]
+#[test]
+fn proxy_in_front_of_a_unix_socket_is_refused() {
+    let proxy = ProxyChoice::Url("http://user:hunter2@proxy:3128".into());
+    let export = Export { proxy, ..Export::to("unix:///run/otel.sock") };
+    let error = Engine::start(Config { export: Some(export.clone()), ..Config::default() }).unwrap_err();
+    let text = error.to_string();
+    for part in ["export.proxy", "unix:///run/otel.sock", "leave the proxy out"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!format!("{text} {error:?}").contains("hunter2"), "{text}");
+    for proxy in [ProxyChoice::Direct, ProxyChoice::Environment] {
+        let export = Export { proxy, ..export.clone() };
+        drop(Engine::start(Config { export: Some(export), ..Config::default() }).unwrap());
+    }
+}
+
 // ---- What is said of it all.
 
 #[test]

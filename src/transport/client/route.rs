@@ -20,7 +20,7 @@ use super::{
 pub struct Route {
     /// The collector.
     pub endpoint: Endpoint,
-    /// The proxy that connections go to instead.
+    /// The proxy that connections go to instead; a socket in the file system is reached without.
     pub proxy: Option<Proxy>,
 }
 
@@ -31,14 +31,14 @@ impl Route {
         if let Some(path) = self.endpoint.unix_path() {
             return Some(vec![Address::Unix(PathBuf::from(path))]);
         }
-        let ip = self.proxy.as_ref().map_or_else(|| self.endpoint.ip(), Proxy::ip)?;
+        let ip = self.proxy().map_or_else(|| self.endpoint.ip(), Proxy::ip)?;
         Some(vec![Address::Tcp(SocketAddr::new(ip, self.peer().1))])
     }
 
     /// Host and port to connect to.
     #[must_use]
     pub fn peer(&self) -> (&str, u16) {
-        match &self.proxy {
+        match self.proxy() {
             Some(proxy) => (proxy.host(), proxy.port()),
             None => (self.endpoint.host(), self.endpoint.port()),
         }
@@ -48,7 +48,7 @@ impl Route {
     /// tunnel, inside which the head is the same as without a proxy.
     #[must_use]
     pub fn request_head(&self, headers: &Headers, agent: &UserAgent) -> RequestHead {
-        let proxy = self.proxy.as_ref().filter(|_| !self.endpoint.is_tls());
+        let proxy = self.proxy().filter(|_| !self.endpoint.is_tls());
         let authority = self.endpoint.authority();
         let origin = if proxy.is_some() { format!("http://{authority}") } else { String::new() };
         let form = format!("{origin}{}", self.endpoint.path());
@@ -63,7 +63,7 @@ impl Route {
     /// inside TLS.
     #[must_use]
     pub fn tunnel(&self, agent: &UserAgent) -> Option<Vec<u8>> {
-        let proxy = self.proxy.as_ref().filter(|_| self.endpoint.is_tls())?;
+        let proxy = self.proxy().filter(|_| self.endpoint.is_tls())?;
         Some(connect_head(&self.endpoint.host_and_port(), proxy.authorization(), agent))
     }
 
@@ -73,13 +73,17 @@ impl Route {
         let is_worth_it = !self.endpoint.is_local() && body_len >= COMPRESSED_BYTES_MIN;
         compression.coding(if is_worth_it { Coding::Gzip } else { Coding::Identity })
     }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| self.endpoint.unix_path().is_none())
+    }
 }
 
 impl fmt::Display for Route {
     /// Without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.endpoint.fmt(f)?;
-        match &self.proxy {
+        match self.proxy() {
             Some(proxy) => write!(f, " (through the proxy {}:{})", proxy.host(), proxy.port()),
             None => Ok(()),
         }
@@ -126,6 +130,14 @@ mod tests {
         assert_eq!(String::from_utf8(connect).unwrap(), expected);
         let v6 = route("https://[::2]:9/", proxy).tunnel(&UserAgent::default()).unwrap();
         assert!(v6.starts_with(b"CONNECT [::2]:9 HTTP/1.1\r\nhost: [::2]:9\r\n"));
+    }
+
+    /// It is for the proxy, and a socket in the file system is none.
+    #[test]
+    fn nothing_of_a_proxy_reaches_a_unix_socket() {
+        let socket = route("unix:///run/otel.sock", Some("http://user:pw@proxy:3128"));
+        assert_eq!(head(&socket), head(&route("unix:///run/otel.sock", None)));
+        assert_eq!(socket.to_string(), "unix:///run/otel.sock");
     }
 
     /// An address never goes to the resolver; a proxy's name does, whatever the endpoint is.

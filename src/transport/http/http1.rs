@@ -95,7 +95,8 @@ impl ReplyReader {
         }
     }
 
-    /// For the reply to a CONNECT: a 2xx has no body, and what comes after it belongs to the tunnel.
+    /// For the reply to a CONNECT, which ends with its head: after a 2xx begins the tunnel, and after a refusal, whose
+    /// body may have no end, the connection is of no use.
     #[must_use]
     pub fn for_connect() -> Self {
         Self { is_connect: true, ..Self::new() }
@@ -293,7 +294,7 @@ impl ReplyReader {
         self.reply.retry_after = says.retry_after;
         // HTTP/1.0 closes unless it says otherwise, HTTP/1.1 the other way round.
         self.reply.keeps_alive = !says.closes && (minor == 1 || says.keeps_alive);
-        let has_no_body = matches!(status, 204 | 304) || (self.is_connect && status < 300);
+        let has_no_body = self.is_connect || matches!(status, 204 | 304);
         self.stage = match (says.length, says.is_chunked) {
             _ if has_no_body => Stage::Sized(0),
             // RFC 9112, section 6.1: readers differ on how long it is, and that is how requests are smuggled.
@@ -592,7 +593,7 @@ mod tests {
         assert_eq!((reply.status, reply.body_len, used), (200, 0, OK.len() + 2));
         let refused = b"HTTP/1.1 407 Who?\r\ncontent-length: 2\r\n\r\nno".as_slice();
         let refused = read_pieces(ReplyReader::for_connect(), std::iter::once(refused));
-        assert!(matches!(refused, End::Reply { reply, .. } if reply.body == b"no"));
+        assert!(matches!(refused, End::Reply { reply, .. } if reply.status == 407 && reply.body_len == 0));
     }
 
     /// HTTP-10.

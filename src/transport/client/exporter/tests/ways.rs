@@ -131,24 +131,49 @@ fn name_that_led_to_nobody_is_looked_up_again() {
     rig.finish();
 }
 
-/// Accepts, reads, and says nothing.
-struct Silent;
+/// Accepts, reads, says this, and keeps the connection open.
+struct Says(&'static str);
 
-impl Peer for Silent {
-    fn received(&mut self, _: &[u8], _: Moment, _: &mut Replies) {}
+impl Peer for Says {
+    fn received(&mut self, _: &[u8], _: Moment, replies: &mut Replies) {
+        if !self.0.is_empty() {
+            replies.send(self.0);
+        }
+    }
+}
+
+/// An exporter that needs a tunnel, and a proxy that says this when it is asked for one.
+fn tunnelled(says: &'static str) -> Rig {
+    let endpoint = Endpoint::parse("https://collector.example:4318/v1/traces").expect("it is an endpoint");
+    let proxy = Some(Proxy::parse(PLACE).expect("it is a proxy"));
+    let mut rig = Rig::on(Route { endpoint, proxy }, PLACE, Network::calm(5), 1);
+    rig.sim.listen(place(PLACE), move || Says(says));
+    rig.submit(100);
+    rig
 }
 
 #[test]
 fn proxy_that_never_makes_the_tunnel_is_given_up_in_time_and_tried_again() {
-    let endpoint = Endpoint::parse("https://collector.example:4318/v1/traces").expect("it is an endpoint");
-    let proxy = Some(Proxy::parse(PLACE).expect("it is a proxy"));
-    let mut rig = Rig::on(Route { endpoint, proxy }, PLACE, Network::calm(5), 1);
-    rig.sim.listen(place(PLACE), || Silent);
-    rig.submit(100);
+    let mut rig = tunnelled("");
     for _ in 0..2 {
         let why = next_failure(&mut rig, Duration::from_secs(6));
         assert_eq!(why, "the proxy accepts the connection, and makes no tunnel within 5 s");
     }
     assert_eq!((rig.exporter.pending(), rig.ends.len()), (1, 0));
     rig.finish();
+}
+
+/// Whatever body it has: nobody waits for that.
+#[test]
+fn proxy_that_makes_no_tunnel_is_known_by_its_status_at_once() {
+    for head in ["", "content-length: 9\r\n", "transfer-encoding: chunked\r\n", "content-length: 99999999999\r\n"] {
+        let answer = format!("HTTP/1.1 407 Proxy Authentication Required\r\n{head}\r\nno").leak();
+        let mut rig = tunnelled(answer);
+        for _ in 0..2 {
+            let why = next_failure(&mut rig, Duration::from_secs(4));
+            assert!(why.contains("status 407") && why.contains("user:password@"), "{head:?}: {why}");
+        }
+        assert_eq!((rig.exporter.pending(), rig.ends.len()), (1, 0));
+        rig.finish();
+    }
 }
