@@ -306,11 +306,11 @@ impl Connection {
         };
         let mut plain = Vec::new();
         let result = session.received(bytes, &mut plain);
-        if matches!(self.stage, Stage::Handshake(_)) && session.is_up() && result.is_ok() {
+        let is_over = result.is_err() || session.has_ended();
+        if matches!(self.stage, Stage::Handshake(_)) && session.is_up() && plain.is_empty() && !is_over {
             self.stage = Stage::Idle(net.now);
             return Step::Say(Change::Up);
         }
-        let is_over = result.is_err() || session.has_ended();
         // What came before the end counts: an answer and the farewell that follows it come in one piece.
         let step = if plain.is_empty() { Step::Stay } else { self.heard(net, &plain) };
         match (step, result) {
@@ -325,19 +325,19 @@ impl Connection {
     /// Takes bytes of the reply.
     fn heard(&mut self, net: &mut Net<'_>, bytes: &[u8]) -> Step {
         let flow = self.flow();
-        let Stage::Busy(exchange) = &mut self.stage else {
-            // Nothing was asked: a server that times its idle connections out may say so, and closes.
-            return Step::Close(None);
-        };
-        if exchange.is_unasked() {
+        match &mut self.stage {
+            Stage::Busy(exchange) if !exchange.is_unasked() => match exchange.heard(bytes, flow, net.now) {
+                Some(end) => self.end(net, end),
+                None => Step::Stay,
+            },
+            // A server that times its idle connections out may say so, and closes.
+            Stage::Idle(_) => Step::Close(None),
             // Left over from the last exchange, or the first word of a gRPC port, which is always the same. Read as the
-            // answer to this request it would be wrong.
-            let what = ReplyReader::new().feed(bytes).err().map_or(String::new(), |what| format!(": {what}"));
-            return self.broken(net, format!("the peer spoke before it was asked{what}"));
-        }
-        match exchange.heard(bytes, flow, net.now) {
-            Some(end) => self.end(net, end),
-            None => Step::Stay,
+            // answer to a request it would be wrong.
+            _ => {
+                let what = ReplyReader::new().feed(bytes).err().map_or(String::new(), |what| format!(": {what}"));
+                self.broken(net, format!("the peer spoke before it was asked{what}"))
+            }
         }
     }
 
@@ -381,6 +381,12 @@ impl Connection {
         let flow = self.flow();
         let Stage::Busy(exchange) = &mut self.stage else {
             return Step::Close(None);
+        };
+        let end = match end {
+            ExchangeEnd::Replied(reply) if reply.status == 408 && self.served > 0 => {
+                ExchangeEnd::Unread("the peer no longer waited for a request (status 408)".into())
+            }
+            end => end,
         };
         if self.sending == Some(Sending::Request) {
             if exchange.hold_end(end) {

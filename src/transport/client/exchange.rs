@@ -49,6 +49,8 @@ pub(super) enum ExchangeEnd {
         /// Whether it had been used before, and not a byte came: the peer has most likely closed it at the same moment.
         is_stale: bool,
     },
+    /// On a used connection the peer no longer waited for a request when this one came (408): it has not read it.
+    Unread(String),
     /// The server refused us by an alert. That comes out only with the first request: in TLS 1.3 our side of the
     /// handshake is done before the server has looked at our certificate.
     Unwelcome(String),
@@ -250,7 +252,7 @@ impl ExchangeEnd {
         match self {
             Self::Broken { .. } | Self::Late(_) => true,
             Self::Garbled { is_foreign, .. } => !is_foreign,
-            Self::Replied(_) | Self::Unwelcome(_) => false,
+            Self::Replied(_) | Self::Unread(_) | Self::Unwelcome(_) => false,
         }
     }
 

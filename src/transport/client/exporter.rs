@@ -424,7 +424,7 @@ impl Exporter {
                 self.failed(Condition::Refusing(why.clone()), None, began, now);
                 self.finish(request, RequestEnd::Refused { status: None, why, body: vec![] }, now, outcomes);
             }
-            ExchangeEnd::Broken { why, is_stale: true } => {
+            ExchangeEnd::Broken { why, is_stale: true } | ExchangeEnd::Unread(why) => {
                 self.is_wary = true;
                 // At once: the next attempt is over a fresh connection, which is no excuse, so this does not go on.
                 request.failures.why = why;

@@ -496,6 +496,28 @@ fn http_10_request_that_met_a_stale_connection_is_sent_again_at_once_and_once() 
     rig.finish();
 }
 
+/// HTTP-10: a server that no longer waits for a request may say so (408) at the moment at which one comes.
+#[test]
+fn http_10_request_that_met_a_stale_408_is_sent_again_at_once_and_once() {
+    for len in [100, 100_000] {
+        let mut rig = calm();
+        rig.warm_up();
+        rig.collector.will([if len == 100 { Do::Say(408, "connection: close\r\n") } else { Do::SayEarly(408) }]);
+        rig.submit(len);
+        let waited = rig.until_all_end(SOON);
+        assert!(waited < SOON, "{waited:?}");
+        assert_eq!((rig.taken(), rig.exporter.repeats(), rig.exporter.condition()), (2, 1, &Condition::Fine));
+        assert_eq!(rig.exporter.duplicates_max(), 0, "a 408 is an answer: the request was not read");
+        // On a fresh connection the words are meant for this request.
+        rig.collector.will([Do::Say(408, ""), Do::Say(408, "")]);
+        rig.submit(100);
+        rig.until_all_end(SOON);
+        assert!(matches!(rig.ends.last(), Some((_, RequestEnd::Refused { status: Some(408), .. }))), "{:?}", rig.ends);
+        assert_eq!(rig.exporter.repeats(), 2);
+        rig.finish();
+    }
+}
+
 /// HTTP-14.
 #[test]
 fn http_14_connections_grow_while_all_are_busy_and_go_when_idle() {

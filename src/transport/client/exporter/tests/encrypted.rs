@@ -38,6 +38,12 @@ enum Manner {
     Breaks,
     /// It closes without an answer, and with a farewell or without one.
     Leaves(bool),
+    /// It says something as soon as it may, before it is asked.
+    Greets(&'static [u8]),
+    /// What comes after its handshake, in the same piece, is no record of TLS.
+    Stammers,
+    /// It says farewell after its handshake, in the same piece.
+    Dismisses,
     /// It never says a word.
     Hangs,
 }
@@ -61,6 +67,7 @@ impl Account {
 struct Collector {
     connection: ServerConnection,
     manner: Manner,
+    has_greeted: bool,
     heard: Vec<u8>,
     account: Account,
 }
@@ -90,16 +97,33 @@ impl Peer for Collector {
             }
         }
         let mut records = vec![];
+        let is_up = !self.connection.is_handshaking();
+        let greets = match self.manner {
+            Manner::Greets(words) if !self.has_greeted => {
+                self.connection.writer().write_all(words).expect("there is room");
+                true
+            }
+            Manner::Dismisses if is_up && !self.has_greeted => {
+                self.connection.send_close_notify();
+                true
+            }
+            Manner::Stammers => is_up && !self.has_greeted,
+            _ => false,
+        };
+        self.has_greeted |= greets;
         while self.connection.wants_write() {
             self.connection.write_tls(&mut records).expect("a vector takes all");
         }
         if is_over && matches!(self.manner, Manner::Garbles | Manner::Breaks) {
             records.extend(b"HTTP/1.1 400 Bad Request");
         }
+        if greets && self.manner == Manner::Stammers {
+            records.extend(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
         if !records.is_empty() {
             replies.send(records);
         }
-        if is_refused || is_over && self.manner != Manner::KeepsAlive {
+        if is_refused || is_over && !matches!(self.manner, Manner::KeepsAlive | Manner::Greets(_)) {
             replies.end();
         }
     }
@@ -123,7 +147,10 @@ impl Stage {
     fn new(network: Network, manner: Manner, version: usize, wants_certificate: bool) -> Self {
         let authority = authority("the CA");
         let clients = wants_certificate.then_some(&authority);
-        let config: Arc<ServerConfig> = server(&Leaf::new(&authority, &[HOST]), VERSIONS[version], clients).into();
+        let mut config = server(&Leaf::new(&authority, &[HOST]), VERSIONS[version], clients);
+        // In TLS 1.3 too the server's first words may come with the last of its handshake.
+        config.send_half_rtt_data = true;
+        let config: Arc<ServerConfig> = config.into();
         let account = Account::default();
         let sim = Sim::new(network);
         let address = Address::Tcp(PLACE.parse::<SocketAddr>().expect("it is an address"));
@@ -132,7 +159,7 @@ impl Stage {
             served.seen().connections += 1;
             let mut connection = ServerConnection::new(Arc::clone(&config)).expect("random numbers");
             connection.set_buffer_limit(None);
-            Collector { connection, manner, heard: vec![], account: served.clone() }
+            Collector { connection, manner, has_greeted: false, heard: vec![], account: served.clone() }
         });
         let driver = Driver::sim(&sim);
         let endpoint = Endpoint::parse(&format!("https://{PLACE}/v1/traces")).expect("it is an endpoint");
@@ -286,5 +313,32 @@ fn request_that_was_sent_whole_is_unconfirmed_when_the_session_breaks() {
             };
             assert_eq!(stage.exporter.duplicates_max(), requests as u64 - 1);
         }
+    }
+}
+
+/// As a gRPC port does. Read as the answer to the first request it would be wrong, and so would be what follows it.
+#[test]
+fn peer_that_speaks_with_the_end_of_its_handshake_is_not_asked() {
+    let cases: [(Manner, usize, &str); 6] = [
+        (Manner::Greets(b"\0\0\x06\x04\0\0\0\0\0\0\x05\0\0\x40\0"), 0, "before it was asked: the peer speaks HTTP/2"),
+        (Manner::Greets(b"\0\0\x06\x04\0\0\0\0\0\0\x05\0\0\x40\0"), 1, "before it was asked: the peer speaks HTTP/2"),
+        (Manner::Greets(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), 0, "the peer spoke before it was asked"),
+        (Manner::Greets(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), 1, "the peer spoke before it was asked"),
+        (Manner::Stammers, 0, "breaks the TLS protocol"),
+        (Manner::Dismisses, 0, "closed the connection before the first request"),
+    ];
+    for (manner, version, what) in cases {
+        let mut stage = Stage::new(Network::calm(1), manner, version, false);
+        stage.submit();
+        let limit = stage.driver.now().after(Duration::from_secs(1));
+        while stage.exporter.retry_gate.since.is_none() && stage.driver.now() < limit {
+            stage.turn(Duration::from_secs(1));
+        }
+        let Condition::Unreachable(why) = stage.exporter.condition() else {
+            panic!("{manner:?}: {:?}", stage.exporter.condition());
+        };
+        assert!(why.contains(what), "{why}");
+        assert_eq!(stage.account.seen().requests, 0, "{manner:?}");
+        assert_eq!((stage.exporter.pending(), stage.exporter.doubtful_spans()), (1, 0));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     time::Duration,
 };
 
@@ -51,6 +52,8 @@ struct Line {
     is_tunnel: bool,
     /// Whether a request was sent on it.
     is_used: bool,
+    /// Whether more than one was.
+    is_used_again: bool,
     attempt: Option<Attempt>,
 }
 
@@ -113,6 +116,7 @@ impl Witness {
                         is_broken: false,
                         is_tunnel: false,
                         is_used: false,
+                        is_used_again: false,
                         attempt: None,
                     });
                 }
@@ -173,7 +177,7 @@ impl Witness {
         self.repeats += u64::from(self.begun.contains_key(&spans));
         self.begun.entry(spans.clone()).or_insert(now);
         self.wasted = 0;
-        self.lines[at].is_used = true;
+        self.lines[at].is_used_again = mem::replace(&mut self.lines[at].is_used, true);
         self.lines[at].attempt = Some(Attempt {
             spans,
             began: now,
@@ -288,6 +292,7 @@ impl Witness {
 
     /// An answer is heard; what it forbids.
     fn answered(&mut self, at: usize, reply: &Reply, now: Moment) {
+        let is_used_again = self.lines[at].is_used_again;
         let Some(attempt) = &mut self.lines[at].attempt else {
             return;
         };
@@ -303,6 +308,8 @@ impl Witness {
                     usize::MAX
                 }
                 413 => attempt.spans.len() - 1,
+                // The server no longer waited for a request when this one came.
+                408 if is_used_again => usize::MAX,
                 _ => 0,
             };
             for &span in &attempt.spans {
