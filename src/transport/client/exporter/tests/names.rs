@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::Condition,
+    collector::{Collector, Do},
     rig::{PLACE, Rig, SOON, TIMEOUT, place},
 };
 use crate::transport::{
@@ -204,4 +205,25 @@ fn address_that_answered_last_is_tried_first() {
     assert!(waits[0] >= Duration::from_millis(250), "{waits:?}");
     assert!(waits[1..].iter().all(|wait| *wait < SOON), "{waits:?}");
     rig.finish();
+}
+
+/// The first of two addresses accepts connections and answers nothing: it costs one request one attempt.
+#[test]
+fn address_that_failed_last_is_tried_last() {
+    for fault in [Do::Close, Do::Reset, Do::Hold, Do::Garble] {
+        let mut rig = Rig::at("collector.example:4318", OTHER, Network::calm(5), 1);
+        let bad = Collector::default();
+        bad.listen(&rig.sim, PLACE);
+        bad.will((0..20).map(|_| fault.clone()));
+        let mut resolver = Slow::new(Duration::ZERO, found(&[PLACE, OTHER]));
+        for _ in 0..3 {
+            rig.submit(100);
+            resolver.serve(&mut rig, TIMEOUT + SOON, |rig| rig.open.is_empty());
+            disconnect(&mut rig);
+        }
+        let attempts = bad.seen().connections;
+        assert_eq!((attempts, resolver.questions), (1, 1), "{fault:?}");
+        assert!(rig.taken() >= 2, "{fault:?}: {:?}", rig.ends);
+        rig.finish();
+    }
 }
