@@ -23,16 +23,18 @@ pub(super) struct Addresses {
     pub(super) resolver: Option<Resolver>,
     /// Whether the resolver has a question that it has not answered. It is asked nothing else before it has.
     is_out: bool,
-    /// Until when a connection waits for the answer. One that comes later is taken as well.
-    due: Option<Moment>,
+    /// Since when a connection waits for the answer. One that comes too late for it is taken as well.
+    waits_since: Option<Moment>,
+    /// How long it waits if there are older addresses.
+    fall_back_after: Duration,
 }
 
 /// Addresses that are older are looked up again before the next connection: a service may have moved.
 pub(super) const ADDRESSES_AGE_MAX: Duration = Duration::from_secs(60);
 /// How long the first lookup may take before it is called a failure. The system's own patience is often longer.
 pub(super) const LOOK_UP_MAX: Duration = Duration::from_secs(10);
-/// How long a connection waits for an answer if there are older addresses: longer than nearly every lookup takes, and
-/// short enough for the last attempt of a shutdown.
+/// How long a connection waits for an answer if there are older addresses, and nobody waits for the connection: longer
+/// than nearly every lookup takes.
 pub(super) const FALL_BACK_AFTER: Duration = Duration::from_secs(1);
 
 impl Addresses {
@@ -42,7 +44,16 @@ impl Addresses {
             Some(known) => (known, None),
             None => (vec![], Some(resolver)),
         };
-        Self { known, favourite: None, looked_up: None, doubt: None, resolver, is_out: false, due: None }
+        Self {
+            known,
+            favourite: None,
+            looked_up: None,
+            doubt: None,
+            resolver,
+            is_out: false,
+            waits_since: None,
+            fall_back_after: FALL_BACK_AFTER,
+        }
     }
 
     /// The addresses to connect to; `None` if the resolver has to answer first, which it is asked to.
@@ -52,7 +63,7 @@ impl Addresses {
             let (host, port) = route.peer();
             resolver.ask(host, port);
             self.is_out = true;
-            self.due = Some(now.after(self.patience()));
+            self.waits_since = Some(now);
         }
         (!self.is_asking()).then_some(&self.known)
     }
@@ -64,10 +75,14 @@ impl Addresses {
     /// When no address is known, and the name leads nowhere, or the answer takes too long.
     pub(super) fn take_answer(&mut self, route: &Route, now: Moment) -> Result<bool, String> {
         let why = match self.resolver.as_mut().and_then(Resolver::answer) {
-            None if self.due.is_none_or(|due| now < due) => return Ok(false),
+            None if self.due().is_none_or(|due| now < due) => return Ok(false),
             None => {
-                let (host, seconds) = (route.peer().0, self.patience().as_secs());
-                format!("no name server says where {host} is within {seconds} s: check this machine's DNS")
+                let host = route.peer().0;
+                let within = match self.known.is_empty() {
+                    true => format!(" within {} s", LOOK_UP_MAX.as_secs()),
+                    false => String::new(),
+                };
+                format!("no name server says where {host} is{within}: check this machine's DNS")
             }
             Some(answer) => {
                 self.is_out = false;
@@ -77,14 +92,14 @@ impl Addresses {
                         let addresses = addresses.into_iter().map(Address::Tcp).collect();
                         let before = mem::replace(&mut self.known, addresses);
                         self.favour();
-                        (self.due, self.doubt) = (None, None);
+                        (self.waits_since, self.doubt) = (None, None);
                         return Ok(self.known.iter().any(|address| !before.contains(address)));
                     }
                     Err(why) => why,
                 }
             }
         };
-        self.due = None;
+        self.waits_since = None;
         if self.known.is_empty() {
             self.looked_up = None;
             return Err(why);
@@ -119,18 +134,23 @@ impl Addresses {
         }
     }
 
+    /// Falls back on older addresses sooner while somebody waits for a connection, so that it comes in time.
+    pub(super) fn shorten(&mut self, pause_max: Option<Duration>) {
+        self.fall_back_after = pause_max.map_or(FALL_BACK_AFTER, |max| max.min(FALL_BACK_AFTER));
+    }
+
     /// Whether a connection waits for the resolver.
     pub(super) fn is_asking(&self) -> bool {
-        self.is_out && (self.due.is_some() || self.known.is_empty())
+        self.is_out && (self.waits_since.is_some() || self.known.is_empty())
     }
 
     /// When the resolver must have answered.
     pub(super) fn due(&self) -> Option<Moment> {
-        self.due
+        self.waits_since.map(|since| since.after(self.patience()))
     }
 
     fn patience(&self) -> Duration {
-        if self.known.is_empty() { LOOK_UP_MAX } else { FALL_BACK_AFTER }
+        if self.known.is_empty() { LOOK_UP_MAX } else { self.fall_back_after }
     }
 
     fn favour(&mut self) {

@@ -249,6 +249,7 @@ impl Exporter {
     pub(crate) fn awaited(&mut self, is_awaited: bool, deadline: Option<Moment>, now: Moment) {
         let known = deadline.map(|deadline| (deadline.since(now) / 4).max(HURRY_AFTER));
         self.pause_max = known.or(is_awaited.then_some(AWAITED_PAUSE_MAX));
+        self.addresses.shorten(self.pause_max);
         self.shorten(self.pause_max);
     }
 
