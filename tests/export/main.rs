@@ -13,6 +13,7 @@ mod https;
 mod interop;
 mod interop_collector;
 mod last_line;
+#[cfg(target_os = "linux")]
 mod memory;
 mod outage;
 #[cfg(target_os = "linux")]
