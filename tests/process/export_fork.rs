@@ -3,6 +3,8 @@
 #![cfg(unix)]
 
 use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -217,4 +219,91 @@ fn child_that_only_drops_the_engine_has_no_worker() {
         let tally = collector.tally();
         assert_eq!((tally.spans, tally.connections), (SPANS_OF_CHILD, 1));
     }
+}
+
+/// A child has a copy of each descriptor, for as long as it lives and does not drop it.
+#[test]
+fn peer_hears_the_end_of_a_connection_while_a_child_lives() {
+    let _alone = alone();
+    for (driver, worker) in ways() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let export = Export { driver, ..Export::to(&format!("http://{}", listener.local_addr().unwrap())) };
+        let peer = thread::spawn(move || hears_the_end(&listener.accept().unwrap().0));
+        let engine = Engine::start(Config { export: Some(export), worker, ..Config::default() }).unwrap();
+        engine.tracer("parent").span("parent").start().end();
+        assert!(engine.flush(PATIENCE).is_lossless());
+        // SAFETY: as in `child`.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            end_if_it_hangs();
+            loop {
+                // SAFETY: the call takes nothing.
+                unsafe { libc::pause() };
+            }
+        }
+        assert!(engine.shutdown(PATIENCE).is_complete());
+        let is_heard = peer.join().unwrap();
+        // SAFETY: the child is ours.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        // SAFETY: the child is ours, and nobody wants its status.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        assert!(is_heard, "{driver:?}, {worker:?}: the peer waits for the child");
+    }
+}
+
+/// Answers every request; whether the end of the connection comes after them.
+fn hears_the_end(mut stream: &TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (mut unread, mut piece) = (vec![], vec![0; 16 << 10]);
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => return true,
+            Ok(len) => unread.extend_from_slice(&piece[..len]),
+            Err(_) => return false,
+        }
+        let Some(end) = unread.windows(4).position(|end| end == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&unread[..end]);
+        let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        if unread.len() == end + 4 + len.parse::<usize>().unwrap() {
+            unread.clear();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+        }
+    }
+}
+
+/// What ends with a child is its copy of the connection, and not the parent's.
+#[test]
+fn child_that_drops_the_engine_leaves_the_connections_of_its_parent() {
+    let _alone = alone();
+    for (driver, worker) in ways() {
+        let collector = Collector::start(Mode::Ids).unwrap();
+        let export = Export { driver, ..Export::to(&collector.url()) };
+        let engine = Engine::start(Config { export: Some(export), worker, ..Config::default() }).unwrap();
+        for process in ["before", "after"] {
+            engine.tracer("parent").span(process).start().end();
+            assert!(engine.flush(PATIENCE).is_lossless());
+            // SAFETY: as in `child`.
+            let pid = unsafe { libc::fork() };
+            assert!(pid >= 0);
+            if pid == 0 {
+                end_if_it_hangs();
+                drop(engine);
+                // SAFETY: as in `child`.
+                unsafe { libc::_exit(0) }
+            }
+            wait_for(pid);
+        }
+        let tally = collector.tally();
+        assert_eq!((tally.spans, tally.connections), (2, 1), "{driver:?}, {worker:?}");
+        assert!(engine.shutdown(PATIENCE).is_lossless());
+    }
+}
+
+/// Every driver, on a thread of its own and in the program's calls.
+fn ways() -> impl Iterator<Item = (DriverChoice, WorkerChoice)> {
+    let drivers = [DriverChoice::Uring, DriverChoice::Poll];
+    drivers
+        .into_iter()
+        .flat_map(|driver| [WorkerChoice::OwnThread, WorkerChoice::Polled].map(|worker| (driver, worker)))
 }

@@ -102,7 +102,7 @@ impl Poll {
 
     pub(super) fn close(&mut self, conn: Conn) {
         if let Some(mut link) = self.links[conn.index()].take() {
-            // An error means that the system forgot the descriptor before we did; dropping the stream closes it.
+            // An error means that the system forgot the descriptor before we did; dropping the link closes it.
             let _ = link.stream.deregister(self.poll.registry());
         }
     }
@@ -162,6 +162,13 @@ impl Poll {
 
     pub(super) fn in_flight(&self) -> usize {
         self.ready.len() + self.links.iter().flatten().map(Link::in_flight).sum::<usize>()
+    }
+}
+
+impl Drop for Link {
+    /// The peer need not wait for a child process that has a copy of the descriptor.
+    fn drop(&mut self) {
+        self.stream.shut_down();
     }
 }
 

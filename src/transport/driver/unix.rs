@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    net::Shutdown,
     os::fd::AsRawFd,
     time::Duration,
 };
@@ -43,6 +44,11 @@ impl Stream {
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.send_with_flags(bytes, SEND_FLAGS)
+    }
+
+    /// Ends the connection, for whoever else has a copy of the descriptor too.
+    pub(super) fn shut_down(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 
     /// Whether the connection is open: `None` if it is still being made.

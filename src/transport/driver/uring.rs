@@ -491,10 +491,8 @@ impl Uring {
 
     /// Leaves to the kernel for ever what it may still use.
     fn leak(&mut self) {
-        for link in self.links.drain(..).flatten() {
-            // The peer need not wait for us; the descriptor itself may go, the kernel has its own hold on the socket.
-            let _ = link.socket.shutdown(Shutdown::Both);
-            mem::forget((link.connect, link.send, link.recv));
+        for mut link in self.links.drain(..).flatten() {
+            mem::forget((link.connect.take(), link.send.take(), link.recv.take()));
         }
         mem::forget(mem::take(&mut self.bell_count));
     }
@@ -534,6 +532,14 @@ impl Drop for Uring {
         }
         // SAFETY: dropped here only, and nothing uses the ring after the drop of its owner.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
+    }
+}
+
+impl Drop for Link {
+    /// The peer need not wait for a child process that has a copy of the descriptor, nor for the kernel, which has a
+    /// hold of its own on the socket while an operation is in flight.
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 

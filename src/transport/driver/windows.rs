@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    net::Shutdown,
     time::Duration,
 };
 
@@ -41,6 +42,11 @@ impl Stream {
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
+    }
+
+    /// Ends the connection, for whoever else has a copy of the descriptor too.
+    pub(super) fn shut_down(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 
     /// Whether the connection is open: `None` if it is still being made.
