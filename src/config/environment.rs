@@ -374,7 +374,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 /// A text for a warning: on one line, and not too long.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let start: String = text.chars().take(SHOWN_CHARS_MAX).collect();
     let rest = if start.len() < text.len() { "…" } else { "" };
     format!("{start:?}{rest}")

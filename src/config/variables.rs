@@ -4,7 +4,7 @@
 use std::{env, ffi::OsString, iter, path::PathBuf};
 
 use super::{
-    environment::{Environment, Read, Row, attributes, count, length, millis, word},
+    environment::{Environment, Read, Row, attributes, count, length, millis, shown, word},
     export::traces_url,
     settings::Config,
 };
@@ -110,10 +110,8 @@ variables! {
         |to, row| to.insecure(row),
         "for endpoints without a scheme, which only gRPC has; a warning where the scheme says otherwise";
     ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"] sets "export.compression",
-        |to, row| to.set(row, |to| &mut to.export.compression, |text| {
-            word(text, &[("none", Compression::None), ("gzip", Compression::Gzip)])
-        }),
-        "`none`, `gzip`";
+        |to, row| to.set(row, |to| &mut to.export.compression, compression),
+        "`none`, `gzip`; `zstd` with the feature `zstd`";
     ["SPANRING_DRIVER"] sets "export.driver",
         |to, row| to.set(row, |to| &mut to.export.driver, |text| {
             word(text, &[("auto", DriverChoice::Auto), ("uring", DriverChoice::Uring), ("poll", DriverChoice::Poll)])
@@ -204,6 +202,28 @@ fn sampler(text: &str) -> Result<Sampling, String> {
     word(text, &samplers).map_err(|why| format!("{why}; every trace that begins here is recorded and sent"))
 }
 
+fn compression(text: &str) -> Result<Compression, String> {
+    match text.parse::<Compression>() {
+        Err(error) if error.is_left_out => Err(format!("{} {error}", shown(text))),
+        _ => word(text, Compression::NAMED),
+    }
+}
+
 fn file(text: &str) -> Result<Option<PathBuf>, String> {
     Ok(Some(PathBuf::from(text)))
+}
+
+#[cfg(all(test, feature = "zstd"))]
+mod tests {
+    use super::*;
+
+    /// Without the feature: `tests/rules/config.rs`.
+    #[test]
+    fn cfg_06_zstd_is_read_like_gzip() {
+        for name in ["OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"] {
+            let config = Config::from_vars(|asked| (asked == name).then(|| "Zstd".to_owned()));
+            let warnings = config.warnings().to_vec();
+            assert_eq!(config.export.map(|export| export.compression), Some(Compression::Zstd), "{warnings:?}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ use crate::{
             request::Whole,
         },
         driver::{Completion, Driver, DriverChoice, Moment},
-        http::{buffer::RequestBuffer, http1::Reply},
+        http::{buffer::RequestBuffer, compression::Coding, http1::Reply},
     },
 };
 
@@ -318,6 +318,10 @@ impl Worker {
             desk.announce(Topic::Warning, || {
                 format!("the collector asks for a pause of {asked:?}, and gets {max:?}, which is `retry_after_max`")
             });
+        }
+        if let Some(coding) = self.exporter.take_declined().and_then(Coding::name) {
+            let text = format!("the collector does not take {coding}: this and all later requests are sent by gzip");
+            desk.insist(Topic::Warning, &text);
         }
         let counts = &desk.counts;
         let (repeats, duplicates_max) = self.repeated_before;

@@ -60,6 +60,8 @@ fn exported_spans_arrive_as_they_were_recorded() {
         (DriverChoice::Uring, Compression::Gzip),
         (DriverChoice::Poll, Compression::None),
         (DriverChoice::Poll, Compression::Gzip),
+        #[cfg(feature = "zstd")]
+        (DriverChoice::Auto, Compression::Zstd),
     ] {
         let folder = Folder::new();
         let Some(collector) = Collector::start(folder.path()) else {

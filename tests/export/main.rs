@@ -27,3 +27,5 @@ mod rules;
 mod schedule;
 mod schedules;
 mod unconfirmed;
+#[cfg(all(unix, feature = "zstd"))]
+mod zstd;

@@ -305,7 +305,7 @@ fn cfg_06_words_are_read_in_any_case_and_unknown_ones_are_ignored() {
         ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
         ("OTEL_TRACES_SAMPLER", "traceidratio"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "snappy"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
         ("SPANRING_DRIVER", "epoll"),
@@ -317,6 +317,18 @@ fn cfg_06_words_are_read_in_any_case_and_unknown_ones_are_ignored() {
             warning.contains(text) && warning.contains("only"),
             "it says what is wrong and what is right: {warning}"
         );
+    }
+}
+
+/// With it: `config/variables.rs`.
+#[cfg(not(feature = "zstd"))]
+#[test]
+fn cfg_06_zstd_without_the_feature_is_a_warning_with_the_remedy() {
+    for name in ["OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"] {
+        let (config, warning) = bad(&[(name, "Zstd")]);
+        assert_eq!(values(&config), values(&good(&[])));
+        let remedy = "\"Zstd\" is not in this build: enable the feature `zstd`, or use gzip";
+        assert!(warning.contains(name) && warning.contains(remedy), "{warning}");
     }
 }
 
@@ -351,7 +363,7 @@ fn cfg_06_lines_end_with_what_is_used_instead() {
             &[("OTEL_TRACES_SAMPLER", "traceidratio")],
             "every trace that begins here is recorded and sent; sampling stays ParentBased",
         ),
-        (&[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")], "export.compression stays Auto"),
+        (&[("OTEL_EXPORTER_OTLP_COMPRESSION", "snappy")], "export.compression stays Auto"),
         (&[("OTEL_EXPORTER_OTLP_HEADERS", "secret")], "export.headers stays none"),
         (&[("OTEL_EXPORTER_OTLP_HEADERS", "a=1,secret")], "export.headers stays a=***"),
         (&[("SPANRING_MEMORY_BUDGET", "1000")], "memory_budget stays 33554432 bytes"),

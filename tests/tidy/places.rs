@@ -6,6 +6,7 @@ use crate::source::{Line, Source, words};
 const CFG_PLACES: &[&str] = &[
     "src/sync/",
     "src/transport/driver/mod.rs",
+    "src/transport/http/compression/mod.rs",
     "src/transport/tls/mod.rs",
     "src/testing/collector/mod.rs",
     "src/lib.rs",

@@ -18,6 +18,7 @@ use super::{
     framing::{self, Ids},
     head::{self, Encoding, Ending, HEAD_BYTES_MAX, Head, Refusal},
     socket::Socket,
+    unzstd,
 };
 
 /// Full success: an empty `ExportTraceServiceResponse` has no bytes.
@@ -100,7 +101,8 @@ impl Connection {
             let packed = &self.buffer[body];
             let body = match head.encoding {
                 Encoding::Identity => packed,
-                Encoding::Gzip => unpack(packed, &mut self.unpacked)?,
+                Encoding::Gzip => unpack(MultiGzDecoder::new(packed), &mut self.unpacked)?,
+                Encoding::Zstd => unpack(unzstd(packed).ok_or(Refusal::NotProtobuf)?, &mut self.unpacked)?,
             };
             arrive(&self.shared, head, body, packed.len())
         });
@@ -241,11 +243,11 @@ impl Drop for Connection {
     }
 }
 
-/// Unpacks gzip into a buffer that is used again.
-fn unpack<'a>(packed: &[u8], unpacked: &'a mut Vec<u8>) -> Result<&'a [u8], Refusal> {
+/// Unpacks a body into a buffer that is used again.
+fn unpack(packed: impl Read, unpacked: &mut Vec<u8>) -> Result<&[u8], Refusal> {
     unpacked.clear();
     let bounded = BODY_BYTES_MAX as u64 + 1;
-    MultiGzDecoder::new(packed).take(bounded).read_to_end(unpacked).map_err(|_| Refusal::Malformed)?;
+    packed.take(bounded).read_to_end(unpacked).map_err(|_| Refusal::Malformed)?;
     if unpacked.len() > BODY_BYTES_MAX { Err(Refusal::TooLarge) } else { Ok(unpacked) }
 }
 

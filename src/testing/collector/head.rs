@@ -22,6 +22,8 @@ pub enum Encoding {
     Identity,
     /// RFC 1952.
     Gzip,
+    /// RFC 8878. Unpacked where the feature `zstd` is on, and refused elsewhere.
+    Zstd,
 }
 
 /// What becomes of the connection.
@@ -46,7 +48,7 @@ pub enum Refusal {
     NoLength,
     /// The body, packed or unpacked, is above the collector's limit.
     TooLarge,
-    /// The body is another type than protobuf, or packed otherwise than by gzip.
+    /// The body is another type than protobuf, or packed in a way that is not known here.
     NotProtobuf,
     /// The head is above 64 KiB.
     HeadTooLarge,
@@ -103,6 +105,7 @@ impl Head {
         let encoding = match only(&headers, "content-encoding")? {
             None | Some("identity") => Encoding::Identity,
             Some("gzip") => Encoding::Gzip,
+            Some("zstd") => Encoding::Zstd,
             Some(_) => return Err(Refusal::NotProtobuf),
         };
         let (None, Some(length)) = (only(&headers, "transfer-encoding")?, only(&headers, "content-length")?) else {

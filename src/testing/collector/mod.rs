@@ -48,6 +48,8 @@ mod tests;
 pub mod tls;
 #[cfg(unix)]
 mod unix;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -58,6 +60,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "zstd")]
+use self::zstd::unzstd;
 use super::{FinishedSpan, spans_of};
 
 pub use self::{
@@ -127,6 +131,12 @@ pub struct ReceivedRequest {
     pub head: Head,
     /// The body as it was before it was packed: an `ExportTraceServiceRequest` of OTLP.
     pub body: Vec<u8>,
+}
+
+/// This build has no zstd.
+#[cfg(not(feature = "zstd"))]
+fn unzstd(_: &[u8]) -> Option<io::Empty> {
+    None
 }
 
 impl ReceivedRequest {

@@ -115,6 +115,24 @@ fn what_comes_twice_is_noticed() {
     assert_eq!((tally.spans, tally.ids_seen_twice, tally.resends), (15, 5, 1));
 }
 
+/// In every mode.
+#[cfg(feature = "zstd")]
+#[test]
+fn zstd_is_unpacked() {
+    for mode in [Mode::Count, Mode::Ids, Mode::Decode, Mode::Record] {
+        let collector = Collector::start(mode).unwrap();
+        let mut client = connect(&collector);
+        let body = zstd::encode_all(batch(1, 100).encode_to_vec().as_slice(), 1).unwrap();
+        client.write_all(&request("Content-Encoding: zstd\r\n", &body)).unwrap();
+        expect_ok(&mut client);
+        let tally = collector.tally();
+        assert_eq!((tally.spans, tally.body_bytes), (100, body.len() as u64), "{mode:?}");
+        for received in collector.received() {
+            assert_eq!((decoded(&received.body), received.head.encoding), (batch(1, 100), Encoding::Zstd));
+        }
+    }
+}
+
 #[test]
 fn what_is_no_trace_request_is_refused_by_its_status() {
     let bad_length = |length: &str| format!("POST /v1/traces HTTP/1.1\r\n{TYPE}{length}\r\n").into_bytes();
@@ -137,6 +155,7 @@ fn what_is_no_trace_request_is_refused_by_its_status() {
         // Members that come one after the other are one stream.
         ("413", request("Content-Encoding: gzip\r\n", &gzip(&vec![0; 1 << 20]).repeat(65))),
         ("400", request("Content-Encoding: gzip\r\n", b"not gzip")),
+        (if cfg!(feature = "zstd") { "400" } else { "415" }, request("Content-Encoding: zstd\r\n", b"not zstd")),
         ("400", post(b"\x0A\x7F")),
         ("431", bad_length(&format!("X-Fill: {}\r\n", "x".repeat(64 << 10)))),
     ];

@@ -9,13 +9,14 @@ use super::{
         driver::{Completion, Driver, Moment, Resolver},
         http::{
             buffer::RequestBuffer,
-            compression::{Coding, Compressor},
+            compression::Coding,
             head::{RequestHead, UserAgent},
             http1::Reply,
         },
         tls::TlsSource,
     },
     addresses::Addresses,
+    coder::Coder,
     condition::Condition,
     connection::{Change, Greeting},
     dial::{Leaving, Net, NoConnection},
@@ -27,7 +28,7 @@ use super::{
     route::Route,
     settings::{CONNECTIONS_MAX, Settings},
     slot::{Slot, hangs_from, idle},
-    verdict::{Verdict, classify},
+    verdict::{Verdict, classify, declines_coding},
 };
 
 /// Sends requests to one collector. It is moved by completions and by time, and does no I/O itself.
@@ -38,7 +39,7 @@ pub(crate) struct Exporter {
     head: RequestHead,
     tls: Option<Box<dyn TlsSource>>,
     addresses: Addresses,
-    compressor: Compressor,
+    coder: Coder,
     slots: Vec<Slot>,
     leaving: Leaving,
     /// Requests that are not being sent, the next first.
@@ -98,12 +99,12 @@ impl Exporter {
         let seed = settings.seed;
         Self {
             slots: (0..settings.connections_max.clamp(1, CONNECTIONS_MAX)).map(|_| Slot::default()).collect(),
+            coder: Coder::new(settings.compression),
             settings,
             addresses: Addresses::new(&route, resolver),
             route,
             head,
             tls,
-            compressor: Compressor::default(),
             leaving: Leaving::default(),
             waiting: Queue::default(),
             spare: vec![],
@@ -161,18 +162,12 @@ impl Exporter {
         self.waiting.put_first(Request { is_doubtful: whole.is_doubtful, ..request });
     }
 
-    fn request(&mut self, number: u64, mut buffer: RequestBuffer, spans: usize, now: Moment) -> Request {
+    fn request(&mut self, number: u64, buffer: RequestBuffer, spans: usize, now: Moment) -> Request {
         let plain_len = buffer.body().len();
-        let coding = self.route.coding(self.settings.compression, plain_len);
-        if coding != Coding::Identity {
-            let mut compressed = self.buffer();
-            self.compressor.compress(coding, buffer.body(), compressed.body_mut());
-            self.give_back(mem::replace(&mut buffer, compressed));
-        }
-        buffer.write_head(&self.head, coding);
+        let coding = self.coder.coding(&self.route, plain_len);
         Request {
             number,
-            buffer,
+            buffer: self.coded(coding, buffer),
             coding,
             spans,
             plain_len,
@@ -185,6 +180,28 @@ impl Exporter {
             failures: Failures::default(),
             is_out: false,
             is_doubtful: false,
+        }
+    }
+
+    /// The body, coded so, and the head in front of it.
+    fn coded(&mut self, coding: Coding, mut buffer: RequestBuffer) -> RequestBuffer {
+        if coding != Coding::Identity {
+            let mut compressed = self.buffer();
+            self.coder.code(coding, buffer.body(), compressed.body_mut());
+            self.give_back(mem::replace(&mut buffer, compressed));
+        }
+        buffer.write_head(&self.head, coding);
+        buffer
+    }
+
+    /// Codes a request once more, if the collector has declined how it is coded.
+    fn recode(&mut self, request: &mut Request) {
+        if let Some(coding) = self.coder.instead_of(request.coding) {
+            let mut plain = self.buffer();
+            plain.body_mut().extend(request.plain_body());
+            let coded = self.coded(coding, plain);
+            self.give_back(mem::replace(&mut request.buffer, coded));
+            request.coding = coding;
         }
     }
 
@@ -289,6 +306,11 @@ impl Exporter {
         self.shortened.take()
     }
 
+    /// The coding that the collector does not take, once.
+    pub(crate) fn take_declined(&mut self) -> Option<Coding> {
+        self.coder.take_declined()
+    }
+
     fn is_coming_up(&self) -> bool {
         self.addresses.is_asking() || self.slots.iter().any(|slot| !slot.is_empty() && !slot.is_up())
     }
@@ -311,9 +333,10 @@ impl Exporter {
                 NextMove::Send { request, slot } => (request, slot),
                 NextMove::Connect { slot, .. } => return self.connect(slot, driver, now),
             };
-            let Some(request) = self.waiting.take(at) else {
+            let Some(mut request) = self.waiting.take(at) else {
                 return;
             };
+            self.recode(&mut request);
             self.repeats += u64::from(request.attempts > 0);
             self.duplicates_max += if request.is_doubtful { request.spans as u64 } else { 0 };
             self.slots[slot].send(&mut Net { driver: &mut *driver, leaving: &mut self.leaving, now }, request);
@@ -444,9 +467,21 @@ impl Exporter {
     }
 
     /// Decides what becomes of a request that was answered.
-    fn replied(&mut self, request: Request, reply: Reply, began: Moment, driver: &Driver, outcomes: &mut Vec<Outcome>) {
+    fn replied(
+        &mut self,
+        mut request: Request,
+        reply: Reply,
+        began: Moment,
+        driver: &Driver,
+        outcomes: &mut Vec<Outcome>,
+    ) {
         // The driver's clock comes second, so that a date is never taken to be nearer than it is.
         let (unix_time, now) = ((self.settings.unix_time)(), driver.now());
+        if declines_coding(&reply) && self.coder.decline(request.coding) {
+            // At once: the next attempt is coded otherwise, which is no excuse, so this does not go on.
+            request.failures.why = format!("the collector does not take its coding (status {})", reply.status);
+            return self.waiting.put_first(request);
+        }
         match classify(&reply) {
             Verdict::Taken | Verdict::TakenUnread => {
                 self.waiting.see_taken(began);

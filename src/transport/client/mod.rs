@@ -2,6 +2,7 @@
 
 mod addresses;
 pub(crate) mod backoff;
+mod coder;
 pub(crate) mod condition;
 mod connection;
 mod dial;

@@ -48,6 +48,15 @@ pub fn classify(reply: &Reply) -> Verdict {
     Verdict::Refused { remedy }
 }
 
+/// Whether this reply to a body that is coded says that the coding is not taken: 415, of RFC 9110, section 15.5.16. A
+/// Collector that was told not to take zstd answers 400, and names the header.
+#[must_use]
+pub(crate) fn declines_coding(reply: &Reply) -> bool {
+    const HEADER: &[u8] = b"content-encoding";
+    let names_header = || reply.body.windows(HEADER.len()).any(|text| text.eq_ignore_ascii_case(HEADER));
+    reply.status == 415 || reply.status == 400 && names_header()
+}
+
 /// What a user can do when a proxy answers with this status instead of making a tunnel.
 #[must_use]
 pub(crate) fn tunnel_remedy(status: u16) -> &'static str {
@@ -105,6 +114,16 @@ mod tests {
         let body = b"message too large".to_vec();
         let reply = Reply { status: 400, body_len: body.len(), body, ..Reply::default() };
         assert!(matches!(classify(&reply), Verdict::Refused { .. }));
+    }
+
+    #[test]
+    fn coding_is_declined_by_its_code_or_by_the_name_of_the_header() {
+        let reply = |status, text: &str| Reply { status, body: text.into(), body_len: text.len(), ..Reply::default() };
+        assert!(declines_coding(&reply(415, "")));
+        assert!(declines_coding(&reply(400, "\x08\x03\x12\x22unsupported Content-Encoding: zstd")));
+        for other in [reply(400, ""), reply(400, "bad content"), reply(404, "content-encoding"), reply(200, "")] {
+            assert!(!declines_coding(&other), "{other:?}");
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Collector {
     program: PathBuf,
     files: PathBuf,
     port: Port,
+    /// The codings of requests that it takes.
+    codings: &'static [&'static str],
     /// `None` between [`Collector::stop`] or [`Collector::kill`] and [`Collector::restart`].
     child: Option<Child>,
 }
@@ -42,11 +44,20 @@ impl Collector {
     ///
     /// When the program is there but does not start.
     pub fn start(folder: &Path) -> Option<Self> {
+        Self::start_taking(folder, &["", "gzip", "zstd"])
+    }
+
+    /// The same, with requests that are coded in one of these ways alone; the empty name is for those that are not.
+    ///
+    /// # Panics
+    ///
+    /// When the program is there but does not start.
+    pub fn start_taking(folder: &Path, codings: &'static [&'static str]) -> Option<Self> {
         let program = program()?.to_owned();
         // A port is free when we look and may be taken when the child binds it: then another one.
         for _ in 0..3 {
-            let mut collector =
-                Self { program: program.clone(), files: folder.to_owned(), port: Port::free(), child: None };
+            let (program, files, port) = (program.clone(), folder.to_owned(), Port::free());
+            let mut collector = Self { program, files, port, codings, child: None };
             if collector.launch() {
                 return Some(collector);
             }
@@ -152,7 +163,7 @@ impl Collector {
     fn launch(&mut self) -> bool {
         let log = fs::File::options().create(true).append(true).open(self.files.join(LOG)).expect("the folder is ours");
         let mut command = Command::new(&self.program);
-        command.arg(configuration(self.address(), &self.files));
+        command.arg(configuration(self.address(), &self.files, self.codings));
         // Its end of the standard input is how it learns that this process is gone.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let child = self.child.insert(command.spawn().expect("the program can be run"));
@@ -266,9 +277,10 @@ const HOLD: &str = "hold";
 
 /// YAML is a superset of JSON, and JSON needs no line breaks. gRPC stays off as long as it is not named here. No
 /// metrics of its own: they would bind port 8888.
-fn configuration(address: SocketAddr, files: &Path) -> String {
+fn configuration(address: SocketAddr, files: &Path, codings: &[&str]) -> String {
+    let http = serde_json::json!({"endpoint": address.to_string(), "compression_algorithms": codings});
     let configuration = serde_json::json!({
-        "receivers": {"otlp": {"protocols": {"http": {"endpoint": address.to_string()}}}},
+        "receivers": {"otlp": {"protocols": {"http": http}}},
         "exporters": {"lines": {"path": files.join(LINES), "hold": files.join(HOLD)}},
         "service": {
             "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["lines"]}},

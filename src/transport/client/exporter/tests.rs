@@ -9,6 +9,8 @@ mod rig;
 mod schedules;
 mod ways;
 mod witness;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 use std::{collections::BTreeSet, io::ErrorKind, time::Duration};
 

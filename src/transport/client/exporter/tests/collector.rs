@@ -12,7 +12,7 @@ use crate::transport::{
         Moment,
         sim::{Peer, Replies, Sim},
     },
-    http::compression::{Coding, decompress},
+    http::compression::{Coding, Compression, decompress},
 };
 
 /// What the collector does with a request.
@@ -102,6 +102,8 @@ pub(super) struct Seen {
     pub(super) closed: usize,
     /// When each request arrived, whole unless it was answered early; by its name.
     pub(super) arrivals: Vec<(u64, Moment)>,
+    /// How each of them was coded.
+    pub(super) codings: Vec<Coding>,
     /// How often each span came in a whole request.
     pub(super) received: BTreeMap<u64, usize>,
     /// How often each span was taken.
@@ -187,12 +189,13 @@ impl Peer for Service {
             let is_whole = self.unread.len() >= head.end;
             let is_early = matches!(seen.script.front(), Some(Do::SayEarly(_) | Do::SayEarlyAndClose(_)));
             let has_name = self.unread.len() >= head.len + 8;
-            if !is_whole && (head.is_packed || !is_early || !has_name) {
+            if !is_whole && (head.coding != Coding::Identity || !is_early || !has_name) {
                 return;
             }
             let body = head.body(&self.unread);
             let name = name_of(&body);
             seen.arrivals.push((name, now));
+            seen.codings.push(head.coding);
             let action = match seen.poison == Some(name) {
                 true => Do::Say(503, ""),
                 false => seen.script.pop_front().unwrap_or(Do::Take(Duration::ZERO)),
@@ -275,7 +278,7 @@ pub(super) struct Head {
     len: usize,
     /// Where the body ends.
     pub(super) end: usize,
-    is_packed: bool,
+    pub(super) coding: Coding,
 }
 
 impl Head {
@@ -286,16 +289,17 @@ impl Head {
         assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
         let body_len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("it has a length");
         let end = len + body_len.parse::<usize>().expect("a length is a number");
-        Some(Self { len, end, is_packed: head.lines().any(|line| line == "content-encoding: gzip") })
+        let name = head.lines().find_map(|line| line.strip_prefix("content-encoding: "));
+        let named = |name| Compression::NAMED.iter().find(|(known, _)| *known == name).expect("it is known here").1;
+        Some(Self { len, end, coding: name.map_or(Coding::Identity, |name| named(name).coding(Coding::Identity)) })
     }
 
     /// The body of this request, as far as it is here, before compression.
     pub(super) fn body(&self, bytes: &[u8]) -> Vec<u8> {
         let sent = &bytes[self.len..self.end.min(bytes.len())];
-        if self.is_packed {
-            decompress(Coding::Gzip, sent, 1 << 20).expect("it is packed as it says")
-        } else {
-            sent.to_vec()
+        match self.coding {
+            Coding::Identity => sent.to_vec(),
+            coding => decompress(coding, sent, 1 << 20).expect("it is packed as it says"),
         }
     }
 }

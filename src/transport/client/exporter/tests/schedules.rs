@@ -25,11 +25,15 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 
+#[cfg(feature = "zstd")]
+use super::super::Coder;
 use super::{
     collector::Do,
     rig::{Names, PLACE, Rig, place},
 };
 use crate::transport::driver::{Moment, sim::Network};
+#[cfg(feature = "zstd")]
+use crate::transport::http::compression::Compression;
 
 /// All that happens to an exporter and its collector.
 #[derive(Clone, Debug)]
@@ -265,7 +269,10 @@ impl Schedule {
 
     /// Runs it; how much time passes in it.
     fn run(&self) -> Duration {
-        let mut rig = self.rig();
+        self.run_on(self.rig())
+    }
+
+    fn run_on(&self, mut rig: Rig) -> Duration {
         rig.collector.will(self.weather.iter().cloned());
         let mut is_closing = false;
         for (rest, act) in &self.events {
@@ -405,6 +412,29 @@ fn run_seeds(seeds_max: u64, time_max: Duration) {
     });
     let seeds = next.load(Ordering::Relaxed).min(seeds_max);
     eprintln!("{seeds} schedules, {} simulated hours", millis.load(Ordering::Relaxed) / 3_600_000);
+}
+
+/// By zstd, to a collector that may decline it at any time.
+#[cfg(feature = "zstd")]
+#[test]
+fn any_schedule_by_zstd_accounts_for_every_request() {
+    let mut declined = 0;
+    for seed in 0..200 {
+        let mut schedule = seeded(seed);
+        for weather in &mut schedule.weather {
+            if let Do::Say(status @ (400 | 413), _) = weather {
+                declined += 1;
+                *status = 415;
+            }
+        }
+        let run = || {
+            let mut rig = schedule.rig();
+            rig.exporter.coder = Coder::new(Compression::Zstd);
+            schedule.run_on(rig)
+        };
+        panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| panic!("seed {seed} fails"));
+    }
+    assert!(declined > 200, "{declined}");
 }
 
 /// Each request ends once or waits, no span is forgotten, buffers come home, no turn is in vain, and all ends well.

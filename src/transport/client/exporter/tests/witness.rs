@@ -14,7 +14,10 @@ use super::{
 use crate::transport::{
     client::exporter::Exporter,
     driver::{Completion, Conn, Event, Moment, sim::Call},
-    http::http1::{Reply, ReplyReader},
+    http::{
+        compression::Coding,
+        http1::{Reply, ReplyReader},
+    },
 };
 
 /// What has passed between the exporter and the driver.
@@ -25,6 +28,8 @@ pub(super) struct Witness {
     asked_until: Moment,
     /// Spans that an answer was heard for: how many a request with one of them may have from then on.
     spans_max: BTreeMap<u64, usize>,
+    /// What the collector has declined.
+    declined: Option<Coding>,
     /// Spans of which an attempt was sent whole and ended without an answer.
     doubtful: BTreeSet<u64>,
     /// Spans of which an attempt was sent whole.
@@ -61,6 +66,7 @@ struct Line {
 #[derive(Debug)]
 struct Attempt {
     spans: Vec<u64>,
+    coding: Coding,
     began: Moment,
     len: usize,
     sent: usize,
@@ -94,6 +100,7 @@ impl Witness {
             lines: vec![],
             asked_until: Moment::START,
             spans_max: BTreeMap::new(),
+            declined: None,
             doubtful: BTreeSet::new(),
             sent_whole: BTreeSet::new(),
             begun: BTreeMap::new(),
@@ -164,6 +171,7 @@ impl Witness {
         let spans = spans_of(&head.body(bytes));
         let asked = self.asked_until.since(now);
         assert!(now >= self.asked_until, "{spans:?} leave {asked:?} before the time that was asked for");
+        assert_ne!(self.declined, Some(head.coding), "{spans:?} are coded as the collector does not take it");
         for span in &spans {
             let spans_max = self.spans_max.get(span).copied().unwrap_or(usize::MAX);
             assert!(spans.len() <= spans_max, "{spans:?} are sent again after an answer that forbids it");
@@ -180,6 +188,7 @@ impl Witness {
         self.lines[at].is_used_again = mem::replace(&mut self.lines[at].is_used, true);
         self.lines[at].attempt = Some(Attempt {
             spans,
+            coding: head.coding,
             began: now,
             len: bytes.len(),
             sent: 0,
@@ -301,6 +310,7 @@ impl Witness {
         // What was not sent cannot have been taken.
         attempt.is_answered = is_sent || !is_success;
         if attempt.is_answered {
+            let is_about_coding = reply.status == 415 || reply.body.starts_with(b"unsupported Content-Encoding");
             let spans_max = match reply.status {
                 429 | 502 | 503 | 504 => {
                     let asked = reply.retry_after.map_or(Duration::ZERO, |after| after.delay(UNIX_TIME));
@@ -310,6 +320,11 @@ impl Witness {
                 413 => attempt.spans.len() - 1,
                 // The server no longer waited for a request when this one came.
                 408 if is_used_again => usize::MAX,
+                // Coded otherwise. The 400 is a real Collector's.
+                400 | 415 if attempt.coding.substitute().is_some() && is_about_coding => {
+                    self.declined = Some(attempt.coding);
+                    usize::MAX
+                }
                 _ => 0,
             };
             for &span in &attempt.spans {
