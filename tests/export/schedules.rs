@@ -24,6 +24,8 @@ const AT_A_TIME: usize = 16;
 
 const TAKE: Turn = Turn::of(Act::Take);
 const REFUSE: Turn = Turn::of(Act::Refuse);
+const BUT_THREE: Turn = Turn::of(Act::TakeAllBut(3));
+/// Its client ends the connection with it.
 const TOO_LARGE: Turn = Turn::of(Act::CallTooLarge);
 const HOLD: Turn = Turn::of(Act::Leave(Leave::Hold, Taken::Yes));
 const HALF_A_HEAD: Turn = Turn::of(Act::Leave(Leave::CloseInHead, Taken::Yes));
@@ -80,25 +82,18 @@ fn rows() -> Vec<(String, Plan)> {
             Plan { connections: vec![vec![TAKE, LATER, HOLD]], ..four.clone() },
         ),
         (
-            "every kind of answer on one connection",
+            "every kind of answer over one connection",
             Plan {
-                connections: vec![vec![
-                    TAKE,
-                    Turn::of(Act::TakeAllBut(3)),
-                    REFUSE,
-                    TOO_LARGE,
-                    LATER,
-                    throttle(Pause::Seconds(0)),
-                    ten,
-                    TAKE,
-                    announced(TAKE),
-                ]],
+                connections: vec![
+                    vec![TAKE, BUT_THREE, REFUSE, LATER, throttle(Pause::Seconds(0)), ten, TAKE, TOO_LARGE],
+                    vec![announced(TAKE)],
+                ],
                 ..Plan::calm(1, 10, &[100])
             },
         ),
         (
             "too large down to the single span",
-            Plan { connections: vec![vec![TOO_LARGE; 6]], ..Plan::calm(1, 8, &[24]) },
+            Plan { connections: vec![vec![TOO_LARGE]; 6], ..Plan::calm(1, 8, &[24]) },
         ),
         (
             "answers whose bodies break off",
@@ -113,7 +108,8 @@ fn rows() -> Vec<(String, Plan)> {
                 connections: vec![
                     vec![CLOSE],
                     vec![CLOSE],
-                    vec![TOO_LARGE, REFUSE, Turn::of(Act::TakeAllBut(3)), LATER],
+                    vec![TOO_LARGE],
+                    vec![REFUSE, BUT_THREE, LATER],
                     vec![CLOSE],
                     vec![REFUSE],
                 ],
