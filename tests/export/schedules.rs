@@ -64,7 +64,7 @@ fn rows() -> Vec<(String, Plan)> {
         (
             "a collector that needs most of the time",
             Plan {
-                timeout: Duration::from_secs(4),
+                timeout: Duration::from_secs(8),
                 connections: vec![vec![slowly(2_400)]; 4],
                 ..Plan::calm(4, 10, &[40])
             },

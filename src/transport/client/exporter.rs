@@ -207,8 +207,10 @@ impl Exporter {
 
     /// Does what is due now: sends, connects, gives up.
     pub(crate) fn turn(&mut self, driver: &mut Driver, now: Moment, outcomes: &mut Vec<Outcome>) {
+        // A peer is late by what is known of it: this thread may have been stopped since.
+        let looked = driver.looked().min(now);
         for at in 0..self.slots.len() {
-            let mut net = Net { driver: &mut *driver, leaving: &mut self.leaving, now };
+            let mut net = Net { driver: &mut *driver, leaving: &mut self.leaving, now: looked };
             if let Some(change) = self.slots[at].tick(&mut net) {
                 self.changed(at, change, driver, outcomes);
             }

@@ -71,6 +71,8 @@ pub struct Driver {
     unacknowledged_max: Duration,
     /// Whether a machine has failed before.
     has_fallen: bool,
+    /// When the last wait ended.
+    looked: Moment,
 }
 
 /// The machines that do the I/O. All have the same methods; `machine!` calls them.
@@ -124,7 +126,8 @@ impl Driver {
     }
 
     fn with(machine: Machine, unacknowledged_max: Duration) -> Self {
-        Self { contract: Contract::default(), machine, strays: vec![], unacknowledged_max, has_fallen: false }
+        let looked = Moment::START;
+        Self { contract: Contract::default(), machine, strays: vec![], unacknowledged_max, has_fallen: false, looked }
     }
 
     /// Begins to connect. What goes wrong comes as the completion, also where there is no socket to be had.
@@ -192,6 +195,7 @@ impl Driver {
         completions.append(&mut self.strays);
         let first = completions.len();
         let result = machine!(&mut self.machine, machine => machine.wait(until, completions));
+        self.looked = self.now();
         for Completion { conn, event } in &completions[first..] {
             self.contract.end(*conn, event.operation());
         }
@@ -268,6 +272,12 @@ impl Driver {
     #[must_use]
     pub fn waker(&self) -> Waker {
         machine!(&self.machine, machine => machine.waker())
+    }
+
+    /// When the last wait ended: what had come by then has completed.
+    #[must_use]
+    pub fn looked(&self) -> Moment {
+        self.looked
     }
 
     /// The time on this driver's clock.

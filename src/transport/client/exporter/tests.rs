@@ -350,6 +350,21 @@ fn attempts_that_fail_together_count_as_one_failure() {
     rig.finish();
 }
 
+/// A thread that is stopped for long finds the time over, and the answer there: what has come in time is not late.
+#[test]
+fn peer_is_not_late_while_nobody_looks() {
+    let mut rig = calm();
+    rig.warm_up();
+    rig.submit(100);
+    let now = rig.driver.now();
+    for later in [Duration::ZERO, TIMEOUT] {
+        rig.exporter.turn(&mut rig.driver, now.after(later), &mut vec![]);
+    }
+    rig.until_all_end(SOON);
+    assert_eq!((rig.taken(), rig.exporter.repeats(), rig.exporter.connections()), (2, 0, 1));
+    rig.finish();
+}
+
 /// Idle connections go while an answer hangs, but not those that a request waits for.
 #[test]
 fn answer_that_hangs_holds_up_no_other_request() {
