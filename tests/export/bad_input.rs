@@ -169,7 +169,7 @@ const ROWS: &[Row] = &[
     row("proxy_ssh", Unasked, || b"SSH-2.0-OpenSSH_9.2\r\n".into(), Holds, WaitsForATunnel, TEXT),
     row("proxy_headers_without_end", Asked, || OK.into(), Floods(|| b"X-Fill: x\r\n".repeat(1024)), WaitsForATunnel, LARGE_HEAD),
     row("proxy_interim_replies_without_end", Asked, Vec::new, Floods(hints), WaitsForATunnel, INTERIM),
-    row("proxy_refusal_without_end", Asked, || b"HTTP/1.1 403 No\r\n\r\n".into(), Floods(fill), WaitsForATunnel, "the proxy"),
+    row("proxy_refusal_without_end", Asked, || b"HTTP/1.1 403 No\r\n\r\n".into(), Floods(fill), WaitsForATunnel, "status 403"),
     row("proxy_that_goes_on_after_the_tunnel", Asked, || OK.into(), Floods(|| b"\r\n".repeat(1024)), WaitsForATunnel, NO_TLS),
 ];
 

@@ -46,6 +46,8 @@ enum Manner {
     Dismisses,
     /// It never says a word.
     Hangs,
+    /// It says one byte a second.
+    Drips,
 }
 
 /// What a collector has seen.
@@ -120,7 +122,12 @@ impl Peer for Collector {
         if greets && self.manner == Manner::Stammers {
             records.extend(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         }
-        if !records.is_empty() {
+        if self.manner == Manner::Drips {
+            for &byte in &records {
+                replies.send([byte]);
+                replies.pause(Duration::from_secs(1));
+            }
+        } else if !records.is_empty() {
             replies.send(records);
         }
         if is_refused || is_over && !matches!(self.manner, Manner::KeepsAlive | Manner::Greets(_)) {
@@ -255,19 +262,23 @@ fn answer_that_comes_before_garbage_counts() {
 
 #[test]
 fn handshake_that_hangs_is_given_up_in_time_and_tried_again() {
-    let mut stage = Stage::new(Network::calm(1), Manner::Hangs, 1, false);
-    stage.submit();
-    // Two attempts, with some turns for each, and the waits after them.
-    let limit = stage.driver.now().after(Duration::from_secs(12));
-    for _ in 0..40 {
-        if stage.account.seen().connections < 3 {
-            stage.turn(Duration::from_secs(60));
+    for manner in [Manner::Hangs, Manner::Drips] {
+        let mut stage = Stage::new(Network::calm(1), manner, 1, false);
+        stage.submit();
+        // Two attempts, with some turns for each, and the waits after them.
+        let limit = stage.driver.now().after(Duration::from_secs(12));
+        for _ in 0..40 {
+            if stage.account.seen().connections < 3 {
+                stage.turn(Duration::from_secs(60));
+            }
         }
+        assert!(stage.account.seen().connections > 2 && stage.driver.now() < limit, "{:?}", stage.exporter);
+        let Condition::Unreachable(why) = stage.exporter.condition() else {
+            panic!("{:?}", stage.exporter.condition())
+        };
+        assert!(why.contains("TLS handshake") && why.contains("within 5 s"), "{why}");
+        assert_eq!((stage.exporter.pending(), stage.outcomes.len()), (1, 0));
     }
-    assert!(stage.account.seen().connections > 2 && stage.driver.now() < limit, "{:?}", stage.exporter);
-    let Condition::Unreachable(why) = stage.exporter.condition() else { panic!("{:?}", stage.exporter.condition()) };
-    assert!(why.contains("TLS handshake") && why.contains("within 5 s"), "{why}");
-    assert_eq!((stage.exporter.pending(), stage.outcomes.len()), (1, 0));
 }
 
 /// In TLS 1.3 our side of the handshake is done before the server has looked at it, so the refusal meets the first

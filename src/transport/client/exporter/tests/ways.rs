@@ -131,36 +131,43 @@ fn name_that_led_to_nobody_is_looked_up_again() {
     rig.finish();
 }
 
-/// Accepts, reads, says this, and keeps the connection open.
-struct Says(&'static str);
+/// Accepts, reads, says these pieces with a pause after each, and keeps the connection open.
+#[derive(Clone)]
+struct Says(Vec<&'static str>, Duration);
 
 impl Peer for Says {
     fn received(&mut self, _: &[u8], _: Moment, replies: &mut Replies) {
-        if !self.0.is_empty() {
-            replies.send(self.0);
+        for piece in self.0.drain(..) {
+            replies.send(piece);
+            replies.pause(self.1);
         }
     }
 }
 
 /// An exporter that needs a tunnel, and a proxy that says this when it is asked for one.
-fn tunnelled(says: &'static str) -> Rig {
+fn tunnelled(says: Says) -> Rig {
     let endpoint = Endpoint::parse("https://collector.example:4318/v1/traces").expect("it is an endpoint");
     let proxy = Some(Proxy::parse(PLACE).expect("it is a proxy"));
     let mut rig = Rig::on(Route { endpoint, proxy }, PLACE, Network::calm(5), 1);
-    rig.sim.listen(place(PLACE), move || Says(says));
+    rig.sim.listen(place(PLACE), move || says.clone());
     rig.submit(100);
     rig
 }
 
 #[test]
 fn proxy_that_never_makes_the_tunnel_is_given_up_in_time_and_tried_again() {
-    let mut rig = tunnelled("");
-    for _ in 0..2 {
-        let why = next_failure(&mut rig, Duration::from_secs(6));
-        assert_eq!(why, "the proxy accepts the connection, and makes no tunnel within 5 s");
+    let letters = "HTTP/1.1 200 OK, but not yet\r\n".split("").filter(|letter| !letter.is_empty()).collect();
+    let interims = ["HTTP/1.1 102 Processing\r\n\r\n"; 8].to_vec();
+    let second = Duration::from_secs(1);
+    for says in [Says(vec![], second), Says(letters, second), Says(interims, second)] {
+        let mut rig = tunnelled(says);
+        for _ in 0..2 {
+            let why = next_failure(&mut rig, Duration::from_secs(6));
+            assert_eq!(why, "the proxy accepts the connection, and makes no tunnel within 5 s");
+        }
+        assert_eq!((rig.exporter.pending(), rig.ends.len()), (1, 0));
+        rig.finish();
     }
-    assert_eq!((rig.exporter.pending(), rig.ends.len()), (1, 0));
-    rig.finish();
 }
 
 /// Whatever body it has: nobody waits for that.
@@ -168,7 +175,7 @@ fn proxy_that_never_makes_the_tunnel_is_given_up_in_time_and_tried_again() {
 fn proxy_that_makes_no_tunnel_is_known_by_its_status_at_once() {
     for head in ["", "content-length: 9\r\n", "transfer-encoding: chunked\r\n", "content-length: 99999999999\r\n"] {
         let answer = format!("HTTP/1.1 407 Proxy Authentication Required\r\n{head}\r\nno").leak();
-        let mut rig = tunnelled(answer);
+        let mut rig = tunnelled(Says(vec![answer], Duration::ZERO));
         for _ in 0..2 {
             let why = next_failure(&mut rig, Duration::from_secs(4));
             assert!(why.contains("status 407") && why.contains("user:password@"), "{head:?}: {why}");
