@@ -466,7 +466,8 @@ fn meet(row: &Row, driver: DriverChoice, peer: &Peer) -> Result<(), String> {
     let counted = match row.ends {
         Taken => exported,
         Refused => lost.rejected,
-        Expired => lost.retry_expired,
+        // The time may be over in the middle of the last attempt.
+        Expired => lost.retry_expired + unconfirmed,
         Unclear | Unconfirmed => unconfirmed,
         GivenUp => lost.rejected + lost.retry_expired + unconfirmed,
         Waits | WaitsForATunnel => lost.shutdown_deadline,
