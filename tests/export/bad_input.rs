@@ -73,11 +73,13 @@ enum Ends {
     Refused,
     /// They are unconfirmed at once: the answer cannot be read.
     Unclear,
-    /// They are lost when the time for all attempts is over: each was refused for now.
-    Expired,
     /// They are unconfirmed when the time for all attempts is over.
     Unconfirmed,
-    /// Lost or unconfirmed, soon or late: whether the first bytes meet the request is up to the network.
+    /// They wait for another attempt, and are lost with the shutdown: the collector refused them for now.
+    Paused,
+    /// They wait for another attempt, and are unconfirmed with the shutdown.
+    InDoubt,
+    /// One of these: whether the first bytes meet the request is up to the network.
     GivenUp,
     /// They wait until the shutdown, because it is no TLS.
     Waits,
@@ -86,7 +88,7 @@ enum Ends {
 }
 
 use Begins::{Asked, Unasked};
-use Ends::{Expired, GivenUp, Refused, Taken, Unclear, Unconfirmed, Waits, WaitsForATunnel};
+use Ends::{GivenUp, InDoubt, Paused, Refused, Taken, Unclear, Unconfirmed, Waits, WaitsForATunnel};
 use Then::{Closes, Drips, Floods, Holds};
 
 const BROKE_OFF: &str = "though the answer broke off";
@@ -115,7 +117,7 @@ const ROWS: &[Row] = &[
     row("chunk_extension_without_end", Asked, || with(head(CHUNKED), b"5;"), Floods(fill), Taken, BROKE_OFF),
     row("trailers_without_end", Asked, || with(head(CHUNKED), b"0\r\n"), Floods(|| b"X: x\r\n".repeat(1024)), Taken, BROKE_OFF),
     row("refusal_without_end", Asked, || b"HTTP/1.1 400 Bad Request\r\n\r\n".into(), Floods(fill), Refused, "status 400"),
-    row("excuse_without_end", Asked, || b"HTTP/1.1 503 Busy\r\n\r\n".into(), Floods(fill), Expired, "status 503"),
+    row("excuse_without_end", Asked, || b"HTTP/1.1 503 Busy\r\nRetry-After: 20\r\n\r\n".into(), Floods(fill), Paused, "status 503"),
     row("zeros_without_end", Asked, Vec::new, Floods(|| vec![0; 64 << 10]), Refused, BYTES),
     row("lines_without_end", Asked, Vec::new, Floods(|| b"\r\n".repeat(1024)), Refused, TEXT),
 
@@ -123,7 +125,7 @@ const ROWS: &[Row] = &[
     row("head_in_drips", Asked, || OK.into(), Drips(fill), Unconfirmed, SLOW),
     row("interim_replies_in_drips", Asked, Vec::new, Drips(hints), Unconfirmed, SLOW),
     row("body_in_drips", Asked, || head("Content-Length: 100000\r\n"), Drips(|| vec![b'x']), Taken, BROKE_OFF),
-    row("head_that_stops", Asked, || OK.into(), Holds, Unconfirmed, STALLED),
+    row("head_that_stops", Asked, || OK.into(), Holds, InDoubt, STALLED),
     row("body_that_stops", Asked, || with(head("Content-Length: 9\r\n"), b"half"), Holds, Taken, BROKE_OFF),
 
     // ---- Large, packed, deep.
@@ -444,19 +446,21 @@ fn start(row: &Row, driver: DriverChoice, peer: &Peer, timeout: Duration) -> Ser
 
 /// Exports to such a peer; what is wrong with what comes of it.
 fn meet(row: &Row, driver: DriverChoice, peer: &Peer) -> Result<(), String> {
-    // Short where nothing but time ends it.
+    // Short where nothing but time ends it; the head has to come in it.
     let timeout = match (row.ends, row.then) {
-        (Expired | Unconfirmed | GivenUp, _) => Duration::from_millis(500),
-        (_, Drips(_)) => Duration::from_secs(1),
+        (Unconfirmed, _) => Duration::from_millis(500),
+        (_, Drips(_)) => Duration::from_secs(2),
         _ => PATIENCE,
     };
     let service = start(row, driver, peer, timeout);
     service.record();
-    if let Waits | WaitsForATunnel = row.ends {
-        service.is_down();
-    } else {
-        let receipt = service.engine.flush(PATIENCE);
-        ensure(receipt.is_complete(), || format!("{receipt:?}"))?;
+    match row.ends {
+        Waits | WaitsForATunnel => _ = service.is_down(),
+        Paused | InDoubt | GivenUp => service.says(&[row.why]),
+        Taken | Refused | Unclear | Unconfirmed => {
+            let receipt = service.engine.flush(PATIENCE);
+            ensure(receipt.is_complete(), || format!("{receipt:?}"))?;
+        }
     }
     let mut lines = service.lines();
     let _ = service.engine.shutdown(Duration::from_millis(10));
@@ -466,11 +470,9 @@ fn meet(row: &Row, driver: DriverChoice, peer: &Peer) -> Result<(), String> {
     let counted = match row.ends {
         Taken => exported,
         Refused => lost.rejected,
-        // The time may be over in the middle of the last attempt.
-        Expired => lost.retry_expired + unconfirmed,
-        Unclear | Unconfirmed => unconfirmed,
-        GivenUp => lost.rejected + lost.retry_expired + unconfirmed,
-        Waits | WaitsForATunnel => lost.shutdown_deadline,
+        Unclear | Unconfirmed | InDoubt => unconfirmed,
+        GivenUp => lost.rejected + lost.shutdown_deadline + unconfirmed,
+        Paused | Waits | WaitsForATunnel => lost.shutdown_deadline,
     };
     let is_exact = counted == SPANS && exported + unconfirmed + lost.total() == SPANS;
     ensure(is_exact, || format!("not {:?}: {:?}", row.ends, receipt.ledger))?;
@@ -478,12 +480,8 @@ fn meet(row: &Row, driver: DriverChoice, peer: &Peer) -> Result<(), String> {
     lines.retain(|line| !line.starts_with("exporting to "));
     ensure(lines.first().is_some_and(|line| line.contains(row.why)), || format!("no `{}` in {lines:#?}", row.why))?;
     // A failure that lasts is told, and later what it cost.
-    let counts = match row.ends {
-        Taken | Refused | Unclear | Waits | WaitsForATunnel => 1..=1,
-        GivenUp => 1..=2,
-        Expired | Unconfirmed => 2..=2,
-    };
-    let is_short = counts.contains(&lines.len()) && !lines.iter().any(|line| line.contains('\n'));
+    let count = if row.ends == Unconfirmed { 2 } else { 1 };
+    let is_short = lines.len() == count && !lines.iter().any(|line| line.contains('\n'));
     ensure(is_short, || format!("{lines:#?}"))
 }
 
