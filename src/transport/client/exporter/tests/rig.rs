@@ -213,6 +213,7 @@ impl Rig {
     fn step(&mut self, outcomes: Vec<Outcome>, now: Moment) -> bool {
         let calls = self.sim.take_calls();
         let is_news = !calls.is_empty() || !outcomes.is_empty();
+        self.witness.timeout = self.exporter.settings.timeout;
         self.witness.see(calls, now);
         for outcome in outcomes {
             self.end(outcome, now);
@@ -235,10 +236,10 @@ impl Rig {
         assert_eq!(self.exporter.spans(), in_hand, "spans were forgotten or counted twice");
         assert_eq!(self.exporter.pending(), self.open.len());
         assert_eq!(self.exporter.doubtful_spans(), self.witness.unconfirmed(self.open.values()), "what may be there");
-        let requests_max = self.exporter.slots.len() + 1;
+        let requests_max = self.exporter.settings.connections_max + 1;
         let bytes: usize = self.open.keys().map(|(_, len)| len).sum();
         assert!(in_hand <= requests_max * SPANS && bytes <= requests_max * self.body_len_max, "{in_hand}, {bytes}");
-        assert!(self.exporter.spare.len() <= self.exporter.slots.len() + 2);
+        assert!(self.exporter.spare.len() <= self.exporter.settings.connections_max + 2);
         assert!(self.exporter.duplicates_max() >= self.collector.seen().duplicates, "more duplicates than are told");
         self.witness.check(&self.exporter);
     }

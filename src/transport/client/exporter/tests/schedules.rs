@@ -68,6 +68,8 @@ enum Act {
     Reset,
     /// Nothing listens any more.
     Down,
+    /// The same, and all connections are reset.
+    Crash,
     /// The collector listens again.
     Up,
     /// The collector listens at its other address alone.
@@ -146,6 +148,15 @@ fn weather(dice: &mut Dice) -> Do {
     }
 }
 
+/// Answers of a collector that is at its limit, on several connections at the same time: yes to one, later to another.
+fn crowd(dice: &mut Dice) -> Do {
+    match dice.below(4) {
+        0 => Do::Say(dice.of(&[429, 503]), dice.of(&PAUSES)),
+        1 => weather(dice),
+        _ => Do::Take(dice.millis(2_000)),
+    }
+}
+
 /// As seconds and as dates: soon, later, past, a year, absurd, no sense.
 const PAUSES: [&str; 10] = [
     "retry-after: 1\r\n",
@@ -211,6 +222,8 @@ fn act(dice: &mut Dice) -> Act {
         9 => Act::Flush(None),
         10 => Act::Flush(Some(dice.millis(8_000))),
         11 | 12 => Act::Forsake,
+        13 => Act::Crash,
+        14 => Act::Up,
         _ => Act::Submit(8 + dice.size(9_000)),
     }
 }
@@ -230,8 +243,9 @@ fn seeded(seed: u64) -> Schedule {
         _ => Path::Literal,
     };
     let count = if dice.one_in(16) { 120 } else { 20 };
-    let rest = dice.of(&[50, 1_000, 1_000, 4_000]);
-    let weather = (0..count + 10).map(|_| weather(&mut dice)).collect();
+    let is_crowded = dice.one_in(4);
+    let rest = if is_crowded { 400 } else { dice.of(&[50, 1_000, 1_000, 4_000]) };
+    let weather = (0..count + 10).map(|_| if is_crowded { crowd(&mut dice) } else { weather(&mut dice) }).collect();
     let mut events: Vec<_> =
         (0..count).map(|_| (act(&mut dice), dice.millis(rest))).map(|(act, rest)| (rest, act)).collect();
     if dice.one_in(4) {
@@ -303,9 +317,12 @@ impl Schedule {
                 }
             }
             Act::Reset => rig.sim.reset_all(),
-            Act::Down => {
+            Act::Down | Act::Crash => {
                 rig.sim.unlisten(&place(self.listens()));
                 rig.sim.unlisten(&place(OTHER));
+                if let Act::Crash = act {
+                    rig.sim.reset_all();
+                }
             }
             Act::Up => rig.collector.listen(&rig.sim, self.listens()),
             Act::Move => {

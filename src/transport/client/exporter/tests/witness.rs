@@ -17,6 +17,7 @@ use crate::transport::{
     http::{
         compression::Coding,
         http1::{Reply, ReplyReader},
+        retry_after::RetryAfter,
     },
 };
 
@@ -34,8 +35,10 @@ pub(super) struct Witness {
     doubtful: BTreeSet<u64>,
     /// Spans of which an attempt was sent whole.
     pub(super) sent_whole: BTreeSet<u64>,
-    /// When what was sent left first, by its spans.
-    begun: BTreeMap<Vec<u64>, Moment>,
+    /// When what was sent left first, by its spans, and how long its attempts took that are over.
+    begun: BTreeMap<Vec<u64>, (Moment, Duration)>,
+    /// The time for all attempts of a request.
+    pub(super) timeout: Duration,
     repeats: u64,
     duplicates_max: u64,
     /// Connections in a row that were opened, and closed without a request.
@@ -104,6 +107,7 @@ impl Witness {
             doubtful: BTreeSet::new(),
             sent_whole: BTreeSet::new(),
             begun: BTreeMap::new(),
+            timeout: TIMEOUT,
             repeats: 0,
             duplicates_max: 0,
             wasted: 0,
@@ -183,7 +187,8 @@ impl Witness {
             self.duplicates_max += spans.len() as u64;
         }
         self.repeats += u64::from(self.begun.contains_key(&spans));
-        self.begun.entry(spans.clone()).or_insert(now);
+        let (_, took) = self.begun.entry(spans.clone()).or_insert((now, Duration::ZERO));
+        assert!(*took < self.timeout, "{spans:?} are sent again after attempts of {took:?}");
         self.wasted = 0;
         self.lines[at].is_used_again = mem::replace(&mut self.lines[at].is_used, true);
         self.lines[at].attempt = Some(Attempt {
@@ -216,11 +221,11 @@ impl Witness {
         } else {
             let time = now.since(attempt.began);
             let patience = if attempt.is_refused { LAST_WORD_MAX } else { STALL_TIMEOUT };
-            let time_in_all = now.since(self.begun[&attempt.spans]);
-            let is_over = time >= patience || time_in_all >= TIMEOUT;
+            let time_in_all = now.since(self.begun[&attempt.spans].0);
+            let is_over = time >= patience || time_in_all >= self.timeout;
             assert!(is_excused || line.is_broken || is_over, "left after {time:?}: {attempt:?}");
         }
-        self.end(at);
+        self.end(at, now);
     }
 
     /// Takes what the driver brings, before the exporter does.
@@ -243,7 +248,7 @@ impl Witness {
                     assert!(line.is_broken, "nothing was sent: {line:?}");
                     self.see_begin(at, buffer, now);
                 }
-                self.sent(at, *result.as_ref().unwrap_or(&0));
+                self.sent(at, *result.as_ref().unwrap_or(&0), now);
             }
             Event::Received { .. } if line.is_left => {}
             Event::Received { buffer, result: Ok(len) } if *len > 0 => self.heard(at, &buffer[..*len], now),
@@ -256,12 +261,12 @@ impl Witness {
                 if let Some(reply) = whole.or_else(|| attempt.reply.cut_off()) {
                     self.answered(at, &reply, now);
                 }
-                self.end(at);
+                self.end(at, now);
             }
         }
     }
 
-    fn sent(&mut self, at: usize, len: usize) {
+    fn sent(&mut self, at: usize, len: usize, now: Moment) {
         let line = &mut self.lines[at];
         let attempt = line.attempt.as_mut().expect("it was begun");
         attempt.is_sending = false;
@@ -271,7 +276,7 @@ impl Witness {
             self.sent_whole.extend(&attempt.spans);
         }
         if attempt.is_over || line.is_left {
-            self.end(at);
+            self.end(at, now);
         }
     }
 
@@ -281,19 +286,19 @@ impl Witness {
         };
         if attempt.sent == 0 && !attempt.is_refused {
             // No answer to what was not asked.
-            return self.end(at);
+            return self.end(at, now);
         }
         match attempt.reply.feed(bytes).map(|progress| progress.reply) {
             Ok(None) => {}
             Ok(Some(reply)) => self.answered(at, &reply, now),
             Err(error) => match attempt.reply.cut_off() {
                 Some(reply) => self.answered(at, &reply, now),
-                None if error.is_disconnect() => self.end(at),
+                None if error.is_disconnect() => self.end(at, now),
                 None => {
                     // What came is no answer, but would come again.
                     self.spans_max.extend(attempt.spans.iter().map(|&span| (span, 0)));
                     attempt.is_answered = error.is_foreign();
-                    self.end(at);
+                    self.end(at, now);
                 }
             },
         }
@@ -313,7 +318,11 @@ impl Witness {
             let is_about_coding = reply.status == 415 || reply.body.starts_with(b"unsupported Content-Encoding");
             let spans_max = match reply.status {
                 429 | 502 | 503 | 504 => {
-                    let asked = reply.retry_after.map_or(Duration::ZERO, |after| after.delay(UNIX_TIME));
+                    let asked = match reply.retry_after {
+                        Some(RetryAfter::Seconds(seconds)) => Duration::from_secs(seconds),
+                        Some(RetryAfter::At(time)) => Duration::from_secs(time).saturating_sub(UNIX_TIME),
+                        None => Duration::ZERO,
+                    };
                     self.asked_until = self.asked_until.max(now.after(asked.min(RETRY_AFTER_MAX)));
                     usize::MAX
                 }
@@ -332,16 +341,19 @@ impl Witness {
                 *known = spans_max.min(*known);
             }
         }
-        self.end(at);
+        self.end(at, now);
     }
 
     /// Nothing more is heard of the attempt; it ends once the driver has given its bytes back.
-    fn end(&mut self, at: usize) {
+    fn end(&mut self, at: usize, now: Moment) {
         let line = &mut self.lines[at];
         if let Some(attempt) = &mut line.attempt {
             attempt.is_over = true;
             if attempt.is_sending {
                 return;
+            }
+            if let Some((_, took)) = self.begun.get_mut(&attempt.spans) {
+                *took += now.since(attempt.began);
             }
             if !attempt.is_answered && attempt.sent == attempt.len {
                 self.doubtful.extend(&attempt.spans);
@@ -383,7 +395,7 @@ impl Witness {
 
     /// What must hold between two steps.
     pub(super) fn check(&self, exporter: &Exporter) {
-        let connections_max = exporter.slots.len();
+        let connections_max = exporter.settings.connections_max;
         let up = self.lines.iter().filter(|line| line.is_up && !line.is_left && !line.is_broken).count();
         let coming = self.lines.iter().filter(|line| !line.is_up && !line.is_left && !line.is_broken).count();
         assert!(up <= connections_max && exporter.connections() <= connections_max, "{up} connections: {exporter:?}");
