@@ -7,7 +7,7 @@ use zstd::{
     zstd_safe::{compress_bound, find_frame_compressed_size},
 };
 
-/// A compressor whose state is made once and used again.
+/// A compressor whose state, 0.6 MiB for bodies of a MiB, is made once and used again.
 pub(super) struct Zstd {
     state: bulk::Compressor<'static>,
 }

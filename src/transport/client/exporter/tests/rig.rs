@@ -27,7 +27,12 @@ use crate::transport::{
         Address, Completion, Driver, Moment, Resolver,
         sim::{Network, Sim},
     },
-    http::{buffer::RequestBuffer, compression::Compression, head::UserAgent, headers::Headers},
+    http::{
+        buffer::RequestBuffer,
+        compression::{Coding, Compression},
+        head::UserAgent,
+        headers::Headers,
+    },
 };
 
 /// An exporter, its network and its collector, and the account of all that went in.
@@ -41,6 +46,8 @@ pub(super) struct Rig {
     /// body.
     pub(super) open: BTreeMap<(u64, usize), Vec<u64>>,
     pub(super) ends: Vec<(u64, RequestEnd)>,
+    /// The news of codings that the collector does not take.
+    pub(super) declined: Vec<Coding>,
     /// What became of each span whose request has ended.
     columns: Columns,
     /// Who looks up names, where the test does not.
@@ -139,6 +146,7 @@ impl Rig {
             witness: Witness::new(),
             open: BTreeMap::new(),
             ends: vec![],
+            declined: vec![],
             columns: Columns::default(),
             names: None,
             awaited: None,
@@ -215,6 +223,7 @@ impl Rig {
         let is_news = !calls.is_empty() || !outcomes.is_empty();
         self.witness.timeout = self.exporter.settings.timeout;
         self.witness.see(calls, now);
+        self.declined.extend(self.exporter.take_declined());
         for outcome in outcomes {
             self.end(outcome, now);
         }
