@@ -117,40 +117,35 @@ pub struct Link<'a> {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TraceState(Option<Arc<String>>);
 
-/// The text is not a `tracestate` as in W3C Trace Context Level 2: up to 32 `key=value` members with different keys.
+/// The text is not a `tracestate` as in W3C Trace Context Level 2: up to 32 `key=value` members.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidTraceState;
 
 impl fmt::Display for InvalidTraceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a tracestate: expected up to 32 different `key=value` members, separated by commas")
+        f.write_str("not a tracestate: expected up to 32 `key=value` members, separated by commas")
     }
 }
 
 impl std::error::Error for InvalidTraceState {}
 
+/// Most members of a list (W3C Trace Context, 3.3.1.1).
+const MEMBERS_MAX: usize = 32;
+
 impl TraceState {
-    /// Reads a trace state from header text. Empty members, and white space around members, are left out.
+    /// Reads a trace state from header text. Empty members, and white space around members, are left out; of equal keys
+    /// the first stays, which is the newest.
     ///
     /// # Errors
     ///
-    /// When a member is malformed, a key occurs twice, or there are more than 32 members.
+    /// When a member is malformed, or there are more than 32.
     pub fn new(header: &str) -> Result<Self, InvalidTraceState> {
-        const MEMBERS_MAX: usize = 32; // W3C Trace Context: at most 32 list-members
-        let members: Vec<&str> = header
-            .split(',')
-            .map(|member| member.trim_matches([' ', '\t']))
-            .filter(|member| !member.is_empty())
-            .collect();
-        let mut keys = Vec::with_capacity(members.len());
-        for member in &members {
-            let (key, value) = member.split_once('=').ok_or(InvalidTraceState)?;
-            if !is_key(key) || !is_value(value) || keys.contains(&key) || keys.len() == MEMBERS_MAX {
-                return Err(InvalidTraceState);
-            }
-            keys.push(key);
-        }
-        Ok(Self((!members.is_empty()).then(|| Arc::new(members.join(",")))))
+        Ok(Self::reader().read(header)?.finish())
+    }
+
+    /// Reads a trace state from the texts of several headers.
+    pub(crate) fn reader() -> TraceStateReader {
+        TraceStateReader { kept: String::new(), members: 0 }
     }
 
     /// The members in header form; empty if there are none.
@@ -165,6 +160,84 @@ impl TraceState {
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
+
+    /// The members, key and value, the newest first.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.as_str().split(',').filter_map(|member| member.split_once('='))
+    }
+
+    /// The value of this key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.members().find(|(found, _)| *found == key).map(|(_, value)| value)
+    }
+
+    /// The same with this member, as the newest. One of the same key goes, and so does the oldest of 32 others.
+    ///
+    /// # Errors
+    ///
+    /// When the key or the value is malformed.
+    pub fn with(&self, key: &str, value: &str) -> Result<Self, InvalidTraceState> {
+        if !is_key(key) || !is_value(value) || value.ends_with(' ') {
+            return Err(InvalidTraceState);
+        }
+        let others = self.members().filter(|(found, _)| *found != key).take(MEMBERS_MAX - 1);
+        Ok(Self::of([(key, value)].into_iter().chain(others)))
+    }
+
+    /// The same without this key.
+    #[must_use]
+    pub fn without(&self, key: &str) -> Self {
+        Self::of(self.members().filter(|(found, _)| *found != key))
+    }
+
+    fn of<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut text = String::new();
+        for (key, value) in members {
+            append(&mut text, key, value);
+        }
+        Self((!text.is_empty()).then(|| Arc::new(text)))
+    }
+}
+
+/// A trace state that is being read.
+pub(crate) struct TraceStateReader {
+    kept: String,
+    /// Members that were met, kept or not.
+    members: usize,
+}
+
+impl TraceStateReader {
+    /// Takes the members of one more header.
+    pub(crate) fn read(mut self, header: &str) -> Result<Self, InvalidTraceState> {
+        self.kept.reserve(header.len());
+        for member in header.split(',').map(|member| member.trim_matches([' ', '\t'])) {
+            if member.is_empty() {
+                continue;
+            }
+            let (key, value) = member.split_once('=').ok_or(InvalidTraceState)?;
+            self.members += 1;
+            if !is_key(key) || !is_value(value) || self.members > MEMBERS_MAX {
+                return Err(InvalidTraceState);
+            }
+            let is_new = self.kept.split(',').all(|kept| kept.split_once('=').is_none_or(|(found, _)| found != key));
+            if is_new {
+                append(&mut self.kept, key, value);
+            }
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn finish(self) -> TraceState {
+        TraceState((!self.kept.is_empty()).then(|| Arc::new(self.kept)))
+    }
+}
+
+fn append(text: &mut String, key: &str, value: &str) {
+    if !text.is_empty() {
+        text.push(',');
+    }
+    text.extend([key, "=", value]);
 }
 
 /// W3C Trace Context Level 2: `[a-z0-9][a-z0-9_\-*/@]{0,255}`.
@@ -198,9 +271,31 @@ mod tests {
         let long = format!("a={}", "x".repeat(257));
         let many: Vec<String> = (0..33).map(|index| format!("k{index}=v")).collect();
         let long_key = format!("{}=1", "a".repeat(257));
-        for text in ["a", "=1", "A=1", "@a=1", "a=", "a=b=c", "a=1,a=2", "a=ü", &long, &long_key, &many.join(",")] {
+        for text in ["a", "=1", "A=1", "@a=1", "a=", "a=b=c", "a=ü", &long, &long_key, &many.join(",")] {
             assert_eq!(TraceState::new(text), Err(InvalidTraceState), "{text}");
         }
+    }
+
+    /// API-16, TST-07: each change is a new object; what is new goes first, the others keep their order, and the oldest
+    /// of too many goes.
+    #[test]
+    fn tst_07_new_members_go_first_and_the_oldest_of_too_many_goes() {
+        let state = TraceState::new("a=1,b=2,c=3").unwrap();
+        assert_eq!((state.get("b"), state.get("d")), (Some("2"), None));
+        assert_eq!(state.with("d", "4").unwrap().as_str(), "d=4,a=1,b=2,c=3");
+        assert_eq!(state.with("b", "x y").unwrap().as_str(), "b=x y,a=1,c=3");
+        assert_eq!(state.without("b").as_str(), "a=1,c=3");
+        assert_eq!(state.without("d"), state);
+        assert!(TraceState::new("a=1").unwrap().without("a").is_empty());
+        for (key, value) in [("", "1"), ("A", "1"), ("a", ""), ("a", "1,2"), ("a", "1=2"), ("a", "1 "), ("a", "ä")] {
+            assert_eq!(state.with(key, value), Err(InvalidTraceState), "{key}={value}");
+        }
+        let most: Vec<String> = (0..32).map(|index| format!("k{index}=v")).collect();
+        let full = TraceState::new(&most.join(",")).unwrap();
+        let more = full.with("new", "1").unwrap();
+        assert_eq!(more.as_str(), format!("new=1,{}", most[..31].join(",")));
+        assert_eq!(full.with("k31", "w").unwrap().members().count(), 32);
+        assert_eq!(state.as_str(), "a=1,b=2,c=3", "it never changes");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod attributes;
 mod draft;
 mod fields;
 mod finish;
+mod ids;
 mod layout;
 mod limits;
 mod list;
@@ -12,13 +13,12 @@ mod value;
 mod view;
 mod wire;
 
-use std::fmt;
-
 pub(crate) use attributes::{Landed, Short};
 pub use draft::{Draft, Ids, LinkTarget};
 pub(crate) use draft::{TEXT_LEN_MAX, wire_flags};
 pub(crate) use fields::write_attributes;
 pub use finish::Finish;
+pub use ids::{InvalidId, SpanId, TraceId};
 pub(crate) use layout::RESERVE;
 pub(crate) use limits::ShortLimits;
 pub use limits::SpanLimits;
@@ -27,96 +27,6 @@ pub use value::{Key, NO_ATTRIBUTES, Value};
 pub use view::{Record, Timeline};
 pub use wire::Full;
 pub(crate) use wire::{Field, begin_field, field_at, field_len, read_varint};
-
-/// The sixteen bytes that all spans of one trace share. All zero is "none".
-#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct TraceId(pub [u8; 16]);
-
-/// The eight bytes that name one span. All zero is "none".
-#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SpanId(pub [u8; 8]);
-
-impl TraceId {
-    /// No trace.
-    pub const NONE: Self = Self([0; 16]);
-
-    /// Whether the id names a trace: any byte but zero.
-    #[inline]
-    #[must_use]
-    pub fn is_valid(self) -> bool {
-        u128::from_ne_bytes(self.0) != 0
-    }
-
-    /// The bytes as two numbers, for registers. Their order in memory is that of the bytes.
-    #[inline]
-    pub(crate) fn halves(self) -> (u64, u64) {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
-        (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p]))
-    }
-
-    /// The id of these halves.
-    #[inline]
-    pub(crate) fn from_halves(high: u64, low: u64) -> Self {
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&high.to_ne_bytes());
-        id[8..].copy_from_slice(&low.to_ne_bytes());
-        Self(id)
-    }
-}
-
-impl SpanId {
-    /// No span.
-    pub const NONE: Self = Self([0; 8]);
-
-    /// Whether the id names a span: any byte but zero.
-    #[inline]
-    #[must_use]
-    pub fn is_valid(self) -> bool {
-        self.number() != 0
-    }
-
-    /// The bytes as a number, for registers.
-    #[inline]
-    pub(crate) fn number(self) -> u64 {
-        u64::from_ne_bytes(self.0)
-    }
-
-    /// The id of this number.
-    #[inline]
-    pub(crate) fn from_number(number: u64) -> Self {
-        Self(number.to_ne_bytes())
-    }
-}
-
-fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
-impl fmt::Display for TraceId {
-    /// Thirty-two lower-case hex digits.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
-}
-
-impl fmt::Debug for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
-}
-
-impl fmt::Display for SpanId {
-    /// Sixteen lower-case hex digits.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
-}
-
-impl fmt::Debug for SpanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
-}
 
 /// The role of the program in the operation that a span describes. trace/v1/trace.proto: `SpanKind`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

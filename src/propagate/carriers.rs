@@ -1,0 +1,120 @@
+//! Carriers that most programs have.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasher,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Extractor, Injector};
+
+impl Extractor for HeaderMap {
+    fn values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
+    }
+}
+
+impl Injector for HeaderMap {
+    fn set(&mut self, name: &'static str, value: &str) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// Visits the values of pairs whose names are this one, in any case.
+fn visit_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a [u8])>, name: &str, visit: &mut dyn FnMut(&[u8])) {
+    pairs.filter(|(found, _)| found.eq_ignore_ascii_case(name)).for_each(|(_, value)| visit(value));
+}
+
+impl<S: BuildHasher> Extractor for HashMap<String, String, S> {
+    fn values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        match self.get(name) {
+            Some(value) => visit(value.as_bytes()),
+            None => visit_pairs(self.iter().map(|(found, value)| (&**found, value.as_bytes())), name, visit),
+        }
+    }
+}
+
+impl<S: BuildHasher> Injector for HashMap<String, String, S> {
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.insert(name.to_owned(), value.to_owned());
+    }
+}
+
+impl Extractor for BTreeMap<String, String> {
+    fn values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        match self.get(name) {
+            Some(value) => visit(value.as_bytes()),
+            None => visit_pairs(self.iter().map(|(found, value)| (&**found, value.as_bytes())), name, visit),
+        }
+    }
+}
+
+impl Injector for BTreeMap<String, String> {
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.insert(name.to_owned(), value.to_owned());
+    }
+}
+
+/// Names may repeat, as they do in the headers of a message queue.
+impl<Name: AsRef<str>, Value: AsRef<[u8]>> Extractor for [(Name, Value)] {
+    fn values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        visit_pairs(self.iter().map(|(found, value)| (found.as_ref(), value.as_ref())), name, visit);
+    }
+}
+
+impl<Name: AsRef<str>, Value: AsRef<[u8]>> Extractor for Vec<(Name, Value)> {
+    fn values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.as_slice().values(name, visit);
+    }
+}
+
+/// The pairs of this name are replaced by one.
+impl<Name: AsRef<str> + From<&'static str>, Value: for<'a> From<&'a str>> Injector for Vec<(Name, Value)> {
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.retain(|(found, _)| !found.as_ref().eq_ignore_ascii_case(name));
+        self.push((name.into(), value.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(carrier: &(impl Extractor + ?Sized)) -> Vec<String> {
+        let mut all = vec![];
+        carrier.values("a-name", &mut |value| all.push(String::from_utf8_lossy(value).into_owned()));
+        all
+    }
+
+    /// PRP-01, PRP-03: names in any case, all values in order; a value is set alone.
+    #[test]
+    fn prp_03_carriers_give_all_values_in_order_and_are_set_to_one() {
+        let mut headers = HeaderMap::new();
+        for value in ["1", "2"] {
+            headers.append("A-Name", HeaderValue::from_static(value));
+        }
+        let mut pairs =
+            vec![("A-NAME".to_owned(), "1".to_owned()), ("b".into(), "x".into()), ("a-name".into(), "2".into())];
+        let mut bytes: Vec<(String, Vec<u8>)> = pairs.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+        let texts: [(&str, &str); 3] = [("a-Name", "1"), ("b", "x"), ("a-name", "2")];
+        let expected = ["1", "2"];
+        assert_eq!(found(&headers), expected);
+        assert_eq!(found(&pairs), expected);
+        assert_eq!(found(&bytes), expected);
+        assert_eq!(found(&texts[..]), expected);
+        let mut hashed: HashMap<String, String> = [("A-Name".to_owned(), "1".to_owned())].into();
+        let mut sorted: BTreeMap<String, String> = hashed.clone().into_iter().collect();
+        assert_eq!((found(&hashed), found(&sorted)), (vec!["1".to_owned()], vec!["1".to_owned()]));
+
+        let carriers: [&mut dyn Injector; 5] = [&mut headers, &mut pairs, &mut bytes, &mut hashed, &mut sorted];
+        carriers.into_iter().for_each(|carrier| carrier.set("a-name", "3"));
+        assert_eq!(found(&headers), ["3"]);
+        assert_eq!((found(&pairs), pairs.len()), (vec!["3".to_owned()], 2));
+        assert_eq!(found(&bytes), ["3"]);
+        assert_eq!(found(&hashed), ["3"], "the exact name goes before one in another case");
+        assert_eq!(found(&sorted), ["3"]);
+    }
+}

@@ -1,0 +1,159 @@
+//! The ids of traces and spans, as bytes, numbers and text.
+
+use std::{fmt, str::FromStr};
+
+/// The sixteen bytes that all spans of one trace share. All zero is "none".
+#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TraceId(pub [u8; 16]);
+
+/// The eight bytes that name one span. All zero is "none".
+#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SpanId(pub [u8; 8]);
+
+impl TraceId {
+    /// No trace.
+    pub const NONE: Self = Self([0; 16]);
+
+    /// Whether the id names a trace: any byte but zero.
+    #[inline]
+    #[must_use]
+    pub fn is_valid(self) -> bool {
+        u128::from_ne_bytes(self.0) != 0
+    }
+
+    /// The bytes as two numbers, for registers. Their order in memory is that of the bytes.
+    #[inline]
+    pub(crate) fn halves(self) -> (u64, u64) {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
+        (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p]))
+    }
+
+    /// The id of these halves.
+    #[inline]
+    pub(crate) fn from_halves(high: u64, low: u64) -> Self {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&high.to_ne_bytes());
+        id[8..].copy_from_slice(&low.to_ne_bytes());
+        Self(id)
+    }
+}
+
+impl SpanId {
+    /// No span.
+    pub const NONE: Self = Self([0; 8]);
+
+    /// Whether the id names a span: any byte but zero.
+    #[inline]
+    #[must_use]
+    pub fn is_valid(self) -> bool {
+        self.number() != 0
+    }
+
+    /// The bytes as a number, for registers.
+    #[inline]
+    pub(crate) fn number(self) -> u64 {
+        u64::from_ne_bytes(self.0)
+    }
+
+    /// The id of this number.
+    #[inline]
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(number.to_ne_bytes())
+    }
+}
+
+/// Reads lower- or upper-case hex digits, all of them.
+fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidId> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return Err(InvalidId);
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        *byte = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low).ok_or(InvalidId)?;
+    }
+    Ok(bytes)
+}
+
+impl FromStr for TraceId {
+    type Err = InvalidId;
+
+    /// Thirty-two hex digits. All zero is an id, too, which is not valid.
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        from_hex(text).map(Self)
+    }
+}
+
+impl FromStr for SpanId {
+    type Err = InvalidId;
+
+    /// Sixteen hex digits. All zero is an id, too, which is not valid.
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        from_hex(text).map(Self)
+    }
+}
+
+/// The text is no id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InvalidId;
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an id: a trace id has 32 hex digits, a span id 16")
+    }
+}
+
+impl std::error::Error for InvalidId {}
+
+fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+impl fmt::Display for TraceId {
+    /// Thirty-two lower-case hex digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Display for SpanId {
+    /// Sixteen lower-case hex digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// API-14: lower-case hex of a fixed length; text of either case is read.
+    #[test]
+    fn api_14_ids_are_hex_of_a_fixed_length() {
+        let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        for (trace, span) in [(trace.to_owned(), span.to_owned()), (trace.to_uppercase(), span.to_uppercase())] {
+            let (read_trace, read_span): (TraceId, SpanId) = (trace.parse().unwrap(), span.parse().unwrap());
+            assert_eq!((read_trace.0[0], read_trace.0[15], read_span.0[0], read_span.0[7]), (0x0A, 0x9C, 0xB7, 0x31));
+            assert_eq!((read_trace.to_string(), read_span.to_string()), (trace.to_lowercase(), span.to_lowercase()));
+        }
+        assert_eq!("0".repeat(32).parse(), Ok(TraceId::NONE));
+        for text in ["", "0", &trace[1..], &format!("{trace}0"), &trace.replace('f', "g"), &trace.replace("f7", "ä")] {
+            assert_eq!(text.parse::<TraceId>(), Err(InvalidId), "{text}");
+        }
+        for text in [trace, &span[1..], "+7ad6b7169203331"] {
+            assert_eq!(text.parse::<SpanId>(), Err(InvalidId), "{text}");
+        }
+    }
+}
