@@ -45,9 +45,8 @@ fuzz_target!(|headers: Headers<'_>| {
         _ => None,
     };
     let found = trace_context::extract(&headers[..]);
-    let ids = |context: &SpanContext| {
-        (context.trace_id().to_string(), context.span_id().to_string(), context.trace_flags())
-    };
+    let ids =
+        |context: &SpanContext| (context.trace_id().to_string(), context.span_id().to_string(), context.trace_flags());
     assert_eq!(found.as_ref().map(ids), expected);
     let Some(context) = found else {
         return;
