@@ -249,7 +249,7 @@ impl Connection {
         let len = *result.as_ref().unwrap_or(&0);
         match (sending, &mut self.stage) {
             (Some(Sending::Request), Stage::Busy(exchange)) => {
-                exchange.put_back(buffer, len);
+                exchange.put_back(buffer, &result);
                 if let Some(end) = exchange.take_end() {
                     // The end was known before the driver gave the bytes back.
                     return self.end(net, end);

@@ -1,11 +1,11 @@
 //! One request and its reply over HTTP/1.1, and every way in which that can end. Its connection tells it what was sent
 //! and received; it moves no bytes itself.
 
-use std::{ops::Range, time::Duration};
+use std::{io, ops::Range, time::Duration};
 
 use super::{
     super::{
-        driver::Moment,
+        driver::{Moment, is_unheard},
         http::http1::{Progress, Reply, ReplyError, ReplyReader},
     },
     request::Request,
@@ -101,12 +101,14 @@ impl Exchange {
         Some((self.request.buffer.lend(), self.unsent.clone()))
     }
 
-    /// Takes the buffer back from the driver, which has sent so many bytes of it.
-    pub(super) fn put_back(&mut self, buffer: Vec<u8>, sent: usize) {
+    /// Takes the buffer back from the driver, and what became of it.
+    pub(super) fn put_back(&mut self, buffer: Vec<u8>, sent: &io::Result<usize>) {
         self.request.buffer.put_back(buffer);
-        self.unsent.start += sent;
-        self.taken += sent;
-        self.request.is_out = self.unsent.is_empty();
+        let len = *sent.as_ref().unwrap_or(&0);
+        self.unsent.start += len;
+        self.taken += len;
+        // Where the driver failed before it heard, the kernel may have sent it all.
+        self.request.is_out = self.unsent.is_empty() || sent.as_ref().is_err_and(is_unheard);
     }
 
     /// The peer has taken bytes, or all of them.

@@ -116,3 +116,25 @@ pub(super) fn cancelled() -> io::Error {
 pub fn is_cancelled(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Cancelled>())
 }
+
+/// The driver failed before the operation had completed: what became of it nobody can say.
+#[derive(Debug)]
+struct Unheard;
+
+impl fmt::Display for Unheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the driver failed")
+    }
+}
+
+impl Error for Unheard {}
+
+pub(super) fn unheard() -> io::Error {
+    io::Error::other(Unheard)
+}
+
+/// Whether this error says that the driver failed before the operation had completed: all of a send may be there.
+#[must_use]
+pub fn is_unheard(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Unheard>())
+}

@@ -47,14 +47,14 @@ use std::{fmt, io, ops::Range, time::Duration};
 
 use socket2::Socket;
 
-use completion::{Operation, cancelled};
+use completion::{Operation, cancelled, unheard};
 use contract::Contract;
 use moment::Timer;
 use poll::Poll;
 use uring::Uring;
 
 pub use choice::{DriverChoice, DriverReport, UnknownDriver};
-pub use completion::{Address, Completion, Conn, Event, is_cancelled};
+pub use completion::{Address, Completion, Conn, Event, is_cancelled, is_unheard};
 pub use moment::Moment;
 pub use resolve::{Answer, Resolver};
 pub use waker::{Bell, Waker};
@@ -230,8 +230,7 @@ impl Driver {
             _ => None,
         };
         self.has_fallen = true;
-        let lost = || io::Error::new(io::ErrorKind::ConnectionAborted, "the driver failed");
-        machine!(&mut self.machine, machine => machine.abandon(&mut self.strays, lost));
+        machine!(&mut self.machine, machine => machine.abandon(&mut self.strays, unheard));
         self.contract.close_all();
         if let Some(successor) = successor {
             self.machine = Machine::Poll(successor);

@@ -452,6 +452,8 @@ impl Machine {
         let mut world = self.sim.world();
         for mut link in mem::take(&mut world.links).into_iter().flatten() {
             let conn = link.conn;
+            // What io_uring did not complete in time the kernel may have sent all the same.
+            link.send_unheard(world.now);
             completions.extend(link.give_up(&reason).into_iter().map(|event| Completion { conn, event }));
             if let Some(peer) = &mut link.peer {
                 peer.closed(world.now);

@@ -75,6 +75,14 @@ impl Link {
         usize::from(self.is_connecting) + usize::from(self.send.is_some()) + usize::from(self.recv.is_some())
     }
 
+    /// Has the peer read what is being sent, unless something is on its way before it.
+    pub(super) fn send_unheard(&mut self, now: Moment) {
+        let has_all = self.outbound_bytes == 0 && self.unread.is_empty();
+        if let (Some(peer), Some((buffer, range)), true) = (&mut self.peer, &self.send, has_all) {
+            peer.received(&buffer[range.clone()], now, &mut Replies::default());
+        }
+    }
+
     /// Ends what is in flight with an error.
     pub(super) fn give_up(&mut self, reason: impl Fn() -> io::Error) -> Vec<Event> {
         let connect = mem::take(&mut self.is_connecting).then(|| Event::Connected(Err(reason())));

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::transport::{
     client::exporter::Exporter,
-    driver::{Completion, Conn, Event, Moment, sim::Call},
+    driver::{Completion, Conn, Event, Moment, is_unheard, sim::Call},
     http::{
         compression::Coding,
         http1::{Reply, ReplyReader},
@@ -248,7 +248,14 @@ impl Witness {
                     assert!(line.is_broken, "nothing was sent: {line:?}");
                     self.see_begin(at, buffer, now);
                 }
-                self.sent(at, *result.as_ref().unwrap_or(&0), now);
+                let attempt = self.lines[at].attempt.as_ref().expect("it was begun");
+                let sent = match result {
+                    Ok(len) => *len,
+                    // The driver failed before it heard: all may have been sent.
+                    Err(error) if is_unheard(error) => attempt.len - attempt.sent,
+                    Err(_) => 0,
+                };
+                self.sent(at, sent, now);
             }
             Event::Received { .. } if line.is_left => {}
             Event::Received { buffer, result: Ok(len) } if *len > 0 => self.heard(at, &buffer[..*len], now),
