@@ -130,7 +130,7 @@ impl fmt::Display for Unheard {
 impl Error for Unheard {}
 
 pub(super) fn unheard() -> io::Error {
-    io::Error::other(Unheard)
+    io::Error::new(io::ErrorKind::ConnectionAborted, Unheard)
 }
 
 /// Whether this error says that the driver failed before the operation had completed: all of a send may be there.
