@@ -200,6 +200,10 @@ impl Seen {
     fn drain(mut self, engine: &Engine, visits: &Visits, style: &Style, is_over: &AtomicBool) -> Self {
         let mut random = Random(1);
         let mut is_last = false;
+        // Where no thread waits for it, it comes too late at first.
+        while !style.is_paced && engine.ledger().lost.lane_full == 0 && !is_over.load(Relaxed) {
+            thread::yield_now();
+        }
         while !mem::replace(&mut is_last, is_over.load(Relaxed)) {
             self.has_spilled |= engine.memory().spill_waiting > 0;
             let mut visited = 0;
