@@ -116,7 +116,7 @@ impl Batch {
                 self.carried = Some(carried);
                 return Visit::Enough;
             }
-            record.emit(times, self.run(scope, envelope));
+            record.emit(times, self.run(scope, envelope, len, bounds));
             self.count(envelope + len, now);
             if self.is_full(bounds) { Visit::Enough } else { Visit::Next }
         });
@@ -199,7 +199,7 @@ impl Batch {
         if len > self.bytes_max(bounds) {
             return false;
         }
-        self.run(carried.scope, envelope).extend_from_slice(&carried.spans);
+        self.run(carried.scope, envelope, carried.spans.len(), bounds).extend_from_slice(&carried.spans);
         self.count(len, now);
         true
     }
@@ -212,10 +212,18 @@ impl Batch {
         self.bytes += bytes;
     }
 
-    /// The bytes of the run of this scope, which is to have a span now. The scope's envelope is of use where it begins.
-    fn run(&mut self, scope: u16, envelope: usize) -> &mut Vec<u8> {
+    /// The bytes of the run of this scope, with room for a span of `len` bytes now. The scope's envelope is of use
+    /// where the run begins.
+    fn run(&mut self, scope: u16, envelope: usize, len: usize, bounds: Bounds) -> &mut Vec<u8> {
         let position = self.position_of(scope).unwrap_or_else(|| self.begin(scope, envelope));
-        &mut self.runs[position].spans
+        let bytes = &mut self.runs[position].spans;
+        if bytes.capacity() - bytes.len() < len {
+            // By doubling, but to no more than a request may have: its memory is counted so.
+            let most = self.front_at + bounds.bytes_max;
+            let wanted = (2 * bytes.capacity()).min(most).max(bytes.len() + len);
+            bytes.reserve_exact(wanted - bytes.len());
+        }
+        bytes
     }
 
     /// Begins a run, in memory that an earlier one has left if there is any; its position.
@@ -492,6 +500,25 @@ mod tests {
             batch.clear();
         }
         assert_eq!(batch.held(), 0);
+    }
+
+    #[test]
+    fn memory_of_a_request_does_not_outgrow_its_most_bytes() {
+        const MOST: usize = 50_000;
+        let lanes = lanes();
+        let mut reader = lanes.reader().unwrap();
+        for lead in [0, 300, 5_000] {
+            (0..100).for_each(|_| end(&lanes, 0, 0, 900));
+            let mut batch = Batch::new(lead);
+            batch.fill(&mut reader, None, bounds(1_000, MOST), &Raw, 5, |_| 10);
+            let Front { bytes, .. } = batch.take_front(vec![]).unwrap();
+            assert!(bytes.len() > MOST - 1_000, "the batch is full");
+            assert!(bytes.capacity() <= lead + 10 + MOST, "{} bytes for {}", bytes.capacity(), bytes.len());
+            batch.clear();
+            while batch.fill(&mut reader, None, bounds(1_000, MOST), &Raw, 5, |_| 10).is_full {
+                batch.clear();
+            }
+        }
     }
 
     #[test]

@@ -26,11 +26,11 @@ pub struct Export {
     pub headers: Vec<(String, String)>,
     /// Time for all attempts of one request together, while the collector can be reached and asks for no pause; zero is
     /// without limit. 10 s. One attempt may use all of it: while its connection lives nothing is sent again, so that a
-    /// slow collector gets everything once.
+    /// slow collector gets everything once. Linux ends a connection whose peer acknowledges nothing, or has no room,
+    /// for as long (`TCP_USER_TIMEOUT`, from 4 to 20 s).
     pub timeout: Duration,
     /// How long a peer may leave a request or a reply half-way, without taking or sending a byte, before the connection
-    /// is given up; zero is without limit. 5 s. It does not count while a whole request waits for its answer. Linux is
-    /// told as well (`TCP_USER_TIMEOUT`, at least 4 s), so that a peer that has vanished is not taken for a slow one.
+    /// is given up; zero is without limit. 5 s. It does not count while a whole request waits for its answer.
     pub stall_timeout: Duration,
     /// The longest pause that a collector may ask for by `Retry-After`. 30 s. Nothing is sent before a pause is over,
     /// and it does not count towards `timeout`: spans wait in the memory, as they do for a collector that is away.

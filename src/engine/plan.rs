@@ -44,7 +44,7 @@ pub(super) struct Plan {
     /// As read at start. Each worker makes its own of it.
     tls: Option<WatchedTls>,
     timeout: Duration,
-    pub(super) stall_timeout: Duration,
+    stall_timeout: Duration,
     pub(super) retry_after_max: Duration,
     compression: Compression,
     connections_max: usize,
@@ -54,6 +54,8 @@ pub(super) struct Plan {
 const CERTIFICATE: &str = "export.certificate";
 const CLIENT_CERTIFICATE: &str = "export.client_certificate";
 const CLIENT_KEY: &str = "export.client_key";
+/// A peer that is this long without a sign of life is not waited for, however long the requests may take.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 /// Most bytes of a request: what the specification lets a receiver refuse (HTTP-04).
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
@@ -126,6 +128,12 @@ impl Plan {
             };
             ConfigError::said(field, &error.text())
         })
+    }
+
+    /// How long the system lets a peer acknowledge nothing. It counts a peer that lives and reads nothing as well,
+    /// which may use all the time that a request has; past that it is gone, or as good as gone.
+    pub(super) fn unacknowledged_max(&self) -> Duration {
+        self.timeout.min(UNACKNOWLEDGED_MAX)
     }
 
     /// An exporter that follows the plan.

@@ -120,7 +120,7 @@ impl Worker {
         }
         let plan = &desk.plan;
         let (driver, report) =
-            Driver::open(desk.driver, plan.stall_timeout).map_err(|error| format!("no driver: {error}"))?;
+            Driver::open(desk.driver, plan.unacknowledged_max()).map_err(|error| format!("no driver: {error}"))?;
         let reader = desk.lanes.reader().ok_or("another drain has the lanes")?;
         let exporter = plan.exporter(driver.waker(), desk.seed());
         desk.handoff.set_waker(driver.waker());

@@ -100,7 +100,7 @@ pub fn enclose<'a>(
     let start = spans_at - before.len();
     bytes[start..spans_at].copy_from_slice(&before);
 
-    bytes.reserve(scope.tail.len() + pieces_len(others.clone()) + resource.tail.len());
+    bytes.reserve_exact(scope.tail.len() + pieces_len(others.clone()) + resource.tail.len());
     bytes.extend_from_slice(&scope.tail);
     write_pieces(others, bytes);
     bytes.extend_from_slice(&resource.tail);

@@ -79,10 +79,10 @@ fn engine_sleeps_while_a_collector_keeps_all_its_connections_waiting() {
     }
 }
 
-/// A dead connection is noticed when a stalled one is, while there is time for another attempt.
+/// Not before: a collector that lives and reads nothing for a while is no different to the system.
 #[test]
-fn kernel_gives_up_a_silent_peer_after_the_stall_timeout() {
-    const NAME: &str = "kernel_gives_up_a_silent_peer_after_the_stall_timeout";
+fn kernel_gives_up_a_silent_peer_after_the_time_of_a_request() {
+    const NAME: &str = "kernel_gives_up_a_silent_peer_after_the_time_of_a_request";
     if env::var(ENDPOINT).is_ok() {
         connect();
     }
@@ -91,7 +91,7 @@ fn kernel_gives_up_a_silent_peer_after_the_stall_timeout() {
         let Some(log) = traced(NAME, &collector, driver) else { continue };
         let limits: Vec<&String> = log.lines.iter().filter(|line| line.contains("TCP_USER_TIMEOUT")).collect();
         assert!(!limits.is_empty(), "{driver}: no connection was made: {}", log.kinds());
-        assert!(limits.iter().all(|line| line.contains("[5000]")), "{driver}: {limits:?}");
+        assert!(limits.iter().all(|line| line.contains("[10000]")), "{driver}: {limits:?}");
     }
 }
 
