@@ -60,26 +60,31 @@ pub fn accepted(body: &[u8]) -> Result<Accepted, Malformed> {
     Ok(accepted)
 }
 
-/// As [`accepted`], in JSON: names in lowerCamelCase, and a null is a field that is not there (JSON-01).
+/// As [`accepted`], in JSON (JSON-01).
 fn accepted_in_json(response: &Map<String, Value>) -> Result<Accepted, Malformed> {
-    let partial = match response.get("partialSuccess") {
-        None | Some(Value::Null) => return Ok(Accepted::default()),
-        Some(partial) => partial.as_object().ok_or(Malformed)?,
+    let Some(partial) = member(response, ["partialSuccess", "partial_success"]) else {
+        return Ok(Accepted::default());
     };
-    let rejected = partial.get("rejectedSpans").map_or(Some(0), int64).ok_or(Malformed)?;
-    let message = match partial.get("errorMessage") {
-        None | Some(Value::Null) => String::new(),
+    let partial = partial.as_object().ok_or(Malformed)?;
+    let rejected = member(partial, ["rejectedSpans", "rejected_spans"]).map_or(Some(0), int64).ok_or(Malformed)?;
+    let message = match member(partial, ["errorMessage", "error_message"]) {
+        None => String::new(),
         Some(message) => printable(message.as_str().ok_or(Malformed)?.as_bytes()),
     };
     Ok(Accepted { rejected: u64::try_from(rejected).unwrap_or(0), message })
 }
 
+/// A field by its name in JSON, or by its original name, which a writer may use instead. A null is no field.
+fn member<'a>(object: &'a Map<String, Value>, names: [&str; 2]) -> Option<&'a Value> {
+    names.iter().filter_map(|&name| object.get(name)).find(|value| !value.is_null())
+}
+
 /// A number of 64 bits: a text, because JSON's numbers are doubles to many, or a number all the same.
 fn int64(value: &Value) -> Option<i64> {
     match value {
-        Value::Null => Some(0),
         Value::String(text) => text.parse().ok(),
-        Value::Number(number) => number.as_i64(),
+        // A double without a fraction is shown as an integer, and no other can be read as one.
+        Value::Number(number) => number.as_i64().or_else(|| number.as_f64()?.to_string().parse().ok()),
         _ => None,
     }
 }
@@ -111,6 +116,7 @@ pub fn status_message(body: &[u8]) -> Option<String> {
         Ok(None) => message_in_protobuf(body),
         Err(Malformed) => None,
     };
+    message = message.filter(|message| !message.is_empty());
     if message.is_none() && is_text(body) {
         let text = printable(body);
         message = Some(if text.starts_with('<') { cut(text) } else { text });
@@ -385,6 +391,12 @@ mod tests {
             (r#"{"partialSuccess":{"rejectedSpans":"9223372036854775807"}}"#, said(i64::MAX.unsigned_abs(), "")),
             (r#"{"partialSuccess":{"errorMessage":"a\nb\u001b\u00e9"}}"#, said(0, "a b\u{FFFD}é")),
             (r#"{"x":[{}],"partialSuccess":{"y":1e9,"rejectedSpans":1},"z":null}"#, said(1, "")),
+            (r#"{"partial_success":{"rejected_spans":3,"error_message":"x"}}"#, said(3, "x")),
+            (r#"{"partialSuccess":{"rejected_spans":"3","errorMessage":"x"}}"#, said(3, "x")),
+            (r#"{"partialSuccess":null,"partial_success":{"rejectedSpans":null,"rejected_spans":3}}"#, said(3, "")),
+            (r#"{"partialSuccess":{"rejectedSpans":3.0}}"#, said(3, "")),
+            (r#"{"partialSuccess":{"rejectedSpans":1.2e2}}"#, said(120, "")),
+            (r#"{"partialSuccess":{"rejectedSpans":-0.0}}"#, said(0, "")),
         ];
         for (body, expected) in cases {
             assert_eq!(accepted(body.as_bytes()), expected, "{body}");
@@ -394,7 +406,7 @@ mod tests {
     #[test]
     fn json_that_is_no_answer_is_malformed() {
         let deep = format!("{{\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
-        let bodies: [&[u8]; 13] = [
+        let bodies: [&[u8]; 16] = [
             b"[]",
             b"null",
             b"\"ok\"",
@@ -404,7 +416,10 @@ mod tests {
             b"{\"partialSuccess\":{\"rejectedSpans\":\"many\"}}",
             b"{\"partialSuccess\":{\"rejectedSpans\":true}}",
             b"{\"partialSuccess\":{\"rejectedSpans\":0.5}}",
+            b"{\"partialSuccess\":{\"rejectedSpans\":9223372036854775808}}",
+            b"{\"partialSuccess\":{\"rejectedSpans\":1e30}}",
             b"{\"partialSuccess\":{\"errorMessage\":7}}",
+            b"{\"partial_success\":{\"error_message\":7}}",
             b"{\"x\":\"\xFF\"}",
             b"{\"x\":\"\\ud800\"}",
             deep.as_bytes(),
@@ -456,10 +471,11 @@ mod tests {
 
     #[test]
     fn http_13_text_and_json_become_one_line() {
-        let cases: [(&[u8], Option<&str>); 9] = [
+        let cases: [(&[u8], Option<&str>); 10] = [
             (b"not found\r\n", Some("not found")),
             (b"{\n  \"code\": 3, \"message\": \"no\\n\\u001bway\"\n}", Some("no \u{FFFD}way")),
             (b"{\n  \"error\": \"no\"\n}", Some("{ \"error\": \"no\" }")),
+            (b"{\"message\":\"\",\"details\":\"no quota\"}", Some("{\"message\":\"\",\"details\":\"no quota\"}")),
             (b"{\"message\": 7}", Some("{\"message\": 7}")),
             (b"{\"message\": \"n", Some("{\"message\": \"n")),
             (b"<html>\r\n<title>502 Bad Gateway</title>", Some("<html> <title>502 Bad Gateway</title>")),
