@@ -200,7 +200,7 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// The headers that can be sent, if there are any. The others are told by their names.
+    /// The headers that can be sent, if there are any. The others are told by their names, or by their places.
     pub(super) fn headers(&mut self, row: &Row) {
         let read = self.first(row, |text| {
             let (headers, errors) = Headers::from_env_text(text);

@@ -589,7 +589,7 @@ fn cfg_24_bad_header_does_not_take_the_others_with_it() {
     let cases = [
         ("authorization=secret,host=hidden,tenant=7", "header `host` is set by the exporter itself"),
         ("authorization=secret,x-key=hid%0Aden,tenant=7", "header `x-key` has a value that cannot be sent"),
-        ("authorization=secret,hidden,tenant=7", "number 2 of the list has no `=`"),
+        ("authorization=secret,hidden,tenant=7", "member 2 has no `=`"),
         ("authorization=secret,tenant=7,x-key=hidden;a=b", "header `x-key` has a `;`"),
     ];
     for (text, why) in cases {

@@ -17,7 +17,9 @@ impl Headers {
     /// When a name or value could not be sent, or is the exporter's own; see [`HeaderFault`].
     pub fn new(pairs: &[(String, String)]) -> Result<Self, HeaderError> {
         let mut headers = Self::default();
-        pairs.iter().try_for_each(|(name, value)| headers.add(name, value))?;
+        for (name, value) in pairs {
+            headers.add(name, value).map_err(|fault| HeaderError::new(name, fault))?;
+        }
         Ok(headers)
     }
 
@@ -28,7 +30,10 @@ impl Headers {
     pub fn from_env_text(text: &str) -> (Self, Vec<HeaderError>) {
         let members = text.split(',').map(|member| member.trim_matches(WHITE)).filter(|member| !member.is_empty());
         let mut headers = Self::default();
-        let errors = members.enumerate().filter_map(|(index, member)| headers.add_member(index, member).err());
+        let errors = members.enumerate().filter_map(|(index, member)| {
+            let fault = headers.add_member(member).err()?;
+            Some(HeaderError::of_member(index, member, fault))
+        });
         let errors = errors.collect();
         (headers, errors)
     }
@@ -38,39 +43,36 @@ impl Headers {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
     }
 
-    fn add_member(&mut self, index: usize, member: &str) -> Result<(), HeaderError> {
-        // A member without a name may be a secret as a whole, so it is shown by its number.
-        let nameless = |fault| HeaderError { what: format!("number {} of the list", index + 1), fault };
-        let (name, value) = member.split_once('=').ok_or_else(|| nameless(HeaderFault::NoValue))?;
+    fn add_member(&mut self, member: &str) -> Result<(), HeaderFault> {
+        let (name, value) = member.split_once('=').ok_or(HeaderFault::NoValue)?;
         let (name, value) = (name.trim_matches(WHITE), value.trim_matches(WHITE));
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            return Err(nameless(HeaderFault::Name));
+            return Err(HeaderFault::Name);
         }
         if value.contains(';') {
-            return Err(HeaderError::new(name, HeaderFault::Metadata));
+            return Err(HeaderFault::Metadata);
         }
-        let value = percent_decode_str(value).decode_utf8().map_err(|_| HeaderError::new(name, HeaderFault::Value))?;
+        let value = percent_decode_str(value).decode_utf8().map_err(|_| HeaderFault::Value)?;
         self.add(name, &value)
     }
 
     /// Adds a header, in place of one of the same name.
-    fn add(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
-        let fault = |fault| HeaderError::new(name, fault);
-        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fault(HeaderFault::Name))?;
+    fn add(&mut self, name: &str, value: &str) -> Result<(), HeaderFault> {
+        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderFault::Name)?;
         if OWN.contains(&header.as_str()) {
-            return Err(fault(HeaderFault::Own));
+            return Err(HeaderFault::Own);
         }
         if header.as_str() == "proxy-authorization" {
-            return Err(fault(HeaderFault::Proxy));
+            return Err(HeaderFault::Proxy);
         }
         // Nothing that ends a line, and nothing but ASCII: servers differ in how they read other bytes.
         let value = Some(value.trim_matches(WHITE)).filter(|value| value.is_ascii());
-        let value = value.and_then(|value| HeaderValue::from_str(value).ok()).ok_or(fault(HeaderFault::Value))?;
+        let value = value.and_then(|value| HeaderValue::from_str(value).ok()).ok_or(HeaderFault::Value)?;
         let others = self.0.iter().filter(|(known, _)| *known != header);
         let others_bytes: usize = others.clone().map(|(name, value)| name.as_str().len() + value.len()).sum();
         let bytes = others_bytes + header.as_str().len() + value.len();
         if others.count() == HEADERS_MAX || bytes > HEADER_BYTES_MAX {
-            return Err(fault(HeaderFault::TooMany));
+            return Err(HeaderFault::TooMany);
         }
         self.0.retain(|(known, _)| *known != header);
         self.0.push((header, value));
@@ -97,6 +99,18 @@ impl HeaderError {
     pub(super) fn new(name: &str, fault: HeaderFault) -> Self {
         let printable = name.chars().map(|character| if character.is_ascii_graphic() { character } else { ' ' });
         Self { what: format!("header `{}`", printable.take(SHOWN_CHARS_MAX).collect::<String>()), fault }
+    }
+
+    /// Of a member of a list. It may be a secret as a whole, or up to the padding of its base64; so only what is
+    /// plainly a name is shown.
+    fn of_member(index: usize, member: &str, fault: HeaderFault) -> Self {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let name = member.split_once('=').map(|(name, _)| name.trim_matches(WHITE));
+        let name = name.filter(|name| (1..=SHOWN_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_plain));
+        match name {
+            Some(name) => Self::new(name, fault),
+            None => Self { what: format!("member {}", index + 1), fault },
+        }
     }
 
     /// What is wrong.
@@ -261,14 +275,25 @@ mod tests {
     /// What has no name of its own is not reported as if it had one.
     #[test]
     fn members_of_a_list_are_told_by_their_name_or_their_number() {
+        let [long, longer] = ["a".repeat(64), "a".repeat(65)].map(|name| format!("{name}=;"));
+        let named = format!("header `{}` has a `;`: ", "a".repeat(64));
         let cases = [
-            ("a=1,secret", "number 2 of the list has no `=`: "),
-            ("a b=1", "number 1 of the list has no valid name: "),
+            ("a=1,secret", "member 2 has no `=`: "),
+            ("a b=1", "member 1 has no valid name: "),
             ("a=1,host=h", "header `host` is set by the exporter itself: "),
+            ("x-api-2=1;", "header `x-api-2` has a `;`: "),
+            ("dG9rZW4=;x", "member 1 has a `;`: "),
+            ("a=1,,dG9rZW4=%00", "member 2 has a value that cannot be sent: "),
+            ("a=1,dG9rZW4=%FF", "member 2 has a value that cannot be sent: "),
+            ("Host=h", "member 1 is set by the exporter itself: "),
+            ("to_ken=;", "member 1 has a `;`: "),
+            (&long, &named),
+            (&longer, "member 1 has a `;`: "),
         ];
         for (text, beginning) in cases {
-            let error = env_fault(text).to_string();
-            assert!(error.starts_with(beginning), "{error}");
+            let error = env_fault(text);
+            assert!(error.to_string().starts_with(beginning), "{error}");
+            assert!(!format!("{error} {error:?}").contains("dG9rZW4"), "{error:?}");
         }
     }
 
