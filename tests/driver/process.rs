@@ -87,6 +87,25 @@ fn ring_that_the_kernel_closes_in_mid_life_is_replaced() {
     succeeds(NAME, "child");
 }
 
+/// What was refused is in the ring still: a sleep would wait for an operation that the kernel does not know of.
+#[test]
+fn ring_does_not_sleep_on_what_the_kernel_did_not_take() {
+    const NAME: &str = "ring_does_not_sleep_on_what_the_kernel_did_not_take";
+    if env::var(ROLE).is_ok() {
+        let mut world = uring_or_exit();
+        let conn = world.connect(Behaviour::Silent);
+        world.look();
+        world.driver.sleep_outside().unwrap();
+        filter(&[libc::SYS_io_uring_enter], libc::EAGAIN);
+        world.driver.recv(conn, vec![0; CHUNK]);
+        let until = world.driver.now().after(Duration::from_secs(60));
+        let error = world.driver.wait(Some(until), &mut vec![]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "{error}");
+        process::exit(0);
+    }
+    succeeds(NAME, "child");
+}
+
 #[test]
 fn without_descriptors_open_and_connect_fail_and_recover() {
     const NAME: &str = "without_descriptors_open_and_connect_fail_and_recover";

@@ -252,8 +252,11 @@ impl Uring {
 
     /// Closes the socket, by the drop of the link: nothing is in flight there.
     pub(super) fn close(&mut self, conn: Conn) {
-        if let Some(link) = self.links.get_mut(conn.index()).and_then(Option::take) {
-            assert!(link.in_flight() == [None; 3], "the kernel still uses the buffers");
+        if let Some(place) = self.links.get_mut(conn.index()) {
+            // Before the link is taken out: a panic must not free what the kernel uses.
+            let is_idle = place.as_ref().is_none_or(|link| link.in_flight() == [None; 3]);
+            assert!(is_idle, "the kernel still uses the buffers");
+            *place = None;
         }
     }
 
@@ -329,7 +332,8 @@ impl Uring {
             };
         }
         self.call(0, None, SEND_TIME)?;
-        if self.ring.completion().is_empty() {
+        // What the kernel refused is in the queue still, and nobody would wake us for it.
+        if self.ring.submission().is_empty() && self.ring.completion().is_empty() {
             self.sleep(timeout)?;
             self.call(0, None, SEND_TIME)?;
         }
