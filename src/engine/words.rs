@@ -25,6 +25,12 @@ pub(super) fn dropped(Drops { starts, ends }: Drops) -> String {
     ends.into_iter().chain(starts).collect::<Vec<_>>().join("; ")
 }
 
+/// What a collector's limit means for the next requests.
+pub(super) fn too_large(refused_bytes: usize, learnt: usize) -> String {
+    let why = if learnt < refused_bytes { "" } else { ", the least that is tried" };
+    format!("the collector takes no request of {refused_bytes} bytes; the next have at most {learnt}{why}")
+}
+
 /// What a failed reload of the certificates means.
 pub(super) fn stale(why: &str) -> String {
     format!("the new certificates cannot be used, those of before stay in use until they expire: {why}")

@@ -8,7 +8,7 @@ use super::{
     goal::Goal,
     handoff::Asked,
     scopes::Scopes,
-    words::{dropped, health, stale},
+    words::{dropped, health, stale, too_large},
 };
 use crate::{
     batch::{Batch, Bounds, Front, Pace, Run},
@@ -461,9 +461,7 @@ impl Worker {
         let learnt = resource + (body.len().saturating_sub(resource) / 2).max(REQUEST_BYTES_LEARNT_MIN);
         if learnt < self.request_bytes_aim {
             self.request_bytes_aim = learnt;
-            let text =
-                format!("the collector takes no request of {} bytes; the next have at most {learnt}", body.len());
-            desk.say(Topic::Warning, &text);
+            desk.say(Topic::Warning, &too_large(body.len(), learnt));
         }
         // The first half comes last, because each goes to the front.
         for half in [halves.1, halves.0] {

@@ -167,6 +167,10 @@ fn http_12_flush_waits_for_the_parts_of_a_request_that_was_too_large() {
         assert_eq!((stand.delivered(), stand.collector.tally().resends), (400 * round, 0));
     }
     assert!(words.say("the collector takes no request of"));
+    let (stand, engine, words) = faulty("status_413_always", Export::default());
+    record(&engine, 2);
+    assert_eq!((engine.flush(PATIENCE).lost.oversize, stand.collector.tally().requests), (2, 3));
+    assert!(words.say(", the least that is tried"));
     let (stand, engine, _) = faulty("status_413_always", Export::default());
     record(&engine, 400);
     let receipt = engine.flush(PATIENCE);
@@ -233,7 +237,7 @@ fn keeps_to(limit: usize, refusals: usize) {
     let refused: Vec<_> = sent().into_iter().filter(|&bytes| bytes > limit).collect();
     assert_eq!(refused.len(), refusals, "{refused:?}");
     let learnt = refused.iter().min().unwrap() / 2;
-    assert!(words.say("; the next have at most "));
+    assert!(words.say("; the next have at most ") && !words.say("the least that is tried"));
     for _ in 0..5 {
         let bodies = sent();
         assert!(bodies.iter().all(|&bytes| bytes <= learnt), "{bodies:?}, but {learnt} is known");
