@@ -283,14 +283,18 @@ impl Schedule {
 
     /// Runs it; how much time passes in it.
     fn run(&self) -> Duration {
-        self.run_on(self.rig())
+        let mut rig = self.rig();
+        self.run_on(&mut rig);
+        let time = rig.sim.now().since(Moment::START);
+        rig.finish();
+        time
     }
 
-    fn run_on(&self, mut rig: Rig) -> Duration {
+    fn run_on(&self, rig: &mut Rig) {
         rig.collector.will(self.weather.iter().cloned());
         let mut is_closing = false;
         for (rest, act) in &self.events {
-            self.act(&mut rig, *act);
+            self.act(rig, *act);
             is_closing |= matches!(act, Act::ShutDown(_));
             rig.pass(*rest);
         }
@@ -303,9 +307,6 @@ impl Schedule {
             rig.until_all_end(Duration::from_secs(600));
             rig.warm_up_again();
         }
-        let time = rig.sim.now().since(Moment::START);
-        rig.finish();
-        time
     }
 
     fn act(&self, rig: &mut Rig, act: Act) {
@@ -440,18 +441,20 @@ fn any_schedule_by_zstd_accounts_for_every_request() {
         let mut schedule = seeded(seed);
         for weather in &mut schedule.weather {
             if let Do::Say(status @ (400 | 413), _) = weather {
-                declined += 1;
                 *status = 415;
             }
         }
         let run = || {
             let mut rig = schedule.rig();
             rig.exporter.coder = Coder::new(Compression::Zstd);
-            schedule.run_on(rig)
+            schedule.run_on(&mut rig);
+            let declined = rig.declined.len();
+            rig.finish();
+            declined
         };
-        panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| panic!("seed {seed} fails"));
+        declined += panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| panic!("seed {seed} fails"));
     }
-    assert!(declined > 200, "{declined}");
+    assert!(declined > 40, "{declined}");
 }
 
 /// Each request ends once or waits, no span is forgotten, buffers come home, no turn is in vain, and all ends well.
