@@ -1,4 +1,4 @@
-//! How the worker puts what it finds.
+//! How the worker words what it finds.
 
 use crate::{
     notice::counted,

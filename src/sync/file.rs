@@ -1,4 +1,4 @@
-//! Files that are read without a wait for anybody who writes into them, and again when they are others.
+//! Opens files without waiting for a writer, and tells when one was replaced.
 
 use std::{
     fs::{self, File, Metadata},

@@ -70,8 +70,8 @@ pub(super) enum Start {
 const ALL_RECORD: u32 = 0;
 /// Roots and children of sampled parents record, with random ids.
 const AS_PARENT: u32 = 1;
-/// Look at the settings. `ParentOnly` has no number of its own: one more branch would cost an unsampled child of
-/// `ParentBased` four instructions of 128.
+/// Look at the settings. `ParentOnly`, which is rare, has no number of its own: each start under `ParentBased` that
+/// does not record would pay for one more branch.
 const OTHERWISE: u32 = 2;
 /// The engine has shut down.
 const CLOSED: u32 = 3;

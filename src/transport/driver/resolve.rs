@@ -187,7 +187,7 @@ fn answer_of(host: &str, port: u16, found: io::Result<Vec<SocketAddr>>) -> Answe
         return Err(format!("{host} has no address: {REMEDY}"));
     };
     // A filter on the way answers with an unspecified address, which would lead to this machine.
-    found.retain(|address| is_of_one_machine(address.ip()));
+    found.retain(|address| can_be_a_host(address.ip()));
     // The port is the endpoint's, whatever a resolver makes of it.
     found.iter_mut().for_each(|address| address.set_port(port));
     match found.is_empty() {
@@ -196,7 +196,7 @@ fn answer_of(host: &str, port: u16, found: io::Result<Vec<SocketAddr>>) -> Answe
     }
 }
 
-fn is_of_one_machine(address: IpAddr) -> bool {
+fn can_be_a_host(address: IpAddr) -> bool {
     let address = address.to_canonical();
     !address.is_unspecified() && !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
 }

@@ -65,7 +65,7 @@ impl Compression {
 impl FromStr for Compression {
     type Err = UnknownCompression;
 
-    /// `auto`, `none`, `gzip`, or with the feature `zstd`, in any case (CFG-06).
+    /// `auto`, `none` or `gzip`, or, with the feature of that name, `zstd`; case does not matter (CFG-06).
     fn from_str(text: &str) -> Result<Self, UnknownCompression> {
         let is = |name: &str| text.eq_ignore_ascii_case(name);
         let mut known = [("auto", Self::Auto)].iter().chain(Self::NAMED);
