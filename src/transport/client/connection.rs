@@ -386,6 +386,10 @@ impl Connection {
             ExchangeEnd::Replied(reply) if reply.status == 408 && self.served > 0 => {
                 ExchangeEnd::Unread("the peer no longer waited for a request (status 408)".into())
             }
+            // Who has answered a request speaks no other protocol.
+            ExchangeEnd::Garbled { why, is_foreign } => {
+                ExchangeEnd::Garbled { why, is_foreign: is_foreign && self.served == 0 }
+            }
             end => end,
         };
         if self.sending == Some(Sending::Request) {

@@ -39,7 +39,8 @@ pub(super) enum ExchangeEnd {
     Garbled {
         /// What it was, and what to do.
         why: String,
-        /// Whether the peer speaks another protocol. Otherwise it may have taken the request all the same.
+        /// Whether the peer speaks another protocol, and has never spoken HTTP on the connection. Otherwise it may have
+        /// taken the request all the same.
         is_foreign: bool,
     },
     /// The connection broke before an answer came.

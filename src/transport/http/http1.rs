@@ -249,10 +249,13 @@ impl ReplyReader {
         while let Some((&byte, behind)) = rest.split_first() {
             *rest = behind;
             self.buffer.push(byte);
-            if self.buffer.len() <= FOREIGN_BYTES_MAX
-                && let Some(error) = foreign(&self.buffer)
-            {
-                return Err(error);
+            if self.buffer.len() <= FOREIGN_BYTES_MAX {
+                match self.interim_count {
+                    0 => foreign(&self.buffer).map_or(Ok(()), Err)?,
+                    // Who has spoken HTTP speaks no other protocol.
+                    _ if is_http(&self.buffer) => {}
+                    _ => return Err(ReplyError::Head),
+                }
             }
             if byte == b'\n' && (self.buffer.ends_with(b"\n\r\n") || self.buffer.ends_with(b"\n\n")) {
                 let head = mem::take(&mut self.buffer);
@@ -435,7 +438,8 @@ impl ReplyError {
         matches!(self, Self::Silent | Self::CutOff)
     }
 
-    /// Whether the peer speaks another protocol: it cannot have taken a request.
+    /// Whether the peer speaks another protocol: it cannot have taken a request, unless it has answered one before on
+    /// the same connection.
     #[must_use]
     pub fn is_foreign(self) -> bool {
         matches!(self, Self::Tls | Self::Http2 | Self::Headless | Self::Garbage)

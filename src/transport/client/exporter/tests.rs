@@ -691,6 +691,29 @@ fn answer_that_cannot_be_read_leaves_doubt_and_another_protocol_none() {
     }
 }
 
+/// Who has spoken HTTP on a connection speaks no other protocol, whatever comes then, and may have taken the request.
+#[test]
+fn foreign_bytes_after_words_of_http_leave_doubt() {
+    let cases = [
+        (true, "stray rest of a body\n"),
+        (true, "\u{16}\u{3}\u{3}"),
+        (false, "HTTP/1.1 102 Processing\r\n\r\nstray\n"),
+        (false, "HTTP/1.1 102 Processing\r\n\r\n\u{16}\u{3}\u{3}"),
+    ];
+    for (is_used, words) in cases {
+        let mut rig = calm();
+        if is_used {
+            rig.warm_up();
+        }
+        rig.collector.will([Do::TakeAndSayRaw(words, false)]);
+        rig.submit(100);
+        rig.until_all_end(SOON);
+        assert!(matches!(rig.ends.last(), Some((_, RequestEnd::Refused { status: None, .. }))), "{:?}", rig.ends);
+        assert_eq!((rig.unconfirmed(), rig.exporter.repeats()), (SPANS, 0), "{words:?}");
+        rig.finish();
+    }
+}
+
 /// A collector that hangs, or has gone, leaves all its connections behind: trying them one by one would take all the
 /// time.
 #[test]

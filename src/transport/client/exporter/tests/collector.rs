@@ -48,7 +48,7 @@ pub(super) enum Do {
     TakeAndSayRaw(&'static str, bool),
     /// Takes it, and sends a head of an answer with so many bytes of a header, and no end.
     TakeAndSwell(usize),
-    /// Sends what is no reply.
+    /// Sends what is no reply; on a used connection after it has taken the request.
     Garble,
     /// Reads, and never answers.
     Hold,
@@ -151,7 +151,12 @@ impl Collector {
     /// Listens at this address.
     pub(super) fn listen(&self, sim: &Sim, listens: &str) {
         let collector = self.clone();
-        sim.listen(place(listens), move || Service { collector: collector.clone(), unread: vec![], is_done: false });
+        sim.listen(place(listens), move || Service {
+            collector: collector.clone(),
+            unread: vec![],
+            is_used: false,
+            is_done: false,
+        });
     }
 }
 
@@ -159,6 +164,8 @@ impl Collector {
 struct Service {
     collector: Collector,
     unread: Vec<u8>,
+    /// Whether it has answered.
+    is_used: bool,
     /// Whether it has ended its side, or hangs.
     is_done: bool,
 }
@@ -201,11 +208,13 @@ impl Peer for Service {
                 false => seen.script.pop_front().unwrap_or(Do::Take(Duration::ZERO)),
             };
             if is_whole {
-                seen.note(&spans_of(&body), action.takes());
+                let garbles_later = matches!(action, Do::Garble) && self.is_used;
+                seen.note(&spans_of(&body), action.takes() || garbles_later);
             } else if action.takes() {
                 seen.deceived.insert(name);
             }
             drop(seen);
+            self.is_used = true;
             self.unread.drain(..head.end.min(self.unread.len()));
             self.is_done = !is_whole || !action.goes_on();
             act(action, replies);

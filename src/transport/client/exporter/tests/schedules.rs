@@ -172,12 +172,13 @@ const PAUSES: [&str; 10] = [
 ];
 
 /// A request is taken, and this is all that is heard of it.
-const BROKEN_OFF: [&str; 8] = [
+const BROKEN_OFF: [&str; 9] = [
     "",
     "HT",
     "HTTP/1.1 2",
     "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n",
     "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1",
+    "HTTP/1.1 102 Processing\r\n\r\nstray\n",
     "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nfour",
     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfo",
     "HTTP/1.1 202 Accepted\r\n\r\nno end but that of the connection",

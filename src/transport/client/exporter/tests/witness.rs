@@ -288,6 +288,7 @@ impl Witness {
     }
 
     fn heard(&mut self, at: usize, bytes: &[u8], now: Moment) {
+        let is_used_again = self.lines[at].is_used_again;
         let Some(attempt) = self.lines[at].attempt.as_mut().filter(|attempt| !attempt.is_over) else {
             return;
         };
@@ -304,7 +305,8 @@ impl Witness {
                 None => {
                     // What came is no answer, but would come again.
                     self.spans_max.extend(attempt.spans.iter().map(|&span| (span, 0)));
-                    attempt.is_answered = error.is_foreign();
+                    // Who has spoken HTTP on the connection may have taken it.
+                    attempt.is_answered = error.is_foreign() && !is_used_again;
                     self.end(at, now);
                 }
             },
