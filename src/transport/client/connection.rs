@@ -5,7 +5,7 @@ use std::{io, mem, time::Duration};
 use super::{
     super::{
         driver::{Conn, Event, Moment},
-        http::http1::{Progress, ReplyReader},
+        http::http1::{Progress, Reply, ReplyReader},
         tls::Session,
     },
     dial::{Net, NoConnection},
@@ -383,7 +383,9 @@ impl Connection {
             return Step::Close(None);
         };
         let end = match end {
-            ExchangeEnd::Replied(reply) if reply.status == 408 && self.served > 0 => {
+            ExchangeEnd::Replied(Reply { status: 408, retry_after: None, keeps_alive: false, .. })
+                if self.served > 0 =>
+            {
                 ExchangeEnd::Unread("the peer no longer waited for a request (status 408)".into())
             }
             // Who has answered a request speaks no other protocol.

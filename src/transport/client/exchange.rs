@@ -50,10 +50,11 @@ pub(super) enum ExchangeEnd {
         /// Whether it had been used before, and not a byte came: the peer has most likely closed it at the same moment.
         is_stale: bool,
     },
-    /// On a used connection the peer no longer waited for a request when this one came (408): it has not read it.
+    /// On a used connection the peer no longer waited for a request when this one came: it has not read it. It says so
+    /// by a 408 with which it leaves, and names no time at which to come again.
     Unread(String),
-    /// The server refused us by an alert. That comes out only with the first request: in TLS 1.3 our side of the
-    /// handshake is done before the server has looked at our certificate.
+    /// The server refused the handshake by an alert. That comes out only with the first request: in TLS 1.3 our side of
+    /// the handshake is done before the server has looked at our certificate.
     Unwelcome(String),
     /// The time was up.
     Late(String),

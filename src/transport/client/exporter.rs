@@ -412,7 +412,8 @@ impl Exporter {
         let now = driver.now();
         if let Some(peer) = self.slots[at].peer() {
             match &change {
-                Change::Up | Change::Ended(_, ExchangeEnd::Broken { is_stale: true, .. }) => {}
+                // A connection that was no longer wanted says nothing of its address.
+                Change::Up | Change::Ended(_, ExchangeEnd::Broken { is_stale: true, .. } | ExchangeEnd::Unread(_)) => {}
                 Change::Ended(_, ExchangeEnd::Replied(_)) => self.addresses.prefer(peer),
                 Change::Unreachable(_) | Change::Ended(..) => self.addresses.defer(peer),
             }

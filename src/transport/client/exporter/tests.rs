@@ -519,18 +519,40 @@ fn http_10_request_that_met_a_stale_408_is_sent_again_at_once_and_once() {
     for len in [100, 100_000] {
         let mut rig = calm();
         rig.warm_up();
-        rig.collector.will([if len == 100 { Do::Say(408, "connection: close\r\n") } else { Do::SayEarly(408) }]);
+        rig.collector.will([if len == 100 {
+            Do::Say(408, "connection: close\r\n")
+        } else {
+            Do::SayEarlyAndClose(408)
+        }]);
         rig.submit(len);
         let waited = rig.until_all_end(SOON);
         assert!(waited < SOON, "{waited:?}");
         assert_eq!((rig.taken(), rig.exporter.repeats(), rig.exporter.condition()), (2, 1, &Condition::Fine));
         assert_eq!(rig.exporter.duplicates_max(), 0, "a 408 is an answer: the request was not read");
         // On a fresh connection the words are meant for this request.
-        rig.collector.will([Do::Say(408, ""), Do::Say(408, "")]);
+        rig.collector.will([Do::Say(408, "connection: close\r\n"), Do::Say(408, "connection: close\r\n")]);
         rig.submit(100);
         rig.until_all_end(SOON);
         assert!(matches!(rig.ends.last(), Some((_, RequestEnd::Refused { status: Some(408), .. }))), "{:?}", rig.ends);
         assert_eq!(rig.exporter.repeats(), 2);
+        rig.finish();
+    }
+}
+
+/// A 408 that keeps the connection alive, or names a time, is about this request: it is not sent again, whoever took
+/// it.
+#[test]
+fn http_10_408_that_is_no_farewell_is_a_refusal() {
+    let cases =
+        [Do::Say(408, ""), Do::Say(408, "retry-after: 9\r\n"), Do::Say(408, "connection: close\r\nretry-after: 9\r\n")];
+    for answer in cases {
+        let mut rig = calm();
+        rig.warm_up();
+        rig.collector.will([answer.clone()]);
+        rig.submit(100);
+        rig.until_all_end(SOON);
+        assert!(matches!(rig.ends.last(), Some((_, RequestEnd::Refused { status: Some(408), .. }))), "{:?}", rig.ends);
+        assert_eq!((rig.exporter.repeats(), rig.arrivals().len()), (0, 2), "{answer:?}");
         rig.finish();
     }
 }

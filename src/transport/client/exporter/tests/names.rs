@@ -227,3 +227,23 @@ fn address_that_failed_last_is_tried_last() {
         rig.finish();
     }
 }
+
+/// A connection that was no longer wanted, whether it was closed or said so, is not the fault of its address.
+#[test]
+fn address_whose_connection_was_stale_stays_the_first() {
+    for stale in [Do::Reset, Do::Say(408, "connection: close\r\n")] {
+        let mut rig = named();
+        rig.submit(100);
+        let mut resolver = Slow::new(Duration::ZERO, found(&[PLACE, OTHER]));
+        resolver.serve(&mut rig, SOON, |rig| rig.open.is_empty());
+        rig.collector.listen(&rig.sim, OTHER);
+        rig.collector.will([stale.clone()]);
+        rig.submit(100);
+        rig.until_all_end(SOON);
+        assert_eq!((rig.taken(), rig.exporter.repeats()), (2, 1), "{stale:?}");
+        let first =
+            rig.exporter.addresses.ask(&rig.exporter.route, rig.driver.now()).expect("they are known")[0].clone();
+        assert_eq!(first, place(PLACE), "{stale:?}");
+        rig.finish();
+    }
+}

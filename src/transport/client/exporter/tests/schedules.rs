@@ -127,7 +127,7 @@ fn weather(dice: &mut Dice) -> Do {
         4 => Do::TakeAndReset,
         5 => Do::Say(dice.of(&[429, 502, 503, 504]), ""),
         6 | 7 => Do::Say(dice.of(&[429, 503]), dice.of(&PAUSES)),
-        8 => Do::Say(dice.of(&[400, 408]), dice.of(&["", "connection: close\r\n", "retry-after: 9\r\n"])),
+        8 => Do::Say(dice.of(&[400, 408]), dice.of(&WORDS)),
         9 | 10 => Do::Say(413, ""),
         11 => Do::Garble,
         12 => Do::Hold,
@@ -141,7 +141,7 @@ fn weather(dice: &mut Dice) -> Do {
         20 => Do::TakeAfterInterims(dice.size(40), dice.millis(2) * 1_500),
         21 | 22 => Do::TakeAndSayRaw(dice.of(&BROKEN_OFF), dice.one_in(2)),
         23 => Do::SayRaw(dice.of(&REFUSED_AND_BROKEN_OFF).into(), dice.one_in(2)),
-        24 => Do::SayEarlyAndClose(dice.of(&[200, 400, 503])),
+        24 => Do::SayEarlyAndClose(dice.of(&[200, 400, 408, 503])),
         25 => Do::TakeAndDoze(rest * 3),
         26 if dice.one_in(4) => Do::TakeAndSwell(64 << 10),
         _ => Do::Take(rest / 20),
@@ -156,6 +156,9 @@ fn crowd(dice: &mut Dice) -> Do {
         _ => Do::Take(dice.millis(2_000)),
     }
 }
+
+/// Headers besides the status.
+const WORDS: [&str; 4] = ["", "connection: close\r\n", "retry-after: 9\r\n", "connection: close\r\nretry-after: 9\r\n"];
 
 /// As seconds and as dates: soon, later, past, a year, absurd, no sense.
 const PAUSES: [&str; 10] = [

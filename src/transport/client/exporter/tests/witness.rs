@@ -16,7 +16,7 @@ use crate::transport::{
     driver::{Completion, Conn, Event, Moment, is_unheard, sim::Call},
     http::{
         compression::Coding,
-        http1::{Reply, ReplyReader},
+        http1::{Progress, Reply, ReplyReader},
         retry_after::RetryAfter,
     },
 };
@@ -296,9 +296,12 @@ impl Witness {
             // No answer to what was not asked.
             return self.end(at, now);
         }
-        match attempt.reply.feed(bytes).map(|progress| progress.reply) {
-            Ok(None) => {}
-            Ok(Some(reply)) => self.answered(at, &reply, now),
+        match attempt.reply.feed(bytes) {
+            Ok(Progress { reply: None, .. }) => {}
+            Ok(Progress { reply: Some(mut reply), used }) => {
+                reply.keeps_alive &= used == bytes.len();
+                self.answered(at, &reply, now);
+            }
             Err(error) => match attempt.reply.cut_off() {
                 Some(reply) => self.answered(at, &reply, now),
                 None if error.is_disconnect() => self.end(at, now),
@@ -336,8 +339,8 @@ impl Witness {
                     usize::MAX
                 }
                 413 => attempt.spans.len() - 1,
-                // The server no longer waited for a request when this one came.
-                408 if is_used_again => usize::MAX,
+                // The server no longer waited for a request when this one came, and leaves.
+                408 if is_used_again && reply.retry_after.is_none() && !reply.keeps_alive => usize::MAX,
                 // Coded otherwise. The 400 is a real Collector's.
                 400 | 415 if attempt.coding.substitute().is_some() && is_about_coding => {
                     self.declined = Some(attempt.coding);
