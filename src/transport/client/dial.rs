@@ -181,10 +181,12 @@ impl Dial {
     }
 
     fn try_next(&mut self, net: &mut Net<'_>) {
-        self.next_at = net.now.after(STAGGER);
+        // The time that it is, not the time until which is known what has come: that may be long ago.
+        let now = net.driver.now();
+        self.next_at = now.after(STAGGER);
         if let Some(address) = self.untried.pop_front() {
             let conn = net.driver.connect(&address);
-            self.tries.push(Try { conn, address, until: net.now.after(CONNECT_MAX) });
+            self.tries.push(Try { conn, address, until: now.after(CONNECT_MAX) });
         }
     }
 }

@@ -242,6 +242,12 @@ impl Sim {
         self.world().network = network;
     }
 
+    /// Lets time pass in which nobody looks, as when the thread is stopped.
+    pub fn stop(&self, time: Duration) {
+        let mut world = self.world();
+        world.now = world.now.after(time);
+    }
+
     /// Lets operation `n` fail with this error, whatever it is; the first is 0.
     pub fn fail_nth(&self, n: u64, error: ErrorKind) {
         self.world().operation_to_fail = Some((n, error));

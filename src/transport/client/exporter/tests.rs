@@ -365,6 +365,21 @@ fn peer_is_not_late_while_nobody_looks() {
     rig.finish();
 }
 
+/// An address that is tried after a stop has all of its time from then on.
+#[test]
+fn try_that_begins_after_a_stop_is_not_late() {
+    let mut rig = Rig::at("localhost:4318", "127.0.0.1:4318", Network::calm(5), 1);
+    rig.sim.ignore(place("[::1]:4318"));
+    rig.submit(100);
+    // The wait ends as the second address is due, and the thread is stopped there.
+    rig.pass(Duration::from_millis(250));
+    rig.sim.stop(Duration::from_secs(4));
+    let waited = rig.until_all_end(Duration::from_secs(1));
+    assert!(waited < SOON && rig.exporter.retry_gate.since.is_none(), "{waited:?}: {:?}", rig.exporter);
+    assert_eq!((rig.taken(), rig.collector.seen().connections), (1, 1));
+    rig.finish();
+}
+
 /// Idle connections go while an answer hangs, but not those that a request waits for.
 #[test]
 fn answer_that_hangs_holds_up_no_other_request() {
