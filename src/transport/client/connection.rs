@@ -353,7 +353,8 @@ impl Connection {
         }
     }
 
-    /// The session has failed. Only an alert says that the server has refused us: otherwise it may have the request.
+    /// The session has failed. Only an alert of the handshake says that the server has refused us: otherwise it may
+    /// have the request.
     fn dismissed(&mut self, net: &mut Net<'_>, why: String) -> Step {
         let is_refused = self.session.as_ref().is_some_and(Session::is_refused);
         match &self.stage {

@@ -8,7 +8,8 @@ use std::{
 
 use arrayvec::ArrayVec;
 use rustls::{
-    ClientConfig, ClientConnection, Error, client::Resumption, compress::CompressionCache, pki_types::ServerName,
+    AlertDescription, ClientConfig, ClientConnection, Error, client::Resumption, compress::CompressionCache,
+    pki_types::ServerName,
 };
 
 use super::{
@@ -112,6 +113,34 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// Whether a server says by this alert that it refuses the handshake, and not that something failed later.
+fn refuses(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::HandshakeFailure
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::IllegalParameter
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError
+            | Alert::ProtocolVersion
+            | Alert::InsufficientSecurity
+            | Alert::MissingExtension
+            | Alert::CertificateUnobtainable
+            | Alert::UnrecognisedName
+            | Alert::BadCertificateStatusResponse
+            | Alert::BadCertificateHashValue
+            | Alert::CertificateRequired
+            | Alert::NoApplicationProtocol
+    )
+}
+
 /// One connection's encryption.
 pub struct Session {
     connection: ClientConnection,
@@ -150,7 +179,7 @@ impl Session {
                 let len = piece.len();
                 reader.consume(len);
             }
-            self.is_refused |= matches!(state, Err(Error::AlertReceived(_)));
+            self.is_refused |= matches!(state, Err(Error::AlertReceived(alert)) if refuses(alert));
             let state = state.map_err(|error| meaning(&error, &self.tls.server(&self.opening)))?;
             self.has_ended = state.peer_has_closed();
         }
@@ -184,7 +213,8 @@ impl Session {
         self.has_ended
     }
 
-    /// The server has ended the session by an alert, so that it has not taken what it was sent.
+    /// The server has refused the handshake by an alert, so that it has not taken what it was sent. After another alert
+    /// it may have.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.is_refused
@@ -508,7 +538,10 @@ mod tests {
             // RFC 8446, section 6: a fatal alert, in the clear because there are no keys yet.
             let error = session.received(&[21, 3, 3, 0, 2, 2, code], &mut vec![]).expect_err("an alert");
             assert_names(&error, &[HOST, ": "]);
-            assert!(!session.is_up() && session.is_refused());
+            // RFC 8446, section 6.2, and RFC 5246, section 7.2.2: those that say no to a handshake.
+            let refusals = [40..=49, 51..=51, 70..=71, 109..=109, 111..=114, 116..=116, 120..=120];
+            let is_refusal = refusals.iter().any(|codes| codes.contains(&code));
+            assert_eq!((session.is_up(), session.is_refused()), (false, is_refusal), "{code}");
         }
         // A farewell before there are keys may come from anybody, and means nothing.
         let (mut session, _) = stage(1);
@@ -548,6 +581,7 @@ mod tests {
             let mut pieces = bytes.chunks(piece.min(bytes.len()));
             let error = pieces.find_map(|piece| session.received(piece, &mut plain).err());
             assert_names(&error.expect("an alert"), &[HOST, "alert BadRecordMac", "log"]);
+            assert!(!session.is_refused(), "it may have read what came before");
             assert_eq!(plain, b"answer");
         }
     }

@@ -36,6 +36,8 @@ enum Manner {
     Garbles,
     /// What comes instead of an answer is no record of TLS.
     Breaks,
+    /// What comes instead of an answer is an alert: its session has failed.
+    Fails,
     /// It closes without an answer, and with a farewell or without one.
     Leaves(bool),
     /// It says something as soon as it may, before it is asked.
@@ -90,12 +92,19 @@ impl Peer for Collector {
         if is_over {
             self.heard.clear();
             self.account.seen().requests += 1;
-            if !matches!(self.manner, Manner::Breaks | Manner::Leaves(_)) {
+            if !matches!(self.manner, Manner::Breaks | Manner::Fails | Manner::Leaves(_)) {
                 let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
                 self.connection.writer().write_all(answer).expect("there is room");
             }
             if matches!(self.manner, Manner::Closes | Manner::Leaves(true)) {
                 self.connection.send_close_notify();
+            }
+            if self.manner == Manner::Fails {
+                // A record that no key opens: the alert is `BadRecordMac`.
+                self.connection
+                    .read_tls(&mut &*[&b"\x17\x03\x03\x00\x20"[..], &[7; 32]].concat())
+                    .expect("there is room");
+                self.connection.process_new_packets().expect_err("it is no record");
             }
         }
         let mut records = vec![];
@@ -306,11 +315,11 @@ fn refusal_of_the_client_lets_requests_wait_in_both_versions() {
     }
 }
 
-/// A session that ends in any other way than by an alert says nothing about the request.
+/// A session that ends in any other way than by a refusal says nothing about the request.
 #[test]
 fn request_that_was_sent_whole_is_unconfirmed_when_the_session_breaks() {
     for (version, network) in (0..VERSIONS.len()).flat_map(|version| networks().map(|network| (version, network))) {
-        for manner in [Manner::Breaks, Manner::Leaves(true), Manner::Leaves(false)] {
+        for manner in [Manner::Breaks, Manner::Fails, Manner::Leaves(true), Manner::Leaves(false)] {
             let mut stage = Stage::new(network.clone(), manner, version, false);
             stage.submit();
             let limit = stage.driver.now().after(Duration::from_secs(20));
