@@ -453,7 +453,8 @@ impl Exporter {
             }
             ExchangeEnd::Broken { why, is_stale: true } | ExchangeEnd::Unread(why) => {
                 self.is_wary = true;
-                // At once: the next attempt is over a fresh connection, which is no excuse, so this does not go on.
+                // At once: the next attempt is over a fresh connection, where the same failure counts, so this cannot
+                // loop.
                 request.failures.why = why;
                 self.waiting.put_first(request);
             }
@@ -481,7 +482,7 @@ impl Exporter {
         // The driver's clock comes second, so that a date is never taken to be nearer than it is.
         let (unix_time, now) = ((self.settings.unix_time)(), driver.now());
         if declines_coding(&reply) && self.coder.decline(request.coding) {
-            // At once: the next attempt is coded otherwise, which is no excuse, so this does not go on.
+            // At once: the next attempt is coded otherwise, where the same failure counts, so this cannot loop.
             request.failures.why = format!("the collector does not take its coding (status {})", reply.status);
             return self.waiting.put_first(request);
         }

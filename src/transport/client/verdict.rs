@@ -48,8 +48,8 @@ pub fn classify(reply: &Reply) -> Verdict {
     Verdict::Refused { remedy }
 }
 
-/// Whether this reply to a body that is coded says that the coding is not taken: 415, of RFC 9110, section 15.5.16. A
-/// Collector that was told not to take zstd answers 400, and names the header.
+/// Whether this reply declines the body's content coding: 415, of RFC 9110, section 15.5.16. A Collector that was told
+/// not to take zstd answers 400, and names the header.
 #[must_use]
 pub(crate) fn declines_coding(reply: &Reply) -> bool {
     const HEADER: &[u8] = b"content-encoding";
