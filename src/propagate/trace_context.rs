@@ -3,7 +3,7 @@
 use super::{Extractor, Injector};
 use crate::{
     context::{SpanContext, TraceState},
-    record::{SpanId, TraceId, flags},
+    record::{SpanId, TraceId, flags, from_lower_hex},
 };
 
 /// The headers that [`inject`] sets, and [`extract`] reads.
@@ -54,7 +54,7 @@ fn trace_state(carrier: &(impl Extractor + ?Sized)) -> TraceState {
 /// The trace, the span and the flags of a `traceparent`.
 fn parse(header: &[u8]) -> Option<(TraceId, SpanId, u8)> {
     let (fixed, rest) = trim(header).split_first_chunk::<TRACEPARENT_LEN>()?;
-    let [version] = hex(&fixed[..2])?;
+    let [version] = from_lower_hex(&fixed[..2])?;
     // A later version may append fields to those of ours (TPA-04).
     let is_end_known = match version {
         0x00 => rest.is_empty(),
@@ -62,7 +62,11 @@ fn parse(header: &[u8]) -> Option<(TraceId, SpanId, u8)> {
         _ => rest.first().is_none_or(|&byte| byte == b'-'),
     };
     let is_parted = [2, 35, 52].into_iter().all(|at| fixed[at] == b'-');
-    let (trace, span, [flags]) = (TraceId(hex(&fixed[3..35])?), SpanId(hex(&fixed[36..52])?), hex(&fixed[53..])?);
+    let (trace, span, [flags]) = (
+        TraceId(from_lower_hex(&fixed[3..35])?),
+        SpanId(from_lower_hex(&fixed[36..52])?),
+        from_lower_hex(&fixed[53..])?,
+    );
     (is_end_known && is_parted && trace.is_valid() && span.is_valid()).then_some((trace, span, flags & KNOWN_FLAGS))
 }
 
@@ -86,19 +90,6 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Bytes from lower-case hex digits, twice as many; `None` if there is another character (TPA-03).
-fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    debug_assert_eq!(digits.len(), 2 * N);
-    let mut bytes = [0; N];
-    let mut wrong = 0;
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
-        wrong |= high | low;
-        *byte = high << 4 | low & 0xF;
-    }
-    (wrong & WRONG == 0).then_some(bytes)
-}
-
 fn put_hex(bytes: &[u8], digits: &mut [u8]) {
     for (byte, pair) in bytes.iter().zip(digits.chunks_exact_mut(2)) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
@@ -107,21 +98,6 @@ fn put_hex(bytes: &[u8], digits: &mut [u8]) {
 }
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
-/// In [`NIBBLES`]: the character is no digit.
-const WRONG: u8 = 0x80;
-/// The value of each lower-case digit.
-const NIBBLES: [u8; 256] = {
-    let mut nibbles = [WRONG; 256];
-    let mut value = 0;
-    while value < DIGITS.len() {
-        #[expect(clippy::cast_possible_truncation, reason = "below sixteen")]
-        {
-            nibbles[DIGITS[value] as usize] = value as u8;
-        }
-        value += 1;
-    }
-    nibbles
-};
 
 #[cfg(test)]
 mod tests {

@@ -64,16 +64,41 @@ impl SpanId {
 
 /// Reads lower- or upper-case hex digits, all of them.
 fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidId> {
-    let mut bytes = [0; N];
     if text.len() != 2 * N {
         return Err(InvalidId);
     }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        *byte = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low).ok_or(InvalidId)?;
-    }
-    Ok(bytes)
+    from_lower_hex(text.to_ascii_lowercase().as_bytes()).ok_or(InvalidId)
 }
+
+/// Bytes from lower-case hex digits, twice as many; `None` if there is another character (TPA-03).
+pub(crate) fn from_lower_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    debug_assert_eq!(digits.len(), 2 * N);
+    let mut bytes = [0; N];
+    let mut wrong = 0;
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
+        wrong |= high | low;
+        *byte = high << 4 | low & 0xF;
+    }
+    (wrong & WRONG == 0).then_some(bytes)
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// In [`NIBBLES`]: the character is no digit.
+const WRONG: u8 = 0x80;
+/// The value of each lower-case digit.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [WRONG; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        #[expect(clippy::cast_possible_truncation, reason = "below sixteen")]
+        {
+            nibbles[DIGITS[value] as usize] = value as u8;
+        }
+        value += 1;
+    }
+    nibbles
+};
 
 impl FromStr for TraceId {
     type Err = InvalidId;

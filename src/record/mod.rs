@@ -18,6 +18,7 @@ pub use draft::{Draft, Ids, LinkTarget};
 pub(crate) use draft::{TEXT_LEN_MAX, wire_flags};
 pub(crate) use fields::write_attributes;
 pub use finish::Finish;
+pub(crate) use ids::from_lower_hex;
 pub use ids::{InvalidId, SpanId, TraceId};
 pub(crate) use layout::RESERVE;
 pub(crate) use limits::ShortLimits;
