@@ -100,7 +100,7 @@ fn percentile(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, engine: &Eng
             let (wall, first) = (ticks::monotonic_nanos(), ticks::counter());
             let mut each: Vec<u64> = (0..count)
                 .map(|_| {
-                    let mut span = tracer.span("step").start();
+                    let span = tracer.span("step").start();
                     let start = ticks::counter();
                     span.end();
                     ticks::counter() - start

@@ -161,7 +161,7 @@ fn shared_span_allocates_once() {
         let span = tracer.span("shared").start().share();
         let other = span.clone();
         other.set("key", "value");
-        span.event("event", [("key", 1)]);
+        span.event_with("event", [("key", 1)]);
         span.status(Status::Error("boom"));
         other.end();
     };
@@ -276,7 +276,7 @@ fn too_large(tracer: &Tracer, text: &str) {
     let mut span = tracer.span("too large").start();
     span.set("kept", 1);
     span.set("dropped", &parts);
-    span.event("dropped", [("parts", &parts)]);
+    span.event_with("dropped", [("parts", &parts)]);
     span.end();
 }
 
@@ -286,8 +286,8 @@ fn rich(tracer: &Tracer) {
     let links = [spanring::Link { target: &target, attributes: &attributes }];
     let mut span = tracer.span("rich").attributes(&attributes).links(&links).start();
     for _ in 0..4 {
-        span.event("event", [("text", "value")]);
-        span.event("bare", [("", 0); 0]);
+        span.event_with("event", [("text", "value")]);
+        span.event_with("bare", [("", 0); 0]);
     }
     span.rename("a new and longer name of the span");
     span.status(Status::Error("boom"));

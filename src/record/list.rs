@@ -6,13 +6,13 @@ use super::value::{Key, Value};
 /// makes a [`Value`]. A list may be read twice, so its iterator has to be `Clone`.
 ///
 /// ```
-/// # use spanring::{Config, Engine, NO_ATTRIBUTES, Value};
+/// # use spanring::{Config, Engine, Value};
 /// # let engine = Engine::start(Config::default())?;
 /// # let mut span = engine.tracer("doc").span("work").start();
-/// span.event("retry", NO_ATTRIBUTES);
-/// span.event("cache.miss", [("cache.key", "cart-17")]);
-/// span.event("rejected", vec![("attempt", Value::from(3)), ("reason", "full".into())]);
-/// span.event("found", ["a", "b"].iter().map(|key| (key, 1)));
+/// span.event("retry");
+/// span.event_with("cache.miss", [("cache.key", "cart-17")]);
+/// span.event_with("rejected", vec![("attempt", Value::from(3)), ("reason", "full".into())]);
+/// span.event_with("found", ["a", "b"].iter().map(|key| (key, 1)));
 /// # Ok::<(), spanring::StartError>(())
 /// ```
 pub trait AttributeList<'a> {

@@ -58,8 +58,8 @@ impl<'a> From<&'a str> for Key<'a> {
     }
 }
 
-/// No attributes, for an event or a link that has none: `span.event("retry", NO_ATTRIBUTES)`.
-pub const NO_ATTRIBUTES: [(Key<'static>, Value<'static>); 0] = [];
+/// No attributes, for an event or a link that has none.
+pub(crate) const NO_ATTRIBUTES: [(Key<'static>, Value<'static>); 0] = [];
 
 impl<'a> From<&&'a str> for Key<'a> {
     #[inline]

@@ -8,9 +8,9 @@ use crate::sync::statics::{AtomicBool, AtomicU64, Ordering::Relaxed};
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// A span was changed after its end. The change is ignored. End the span later, or change it earlier.
+    /// A shared span was changed after its end. The change is ignored. End the span later, or change it earlier.
     ChangedAfterEnd,
-    /// A span was ended twice. The first end counts. Remove the second call.
+    /// A shared span was ended twice. The first end counts. Remove the second call.
     EndedTwice,
     /// An attribute has an empty key. It is ignored. Give it a name.
     EmptyKey,

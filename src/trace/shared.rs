@@ -63,13 +63,23 @@ impl SharedSpan {
     }
 
     /// As [`Span::event`].
-    pub fn event<'a>(&self, name: &str, attributes: impl AttributeList<'a>) {
-        self.change(|note| note.event(name, attributes));
+    pub fn event(&self, name: &str) {
+        self.change(|note| note.event(name));
+    }
+
+    /// As [`Span::event_with`].
+    pub fn event_with<'a>(&self, name: &str, attributes: impl AttributeList<'a>) {
+        self.change(|note| note.event_with(name, attributes));
     }
 
     /// As [`Span::link`].
-    pub fn link<'a>(&self, target: &SpanContext, attributes: impl AttributeList<'a>) {
-        self.change(|note| note.link(target, attributes));
+    pub fn link(&self, target: &SpanContext) {
+        self.change(|note| note.link(target));
+    }
+
+    /// As [`Span::link_with`].
+    pub fn link_with<'a>(&self, target: &SpanContext, attributes: impl AttributeList<'a>) {
+        self.change(|note| note.link_with(target, attributes));
     }
 
     /// As [`Span::status`].
@@ -176,7 +186,7 @@ fn apply(span: &mut Span, note: &[u8]) {
 fn finish(span: &mut Span, end: u64) {
     let end = Stamp::from_bits(end);
     match end.reading() {
-        Reading::Wall(nanos) => span.end_at(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)),
+        Reading::Wall(nanos) => span.finish_at(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)),
         _ => span.finish(end),
     }
 }

@@ -12,8 +12,8 @@ use crate::{
     context::SpanContext,
     lane::{Offer, Share, SpillRefusal, Tally},
     record::{
-        AttributeList, Draft, Finish, Full, Ids, Key, Landed, LinkTarget, RESERVE, Reading, Short, SpanLimits, Stamp,
-        Status, TEXT_LEN_MAX, Value,
+        AttributeList, Draft, Finish, Full, Ids, Key, Landed, LinkTarget, NO_ATTRIBUTES, RESERVE, Reading, Short,
+        SpanLimits, Stamp, Status, TEXT_LEN_MAX, Value,
     },
 };
 
@@ -137,21 +137,27 @@ impl Span {
     }
 
     /// Adds an event that happens now.
+    #[inline]
+    #[track_caller]
+    pub fn event(&mut self, name: &str) {
+        self.event_with(name, NO_ATTRIBUTES);
+    }
+
+    /// Adds an event that happens now, with attributes.
     ///
     /// ```
-    /// # use spanring::{Config, Engine, NO_ATTRIBUTES, Value};
+    /// # use spanring::{Config, Engine, Value};
     /// # let engine = Engine::start(Config::default())?;
     /// # let mut span = engine.tracer("doc").span("work").start();
-    /// span.event("retry", NO_ATTRIBUTES);
-    /// span.event("cache.miss", [("cache.key", "cart-17")]);
-    /// span.event("rejected", [("attempt", Value::from(3)), ("reason", "full".into())]);
+    /// span.event_with("cache.miss", [("cache.key", "cart-17")]);
+    /// span.event_with("rejected", [("attempt", Value::from(3)), ("reason", "full".into())]);
     /// # Ok::<(), spanring::StartError>(())
     /// ```
     #[inline]
     #[track_caller]
-    pub fn event<'a>(&mut self, name: &str, attributes: impl AttributeList<'a>) {
+    pub fn event_with<'a>(&mut self, name: &str, attributes: impl AttributeList<'a>) {
         let Some(block) = &self.block else {
-            return self.ignore();
+            return;
         };
         let now = block.owner().clock.now();
         self.add_event(name, now, attributes.pairs());
@@ -161,7 +167,7 @@ impl Span {
     #[track_caller]
     pub fn event_at<'a>(&mut self, name: &str, time: SystemTime, attributes: impl AttributeList<'a>) {
         if self.block.is_none() {
-            return self.ignore();
+            return;
         }
         self.add_event(name, Stamp::wall(unix_nanos(time)), attributes.pairs());
     }
@@ -175,11 +181,17 @@ impl Span {
         }
     }
 
-    /// Adds a link to another span. A link with invalid ids, no attributes and no trace state is ignored.
+    /// Adds a link to another span. Without valid ids and a trace state it is ignored.
     #[track_caller]
-    pub fn link<'a>(&mut self, target: &SpanContext, attributes: impl AttributeList<'a>) {
+    pub fn link(&mut self, target: &SpanContext) {
+        self.link_with(target, NO_ATTRIBUTES);
+    }
+
+    /// Adds a link with attributes to another span. Without valid ids, attributes and a trace state it is ignored.
+    #[track_caller]
+    pub fn link_with<'a>(&mut self, target: &SpanContext, attributes: impl AttributeList<'a>) {
         if self.block.is_none() {
-            return self.ignore();
+            return;
         }
         let attributes = attributes.pairs();
         let says_something =
@@ -203,7 +215,7 @@ impl Span {
     #[track_caller]
     pub fn status(&mut self, status: Status<'_>) {
         if self.block.is_none() {
-            return self.ignore();
+            return;
         }
         let status = match status {
             Status::Error(text) => Status::Error(uncut(text)),
@@ -220,7 +232,7 @@ impl Span {
     #[track_caller]
     pub fn rename(&mut self, name: &str) {
         if self.block.is_none() {
-            return self.ignore();
+            return;
         }
         let name = uncut(named(name));
         if let Some(Err(Full { .. })) = self.write(|draft, image, _| draft.rename(image, name)) {
@@ -242,22 +254,22 @@ impl Span {
         self.block.is_some()
     }
 
-    /// Ends the span now. Later calls are ignored and counted.
+    /// Ends the span now.
     #[inline]
-    #[track_caller]
-    pub fn end(&mut self) {
-        match &self.block {
-            // The end time comes first: what follows is our cost, not the program's.
-            Some(block) => self.finish(block.owner().clock.now()),
-            None => self.end_again(),
-        }
+    pub fn end(self) {
+        drop(self);
     }
 
-    /// Ends the span as of `time`. Later calls are ignored and counted.
+    /// Ends the span as of `time`.
     #[track_caller]
-    pub fn end_at(&mut self, time: SystemTime) {
+    pub fn end_at(mut self, time: SystemTime) {
+        self.finish_at(time);
+    }
+
+    #[track_caller]
+    pub(super) fn finish_at(&mut self, time: SystemTime) {
         let Some(block) = &self.block else {
-            return self.end_again();
+            return;
         };
         let mut end = unix_nanos(time);
         if let Reading::Wall(start) = block.scratch().start().reading()
@@ -269,28 +281,12 @@ impl Span {
         self.finish(Stamp::wall(end));
     }
 
-    /// Ends a span that is open when it is dropped. Not inlined, so that the drop of one that has ended is a look at
-    /// two fields.
+    /// Ends a span that is open when it is dropped. Not inlined, so that the drop of one that does not record is a look
+    /// at two fields. The end time comes first: what follows is our cost, not the program's.
     #[inline(never)]
     fn end_open(&mut self) {
         if let Some(block) = &self.block {
             self.finish(block.owner().clock.now());
-        }
-    }
-
-    #[cold]
-    #[track_caller]
-    fn end_again(&self) {
-        if self.generation != 0 {
-            Misuse::EndedTwice.happened();
-        }
-    }
-
-    #[cold]
-    #[track_caller]
-    fn ignore(&self) {
-        if self.generation != 0 {
-            Misuse::ChangedAfterEnd.happened();
         }
     }
 
@@ -308,11 +304,7 @@ impl Span {
         &mut self,
         write: impl FnMut(&mut Draft, &mut [u8], &SpanLimits) -> Result<R, Full>,
     ) -> Option<Result<R, Full>> {
-        let Some(block) = &mut self.block else {
-            self.ignore();
-            return None;
-        };
-        Some(change(block, write))
+        self.block.as_mut().map(|block| change(block, write))
     }
 
     /// The engine of a span that records.

@@ -109,7 +109,7 @@ impl<'a> SpanBuilder<'a> {
         }
         if span.is_recording() {
             span.set_all(self.attributes.iter().copied());
-            self.links.iter().for_each(|link| span.link(link.target, link.attributes.iter().copied()));
+            self.links.iter().for_each(|link| span.link_with(link.target, link.attributes.iter().copied()));
         }
         span
     }

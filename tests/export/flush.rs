@@ -189,7 +189,7 @@ fn span_that_ends_after_a_missed_deadline_is_lost_as_closed() {
     let tracer = engine.tracer("flush");
     collector.pause();
     (0..10).for_each(|_| tracer.span("waiting").start().end());
-    let mut open = tracer.span("open").start();
+    let open = tracer.span("open").start();
     let _ = engine.shutdown(Duration::from_millis(50));
     let receipt = engine.shutdown(PATIENCE);
     assert!(receipt.is_complete(), "{receipt:?}");

@@ -48,7 +48,7 @@ fn child_begins_its_own_ledger_and_delivers_its_own_spans() {
     in_child(|_| {
         let mut first = tracer.span("child").start();
         assert!(first.is_recording(), "the first start works");
-        for (span, id) in open.iter_mut().zip(&ids) {
+        for (mut span, id) in open.drain(..).zip(&ids) {
             assert_eq!(span.context(), id);
             assert_ne!(span.context().span_id(), first.context().span_id());
             span.set("late", 1);
@@ -79,7 +79,7 @@ fn first_call_of_a_child_may_be_any() {
         |engine, _| assert!(testing::finished(engine).is_empty()),
         |engine, _| assert_closed(&engine.ledger()),
         |engine, _| drop(engine.tracer("other")),
-        |_, open| open.iter_mut().for_each(Span::end),
+        |_, open| open.drain(..).for_each(Span::end),
         |_, open| open.clear(),
         |_, open| open.iter_mut().for_each(|span| span.set("grows", "x".repeat(2_000).as_str())),
     ];

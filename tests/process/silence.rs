@@ -66,7 +66,7 @@ fn spans_after_a_shutdown_are_told_once() {
         for config in [Config::default(), quiet()] {
             let engine = Engine::start(config).unwrap();
             let tracer = engine.tracer("test");
-            let mut open = tracer.span("work").start();
+            let open = tracer.span("work").start();
             let _ = engine.shutdown(Duration::ZERO);
             // It began in time, and ends too late.
             open.end();

@@ -190,7 +190,7 @@ fn api_13_each_root_has_a_new_trace() {
 fn api_13_child_keeps_trace_and_trace_state() {
     let engine = engine(SpanLimits::default());
     let parent = remote(SAMPLED, "b=2,a=1");
-    let mut child = engine.tracer("t").span("a").parent(&parent).start();
+    let child = engine.tracer("t").span("a").parent(&parent).start();
     assert_eq!(child.context().trace_id(), parent.trace_id());
     assert_ne!(child.context().span_id(), parent.span_id());
     assert_eq!(child.context().trace_state(), parent.trace_state());
@@ -247,12 +247,12 @@ fn api_17_span_that_does_not_record_carries_its_context_and_ignores_the_rest() {
     assert_eq!((context.trace_id(), context.trace_state()), (parent.trace_id(), parent.trace_state()));
     assert!(!span.is_recording());
     span.set("key", 1);
-    span.event("event", NOTHING);
-    span.link(&parent, NOTHING);
+    span.event_with("event", NOTHING);
+    span.link_with(&parent, NOTHING);
     span.status(Status::Ok);
     span.rename("b");
-    span.end();
     assert_eq!(*span.context(), context);
+    span.end();
     let shared = tracer.span("b").parent(&parent).start().share();
     shared.set("key", 1);
     shared.end();

@@ -39,8 +39,8 @@ fn keys(span: &FinishedSpan) -> Vec<&str> {
 fn stored(limits: &SpanLimits, value: Value<'_>) -> OwnedValue {
     let span = recorded(limits.clone(), |span| {
         span.set("key", value);
-        span.event("event", [("key", value)]);
-        span.link(&target(), [("key", value)]);
+        span.event_with("event", [("key", value)]);
+        span.link_with(&target(), [("key", value)]);
     });
     assert_eq!(span.events[0].attributes, span.attributes);
     assert_eq!(span.links[0].attributes, span.attributes);
@@ -248,8 +248,8 @@ fn lim_04_default_is_128_events_and_links_and_the_new_ones_are_discarded() {
     let names: Vec<String> = (0..130).map(|index| index.to_string()).collect();
     let span = recorded(SpanLimits::default(), |span| {
         for name in &names {
-            span.event(name, NOTHING);
-            span.link(&target(), [("name", name)]);
+            span.event_with(name, NOTHING);
+            span.link_with(&target(), [("name", name)]);
         }
     });
     assert!(span.events.iter().map(|event| &event.name).eq(&names[..128]));
@@ -264,14 +264,14 @@ fn lim_04_limits_of_events_and_links_are_each_their_own() {
     let engine = engine(limits.clone());
     let shared = engine.tracer("t").span("a").start().share();
     for _ in 0..3 {
-        shared.event("e", NOTHING);
-        shared.link(&target(), NOTHING);
+        shared.event_with("e", NOTHING);
+        shared.link_with(&target(), NOTHING);
     }
     shared.end();
     let own = recorded(limits, |span| {
         for _ in 0..3 {
-            span.event("e", NOTHING);
-            span.link(&target(), NOTHING);
+            span.event_with("e", NOTHING);
+            span.link_with(&target(), NOTHING);
         }
     });
     for span in [only(&engine), own] {
@@ -297,8 +297,8 @@ fn lim_05_default_is_128_attributes_of_an_event_and_of_a_link() {
     let names: Vec<String> = (0..130).map(|index| format!("key {index}")).collect();
     let attributes = || names.iter().map(|name| (name, 1));
     let span = recorded(SpanLimits::default(), |span| {
-        span.event("e", attributes());
-        span.link(&target(), attributes());
+        span.event_with("e", attributes());
+        span.link_with(&target(), attributes());
     });
     assert_eq!((span.events[0].attributes.len(), span.events[0].dropped_attributes), (128, 2));
     assert_eq!((span.links[0].attributes.len(), span.links[0].dropped_attributes), (128, 2));
@@ -310,8 +310,8 @@ fn lim_05_known_key_overwrites_at_the_limit() {
     let limits = SpanLimits { attribute_per_event_count: 1, attribute_per_link_count: 2, ..SpanLimits::default() };
     let attributes = [("a", 1), ("b", 2), ("a", 3), ("c", 4)];
     let span = recorded(limits, |span| {
-        span.event("e", attributes);
-        span.link(&target(), attributes);
+        span.event_with("e", attributes);
+        span.link_with(&target(), attributes);
     });
     assert_eq!((&span.events[0].attributes, span.events[0].dropped_attributes), (&vec![("a".to_owned(), 3.into())], 2));
     let mut kept = span.links[0].attributes.clone();
@@ -369,8 +369,8 @@ fn lim_07_each_limit_bounds_its_own_collection() {
     };
     let span = recorded(limits, |span| {
         span.set_all(attributes);
-        span.event("e", attributes);
-        span.link(&target(), attributes);
+        span.event_with("e", attributes);
+        span.link_with(&target(), attributes);
     });
     let lens = [&span.attributes, &span.events[0].attributes, &span.links[0].attributes].map(Vec::len);
     assert_eq!(lens, [1, 2, 3]);
@@ -404,8 +404,8 @@ fn lim_08_all_dropped_counts_arrive_together() {
     let span = recorded(limits, |span| {
         for index in 0..300 {
             span.set(&index.to_string(), 1);
-            span.event("e", [("a", 1)]);
-            span.link(&target(), [("a", 1), ("b", 2)]);
+            span.event_with("e", [("a", 1)]);
+            span.link_with(&target(), [("a", 1), ("b", 2)]);
         }
     });
     assert_eq!((span.dropped_attributes, span.dropped_events, span.dropped_links), (299, 298, 297));
@@ -421,8 +421,8 @@ fn lim_08_what_the_byte_cap_turns_away_is_counted() {
     let span = recorded(SpanLimits::default(), |span| {
         for key in ["a", "b", "c"] {
             span.set(key, long);
-            span.event("e", [(key, long)]);
-            span.link(&target(), [(key, long)]);
+            span.event_with("e", [(key, long)]);
+            span.link_with(&target(), [(key, long)]);
         }
     });
     assert_eq!((span.attributes.len(), span.dropped_attributes), (1, 2));
@@ -438,8 +438,8 @@ fn lim_08_what_the_byte_cap_turns_away_from_a_shared_span_is_counted() {
     let span = engine.tracer("t").span("a").start().share();
     for key in ["a", "b", "c"] {
         span.set(key, long);
-        span.event("e", [(key, long)]);
-        span.link(&target(), [(key, long)]);
+        span.event_with("e", [(key, long)]);
+        span.link_with(&target(), [(key, long)]);
     }
     span.end();
     let span = only(&engine);

@@ -174,9 +174,10 @@ fn pb_02_fields_have_the_numbers_and_types_of_trace_proto() {
     for key in ["a", "b"] {
         span.set(key, 1);
         span.event_at(key, at(11), [("key", 1)]);
-        span.link(&remote(0, "b=2"), [("key", 1)]);
+        span.link_with(&remote(0, "b=2"), [("key", 1)]);
     }
     span.status(Status::Error("boom"));
+    let id = span.context().span_id();
     span.end_at(at(12));
     let message = messages(&engine).remove(0);
     let all = [
@@ -200,7 +201,7 @@ fn pb_02_fields_have_the_numbers_and_types_of_trace_proto() {
     assert_eq!(numbers(&message), all);
     let wire = decoded(&message);
     assert_eq!(wire.trace_id, [7; 16]);
-    assert_eq!(wire.span_id, span.context().span_id().0);
+    assert_eq!(wire.span_id, id.0);
     assert_eq!((wire.trace_state.as_str(), wire.name.as_str()), ("a=1", "work"));
     assert_eq!(wire.parent_span_id, [8; 8]);
     assert_eq!((wire.kind, wire.start_time_unix_nano, wire.end_time_unix_nano), (3, 10_000_000_000, 12_000_000_000));
@@ -254,8 +255,8 @@ fn pb_02_fields_inside_of_events_and_links_have_their_numbers() {
     let limits = SpanLimits { attribute_per_event_count: 1, attribute_per_link_count: 1, ..SpanLimits::default() };
     let engine = engine(limits);
     let mut span = engine.tracer("t").span("work").start();
-    span.event("e", [("a", 1), ("b", 2)]);
-    span.link(&remote(0, "a=1"), [("a", 1), ("b", 2)]);
+    span.event_with("e", [("a", 1), ("b", 2)]);
+    span.link_with(&remote(0, "a=1"), [("a", 1), ("b", 2)]);
     span.end();
     let message = messages(&engine).remove(0);
     assert_eq!(numbers(contents(&message, 11)[0]), [(1, FIXED64), (2, LEN), (3, LEN), (4, VARINT)]);
@@ -285,7 +286,7 @@ fn pb_03_ids_names_and_kinds_are_what_strict_receivers_want() {
 #[test]
 fn pb_03_renamed_spans_and_events_have_names_too() {
     let wire = decoded(&message(|span| {
-        span.event("", NOTHING);
+        span.event_with("", NOTHING);
         span.event_at("", at(1), NOTHING);
         span.rename("");
     }));
@@ -340,9 +341,9 @@ fn pb_04_flags_of_a_link_say_where_its_target_is() {
     let tracer = engine.tracer("t");
     let local = tracer.span("local").start();
     let span = recorded(SpanLimits::default(), |span| {
-        span.link(local.context(), NOTHING);
-        span.link(&remote(0, ""), NOTHING);
-        span.link(&remote(3, ""), NOTHING);
+        span.link_with(local.context(), NOTHING);
+        span.link_with(&remote(0, ""), NOTHING);
+        span.link_with(&remote(3, ""), NOTHING);
     });
     let flags: Vec<_> = span.links.iter().map(|link| link.flags).collect();
     let expected =
@@ -370,8 +371,8 @@ fn pb_05_keys_are_unique_in_spans_events_links_and_maps_and_the_last_value_wins(
     let attributes = || inner.iter().copied().chain([("map", Value::Map(&outer))]);
     let wire = decoded(&message(|span| {
         span.set_all(attributes());
-        span.event("e", attributes());
-        span.link(&remote(0, ""), attributes());
+        span.event_with("e", attributes());
+        span.link_with(&remote(0, ""), attributes());
     }));
     for collection in [&wire.attributes, &wire.events[0].attributes, &wire.links[0].attributes] {
         assert_eq!(unique_keys(collection), 3, "the collection, `map`, and `m` in it");
@@ -449,7 +450,7 @@ fn pb_07_zero_values_are_written_and_an_empty_value_has_no_member() {
             span.set("key", value);
             span.set("in an array", Value::Array(&[value]));
             span.set("in a map", Value::Map(&map));
-            span.event("e", [("key", value)]);
+            span.event_with("e", [("key", value)]);
         });
         let values: Vec<_> = contents(&message, 9).into_iter().map(|key_value| contents(key_value, 2)[0]).collect();
         assert_eq!(values[0], expected, "{value:?}");

@@ -79,7 +79,7 @@ fn remote(byte: u8, trace_flags: u8, state: &str) -> SpanContext {
 #[test]
 fn plain_root() {
     let bytes = bytes(SpanLimits::default(), |tracer, clock| {
-        let mut span = tracer.span("step").start();
+        let span = tracer.span("step").start();
         clock.advance(Duration::from_nanos(256));
         span.end();
     });
@@ -219,10 +219,10 @@ fn event_and_link() {
     let bytes = bytes(SpanLimits::default(), |tracer, clock| {
         let mut span = tracer.span("all").start();
         clock.advance(Duration::from_nanos(1));
-        span.event("miss", [("k", "v")]);
-        span.link(&remote(0xD0, 0x01, "a=1"), [("k", 1)]);
+        span.event_with("miss", [("k", "v")]);
+        span.link_with(&remote(0xD0, 0x01, "a=1"), [("k", 1)]);
         span.event_at("old", SystemTime::UNIX_EPOCH + Duration::from_nanos(7), NOTHING);
-        span.link(&SpanContext::default(), [("k", 2)]);
+        span.link_with(&SpanContext::default(), [("k", 2)]);
         clock.advance(Duration::from_nanos(1));
         span.end();
     });
@@ -288,8 +288,8 @@ fn error_with_dropped_counts() {
         let mut span = tracer.span("bad").kind(Kind::Consumer).start();
         (0..301).for_each(|index| span.set(&format!("{index:03}"), index));
         span.set("000", 9);
-        (0..3).for_each(|_| span.event("e", [("k", 1), ("l", 2)]));
-        (0..4).for_each(|_| span.link(&remote(0xD0, 0, ""), NOTHING));
+        (0..3).for_each(|_| span.event_with("e", [("k", 1), ("l", 2)]));
+        (0..4).for_each(|_| span.link_with(&remote(0xD0, 0, ""), NOTHING));
         span.status(Status::Error("boom"));
         span.end();
     });

@@ -11,9 +11,9 @@ fn span_comes_out_as_it_was_recorded() {
     span.set("http.response.status_code", 200);
     span.set("cached", true);
     span.set("ratio", 0.5);
-    span.event("cache.miss", [("cache.key", "k")]);
+    span.event_with("cache.miss", [("cache.key", "k")]);
     span.status(Status::Error("boom"));
-    let mut child = tracer.span("child").parent(span.context()).start();
+    let child = tracer.span("child").parent(span.context()).start();
     child.end();
     span.end();
     let spans = testing::finished(&engine);

@@ -90,7 +90,7 @@ fn rich_spans(tracer: &Tracer, text: &str, barrier: &Barrier) {
             for len in [100, 1_000, 10_000, 40_000, 1 << 20] {
                 span.set("text", &text[..len]);
                 span.set("bytes", &text.as_bytes()[..len]);
-                span.event(&text[..len], [("text", &text[..len])]);
+                span.event_with(&text[..len], [("text", &text[..len])]);
             }
             span.set("kept", true);
         }

@@ -277,9 +277,10 @@ fn keep_below_the_mark(engine: &Engine) {
 fn misuse(tracer: &Tracer) {
     let mut span = tracer.span("").start();
     span.set("", 1);
-    span.end();
-    span.end();
-    span.set("late", 1);
+    let shared = span.share();
+    shared.end();
+    shared.end();
+    shared.set("late", 1);
 }
 
 /// A system call that the filter allows.

@@ -21,7 +21,7 @@ const SHARE: Key<'static> = Key::new("load.share");
 /// W0: one internal span without attributes.
 #[inline]
 pub fn w0(tracer: &Tracer) {
-    let mut span = tracer.span("step").start();
+    let span = tracer.span("step").start();
     span.end();
 }
 
@@ -42,7 +42,7 @@ pub fn w2(tracer: &Tracer, order: &str, round: u64) {
         let mut child = tracer.span(name).parent(root.context()).start();
         fill(&mut child, order);
         if name == "load" {
-            child.event("cache.miss", [("cache.key", order)]);
+            child.event_with("cache.miss", [("cache.key", order)]);
         }
         child.end();
     }
@@ -64,7 +64,7 @@ fn fill(span: &mut Span, order: &str) {
 /// A child of an unsampled parent.
 #[inline]
 pub fn unsampled_child(tracer: &Tracer, parent: &SpanContext) {
-    let mut span = tracer.span("step").parent(parent).start();
+    let span = tracer.span("step").parent(parent).start();
     span.end();
 }
 

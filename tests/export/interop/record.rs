@@ -6,8 +6,8 @@ use std::{
 };
 
 use spanring::{
-    Clock, Config, Engine, FakeClock, IdSource, Kind, Link, NO_ATTRIBUTES, Scope, Span, SpanContext, SpanId,
-    SpanLimits, Status, TraceId, TraceState, Tracer, Value,
+    Clock, Config, Engine, FakeClock, IdSource, Kind, Link, Scope, Span, SpanContext, SpanId, SpanLimits, Status,
+    TraceId, TraceState, Tracer, Value,
 };
 
 /// An engine of this configuration records the same spans each time: what one has drained is what its twin will export.
@@ -154,25 +154,26 @@ fn kinds_and_states(tracer: &Tracer) {
 fn families(tracer: &Tracer) {
     let state = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE,tenant@vendor=a b";
     for (flags, state) in [(0x01, state), (0x03, "")] {
-        let mut child = tracer.span("child of a remote span").parent(&remote(0x5A, flags, state)).start();
+        let child = tracer.span("child of a remote span").parent(&remote(0x5A, flags, state)).start();
         tracer.span("grandchild").parent(child.context()).start().end();
         child.end();
     }
-    let mut parent = tracer.span("parent").start();
+    let parent = tracer.span("parent").start();
+    let context = parent.context().clone();
     parent.end();
-    tracer.span("child that begins after its parent's end").parent(parent.context()).start().end();
+    tracer.span("child that begins after its parent's end").parent(&context).start().end();
 }
 
 fn events(tracer: &Tracer) {
     let mut span = tracer.span("events").started_at(at(1_700_000_000_000_000_000)).start();
-    span.event("now", NO_ATTRIBUTES);
+    span.event("now");
     span.event_at(
         "before the span",
         at(1),
         [("int", Value::Int(-1)), ("empty", Value::Empty), ("map", Value::Map(&[]))],
     );
     span.event_at("after the span", at(i64::MAX.unsigned_abs()), [("double", f64::INFINITY)]);
-    span.event("", [("bytes", [0xFF_u8, 0x00].as_slice())]);
+    span.event_with("", [("bytes", [0xFF_u8, 0x00].as_slice())]);
     span.end();
 }
 
@@ -182,9 +183,9 @@ fn links(tracer: &Tracer) {
     let attributes = [("since".into(), Value::Str("start")), ("ints".into(), Value::Ints(&[1, 2]))];
     let from_start = [Link { target: &far, attributes: &attributes }, Link { target: near.context(), attributes: &[] }];
     let mut span = tracer.span("links").links(&from_start).start();
-    span.link(&remote(0xFE, 0x00, ""), [("later", true)]);
+    span.link_with(&remote(0xFE, 0x00, ""), [("later", true)]);
     // Leads nowhere but says something.
-    span.link(&SpanContext::default(), [("why", "no context came with the message")]);
+    span.link_with(&SpanContext::default(), [("why", "no context came with the message")]);
     span.end();
 }
 
@@ -194,17 +195,17 @@ fn limits(tracer: &Tracer) {
     span.set_all(keys.iter().map(|key| (key, 1)));
     let five = || keys[..5].iter().map(|key| (key, 0.5));
     for _ in 0..6 {
-        span.event("crowded", five());
+        span.event_with("crowded", five());
     }
     for byte in 1..=9 {
-        span.link(&remote(byte, 0, ""), five());
+        span.link_with(&remote(byte, 0, ""), five());
     }
     span.end();
 }
 
 fn times(tracer: &Tracer) {
     for (start, end) in [(1, 1), (1_699_999_999_999_999_999, 1_700_000_000_000_000_001), (1, i64::MAX.unsigned_abs())] {
-        let mut span = tracer.span("explicit times").started_at(at(start)).start();
+        let span = tracer.span("explicit times").started_at(at(start)).start();
         span.end_at(at(end));
     }
 }
@@ -221,7 +222,7 @@ fn changes(tracer: &Tracer) {
     let other = shared.clone();
     shared.set("key", 1);
     other.set("key", "from another holder");
-    other.event("noted", [("key", true)]);
+    other.event_with("noted", [("key", true)]);
     shared.end();
 }
 

@@ -202,19 +202,19 @@ impl Open {
                 lend(&[(*key, value.clone())], |pairs| pairs.iter().for_each(|&(key, value)| span.set(key, value)));
             }
             (Self::Own(span), Call::Event { name: number, at: None, attributes }) => {
-                lend(attributes, |pairs| span.event(name(*number), pairs.iter().copied()));
+                lend(attributes, |pairs| span.event_with(name(*number), pairs.iter().copied()));
             }
             (Self::Own(span), Call::Event { name: number, at: Some(seconds), attributes }) => {
                 lend(attributes, |pairs| span.event_at(name(*number), at(*seconds), pairs.iter().copied()));
             }
             (Self::Shared(span), Call::Event { name: number, attributes, .. }) => {
-                lend(attributes, |pairs| span.event(name(*number), pairs.iter().copied()));
+                lend(attributes, |pairs| span.event_with(name(*number), pairs.iter().copied()));
             }
             (Self::Own(span), Call::Link { target, attributes }) => {
-                lend(attributes, |pairs| span.link(&context(*target), pairs.iter().copied()));
+                lend(attributes, |pairs| span.link_with(&context(*target), pairs.iter().copied()));
             }
             (Self::Shared(span), Call::Link { target, attributes }) => {
-                lend(attributes, |pairs| span.link(&context(*target), pairs.iter().copied()));
+                lend(attributes, |pairs| span.link_with(&context(*target), pairs.iter().copied()));
             }
             (Self::Own(span), Call::Status(said)) => span.status(said.status()),
             (Self::Shared(span), Call::Status(said)) => span.status(said.status()),
@@ -226,8 +226,8 @@ impl Open {
 
     fn end(self, time: Option<u32>) {
         match (self, time.map(at)) {
-            (Self::Own(mut span), None) => span.end(),
-            (Self::Own(mut span), Some(time)) => span.end_at(time),
+            (Self::Own(span), None) => span.end(),
+            (Self::Own(span), Some(time)) => span.end_at(time),
             (Self::Shared(span), None) => span.end(),
             (Self::Shared(span), Some(time)) => span.end_at(time),
         }

@@ -466,7 +466,7 @@ impl Worker<'_> {
                 span.end();
             }
             70..80 => {
-                span.event("event", [("key", "value")]);
+                span.event_with("event", [("key", "value")]);
                 span.end_at(SystemTime::UNIX_EPOCH);
             }
             80..500 if self.kept.len() < self.style.kept_max => self.kept.push(span),

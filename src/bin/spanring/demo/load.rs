@@ -127,7 +127,7 @@ fn shop(tracer: &Tracer, order: &str, number: u64) -> u64 {
     for name in ["load", "render"] {
         let mut child = tracer.span(name).parent(root.context()).start();
         child.set(ROWS, 12);
-        child.event("cache.miss", [("cache.key", order)]);
+        child.event_with("cache.miss", [("cache.key", order)]);
         child.end();
     }
     if number.is_multiple_of(100) {
