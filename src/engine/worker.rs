@@ -176,14 +176,10 @@ impl Worker {
             Wait::AtMost(time) => Some(due.map_or(now.after(time), |due| due.min(now.after(time)))),
         };
         let rang = self.wait(desk, until);
-        let now = self.driver.now();
         let came = !self.completions.is_empty();
-        for completion in self.completions.drain(..) {
-            self.exporter.complete(&mut self.driver, completion, now, &mut self.outcomes);
-        }
-        self.account(desk, now);
+        self.complete(desk);
         if rang {
-            self.visits.next = now;
+            self.visits.next = self.driver.now();
         }
         let goes_on = self.visits.has_more && self.exporter.has_room();
         if came || rang || goes_on { Turn::Busy } else { Turn::Idle }
@@ -191,6 +187,9 @@ impl Worker {
 
     /// Accounts for everything that is left, at the end.
     pub(super) fn finish(mut self, desk: &Desk) {
+        // This thread may have been stopped in its last wait. What has come by now counts, whatever else fails.
+        let _ = self.driver.wait(Some(Moment::START), &mut self.completions);
+        self.complete(desk);
         let now = self.driver.now();
         let Abandoned { lost, unconfirmed } = self.exporter.abandon(&mut self.driver, now);
         let unsent = lost + self.batch.held();
@@ -209,6 +208,15 @@ impl Worker {
         let _left_to_the_kernel = self.driver.shut_down(now.after(DRIVER_END_MAX));
         desk.counts.connections.set(0);
         desk.status.set_health(Health::Down("the engine has shut down".into()));
+    }
+
+    /// Takes up what has come from the driver.
+    fn complete(&mut self, desk: &Desk) {
+        let now = self.driver.now();
+        for completion in self.completions.drain(..) {
+            self.exporter.complete(&mut self.driver, completion, now, &mut self.outcomes);
+        }
+        self.account(desk, now);
     }
 
     /// Takes up what callers want.

@@ -265,6 +265,24 @@ fn shutdown_gives_up_once_it_is_clear_that_nothing_listens_on_this_machine() {
     }
 }
 
+/// As in a container that is frozen: when the thread goes on the deadline is over, and the answer is there.
+#[test]
+fn answer_that_came_before_a_shutdown_gives_up_counts() {
+    let mut rig = Rig::new();
+    rig.listen();
+    rig.record(1);
+    rig.until(|rig| rig.worker.exporter.doubtful_spans() > 0);
+    rig.sim.stop_in_wait(Duration::from_secs(1));
+    rig.worker.turn(&rig.desk, Wait::UntilDue);
+    assert_eq!(rig.engine.ledger().exported, 0);
+    rig.desk.handoff.ask_shutdown(Deadline::after(Duration::ZERO));
+    assert_eq!(rig.worker.turn(&rig.desk, Wait::UntilDue), Turn::Over);
+    rig.worker.finish(&rig.desk);
+    let ledger = rig.engine.ledger();
+    assert_eq!((ledger.exported, ledger.unconfirmed, ledger.lost.total()), (1, 0, 0));
+    assert_eq!(*rig.said.heard(), []);
+}
+
 /// A collector on this machine restarts: the refusals of less than a second say little, whenever they began.
 #[test]
 fn shutdown_delivers_to_a_collector_that_listens_again_within_a_second() {

@@ -71,7 +71,7 @@ pub struct Driver {
     unacknowledged_max: Duration,
     /// Whether a machine has failed before.
     has_fallen: bool,
-    /// When the last wait ended.
+    /// When the last wait began that did not fail.
     looked: Moment,
 }
 
@@ -194,8 +194,12 @@ impl Driver {
         let until = if self.strays.is_empty() { until } else { Some(Moment::START) };
         completions.append(&mut self.strays);
         let first = completions.len();
+        // Not when it ends: this thread may be stopped after the look that each wait begins with.
+        let began = self.now();
         let result = machine!(&mut self.machine, machine => machine.wait(until, completions));
-        self.looked = self.now();
+        if result.is_ok() {
+            self.looked = began;
+        }
         for Completion { conn, event } in &completions[first..] {
             self.contract.end(*conn, event.operation());
         }
@@ -273,7 +277,8 @@ impl Driver {
         machine!(&self.machine, machine => machine.waker())
     }
 
-    /// When the last wait ended: what had come by then has completed.
+    /// When the last wait began that did not fail: what had come by then has completed. What came as it slept may not
+    /// have, if the process was stopped: one more wait, which need not sleep, finds it.
     #[must_use]
     pub fn looked(&self) -> Moment {
         self.looked

@@ -116,7 +116,8 @@ impl Poll {
                 false => Some(Duration::ZERO),
             };
             match self.poll.poll(&mut self.events, timeout) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+                // It has not looked, and the time may be over, if the process was stopped.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
             let is_woken = self.take_readiness();

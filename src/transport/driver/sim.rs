@@ -167,6 +167,8 @@ struct World {
     operation_to_fail: Option<(u64, ErrorKind)>,
     waits: u64,
     wait_to_fail: Option<u64>,
+    /// How long the thread is stopped in its next wait.
+    stop: Option<Duration>,
     /// What the driver was told to do, where somebody keeps an account.
     calls: Option<Vec<Call>>,
 }
@@ -209,6 +211,7 @@ impl Sim {
             operation_to_fail: None,
             waits: 0,
             wait_to_fail: None,
+            stop: None,
             calls: None,
         };
         Self { world: Arc::new(Mutex::new(world)) }
@@ -248,12 +251,19 @@ impl Sim {
         world.now = world.now.after(time);
     }
 
+    /// Lets the thread be stopped as it sleeps in its next wait, for this time. The network goes on. The wait then ends
+    /// as one that a signal interrupts: without a look at what came.
+    pub fn stop_in_wait(&self, time: Duration) {
+        self.world().stop = Some(time);
+    }
+
     /// Lets operation `n` fail with this error, whatever it is; the first is 0.
     pub fn fail_nth(&self, n: u64, error: ErrorKind) {
         self.world().operation_to_fail = Some((n, error));
     }
 
-    /// Lets wait `n` fail, as that of a driver does whose ring is broken; the first is 0.
+    /// Lets wait `n` fail, as that of a driver does whose ring is broken, unless it has something to report; the first
+    /// is 0.
     pub fn fail_nth_wait(&self, n: u64) {
         self.world().wait_to_fail = Some(n);
     }
@@ -369,6 +379,12 @@ impl World {
         }
     }
 
+    /// Lets time pass until then.
+    fn run_until(&mut self, until: Moment) {
+        while self.step(Some(until)) {}
+        self.now = self.now.max(until);
+    }
+
     /// Runs the next entry of the agenda, if it is not after `until`.
     fn step(&mut self, until: Option<Moment>) -> bool {
         let Some(entry) = self.agenda.first_entry() else {
@@ -432,20 +448,28 @@ impl Machine {
     pub(super) fn wait(&mut self, until: Option<Moment>, completions: &mut Vec<Completion>) -> io::Result<()> {
         let mut world = self.sim.world();
         world.waits += 1;
-        if world.wait_to_fail == Some(world.waits - 1) {
+        if world.wait_to_fail == Some(world.waits - 1) && world.ready.is_empty() {
             return Err(io::Error::other("the simulated driver failed"));
         }
+        let until = until.map(|until| until.max(world.now));
         loop {
-            let is_woken = self.bell.take();
+            let (is_woken, now) = (self.bell.take(), world.now);
+            world.run_until(now);
             if is_woken || !world.ready.is_empty() {
                 completions.append(&mut world.ready);
+                return Ok(());
+            }
+            if until != Some(now)
+                && let Some(time) = world.stop.take()
+            {
+                world.run_until(now.after(time));
                 return Ok(());
             }
             if world.step(until) {
                 continue;
             }
             if let Some(until) = until {
-                world.now = world.now.max(until);
+                world.now = until;
                 return Ok(());
             }
             drop(world);

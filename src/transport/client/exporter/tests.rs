@@ -365,6 +365,22 @@ fn peer_is_not_late_while_nobody_looks() {
     rig.finish();
 }
 
+/// As above, where the stop begins in a wait, and the signal that ends it ends the wait as well, without a look.
+#[test]
+fn answer_that_came_while_a_wait_was_stopped_is_taken() {
+    for answer_after in [SOON, TIMEOUT - SOON] {
+        let mut rig = calm();
+        rig.warm_up();
+        rig.collector.will([Do::Take(answer_after)]);
+        rig.submit(100);
+        rig.until(SOON, |rig| rig.arrivals().len() == 2);
+        rig.sim.stop_in_wait(TIMEOUT + SOON);
+        rig.until_all_end(TIMEOUT + SOON * 2);
+        assert_eq!((rig.taken(), rig.exporter.repeats(), rig.exporter.connections()), (2, 0, 1), "{:?}", rig.ends);
+        rig.finish();
+    }
+}
+
 /// An address that is tried after a stop has all of its time from then on.
 #[test]
 fn try_that_begins_after_a_stop_is_not_late() {

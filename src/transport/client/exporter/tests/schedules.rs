@@ -78,6 +78,8 @@ enum Act {
     FailWait,
     /// This many operations later one fails.
     FailOperation(u64),
+    /// The thread is stopped in its next wait, for this time.
+    Stop(Duration),
     Hurry,
     /// A flush waits: until then, or nobody knows until when.
     Flush(Option<Duration>),
@@ -228,6 +230,7 @@ fn act(dice: &mut Dice) -> Act {
         11 | 12 => Act::Forsake,
         13 => Act::Crash,
         14 => Act::Up,
+        15 => Act::Stop(dice.millis(15_000)),
         _ => Act::Submit(8 + dice.size(9_000)),
     }
 }
@@ -336,6 +339,7 @@ impl Schedule {
             }
             Act::FailWait => rig.sim.fail_nth_wait(rig.sim.waits()),
             Act::FailOperation(n) => rig.sim.fail_nth(rig.sim.operations() + n, ErrorKind::OutOfMemory),
+            Act::Stop(time) => rig.sim.stop_in_wait(time),
             Act::Hurry => rig.exporter.hurry(),
             Act::Flush(time) => rig.awaited = Some(time.map(|time| after(rig, time))),
             Act::Forsake => rig.awaited = None,
