@@ -108,7 +108,7 @@ impl Connection {
     /// Sends a request. It must be over in the time that it has left.
     pub(super) fn send(&mut self, net: &mut Net<'_>, request: Request) {
         debug_assert!(matches!(self.stage, Stage::Idle(_)));
-        let mut exchange = Exchange::begin(request, net.now);
+        let mut exchange = Exchange::begin(request, self.served > 0, net.now);
         if let Some(session) = &mut self.session {
             session.write(exchange.plain());
         }
@@ -142,7 +142,7 @@ impl Connection {
 
     /// Does what is due now.
     pub(super) fn tick(&mut self, net: &mut Net<'_>) -> Step {
-        let (is_used, flow) = (self.served > 0, self.flow());
+        let flow = self.flow();
         match &mut self.stage {
             Stage::Tunnel(_, until) if net.now >= *until => {
                 let seconds = GREETING_MAX.as_secs();
@@ -154,7 +154,7 @@ impl Connection {
                 let why = format!("the connection is open, and the TLS handshake is not done within {seconds} s");
                 Step::Close(Some(Change::Unreachable(why.into())))
             }
-            Stage::Busy(exchange) => match exchange.tick(net.now, is_used, flow) {
+            Stage::Busy(exchange) => match exchange.tick(net.now, flow) {
                 Some(end) => self.end(net, end),
                 None => Step::Stay,
             },
@@ -343,10 +343,10 @@ impl Connection {
 
     /// The peer sends no more.
     fn closed(&mut self, net: &mut Net<'_>) -> Step {
-        let (is_used, flow) = (self.served > 0, self.flow());
+        let flow = self.flow();
         match &mut self.stage {
             Stage::Busy(exchange) => {
-                let end = exchange.closed(is_used, flow);
+                let end = exchange.closed(flow, net.now);
                 self.end(net, end)
             }
             _ => self.broken(net, UNGREETED.into()),
@@ -371,7 +371,7 @@ impl Connection {
             Stage::Tunnel(..) | Stage::Handshake(_) => Step::Close(Some(Change::Unreachable(why.into()))),
             Stage::Idle(_) => Step::Close(None),
             Stage::Busy(exchange) => {
-                let end = exchange.broken(why, self.served > 0, flow);
+                let end = exchange.broken(why, flow, net.now);
                 self.end(net, end)
             }
         }

@@ -23,9 +23,11 @@ pub(super) struct Exchange {
     until: Moment,
     /// When the peer must have taken or sent another byte.
     progress_by: Option<Moment>,
-    /// Why the rest of the request could not be sent. The answer may be on its way all the same: a server that will
-    /// not read on says so and closes.
-    refusal: Option<String>,
+    /// Until when a break may be that of an idle connection; `None` on a fresh one.
+    stale_until: Option<Moment>,
+    /// Why the rest of the request could not be sent, and since when. The answer may be on its way all the same: a server
+    /// that will not read on says so and closes.
+    refusal: Option<(String, Moment)>,
     /// How it ended, while the driver still has the request's bytes.
     end: Option<ExchangeEnd>,
 }
@@ -47,7 +49,8 @@ pub(super) enum ExchangeEnd {
     Broken {
         /// How.
         why: String,
-        /// Whether it had been used before, and not a byte came: the peer has most likely closed it at the same moment.
+        /// Whether it had been used before, broke soon, and not a byte came: the peer has most likely closed it at the
+        /// same moment.
         is_stale: bool,
     },
     /// On a used connection the peer no longer waited for a request when this one came: it has not read it. It says so
@@ -62,12 +65,16 @@ pub(super) enum ExchangeEnd {
 
 /// How long an answer may take that was sent before the peer stopped reading: it is in the socket already, or lost.
 const LAST_WORD_MAX: Duration = Duration::from_secs(1);
+/// How long after a request began to leave its connection may be found closed as an idle one. The peer closed it before
+/// the first byte came, and what says so is here a round trip after that byte; this leaves room for a far peer, or for two
+/// bytes that are lost and sent again. Who closes later may have taken the request.
+pub(super) const STALE_MAX: Duration = Duration::from_secs(1);
 /// What it may mean that a peer hangs up without an answer.
 const UNANSWERED: &str = "the peer closed the connection without an answer: check that its port takes OTLP over HTTP (usually 4318), and check its log";
 
 impl Exchange {
-    /// Begins it. It must be over in the time that the request has left.
-    pub(super) fn begin(mut request: Request, now: Moment) -> Self {
+    /// Begins it, on a connection that was used before, or not. It must be over in the time that the request has left.
+    pub(super) fn begin(mut request: Request, is_used: bool, now: Moment) -> Self {
         request.attempts += 1;
         request.first_sent.get_or_insert(now);
         request.since = now;
@@ -78,6 +85,7 @@ impl Exchange {
             taken: 0,
             until: now.after(request.left),
             progress_by: Some(now.after(request.stall_timeout)),
+            stale_until: is_used.then(|| now.after(STALE_MAX)),
             refusal: None,
             end: None,
             request,
@@ -129,7 +137,7 @@ impl Exchange {
     /// The peer takes no more bytes.
     pub(super) fn refused(&mut self, why: String, now: Moment) {
         self.unsent.start = self.unsent.end;
-        self.refusal = Some(why);
+        self.refusal = Some((why, now));
         self.progress_by = Some(now.after(LAST_WORD_MAX));
     }
 
@@ -156,8 +164,8 @@ impl Exchange {
         (is_sent || !(200..300).contains(&reply.status)).then_some(ExchangeEnd::Replied(reply))
     }
 
-    /// How the exchange ends when the peer sends no more. The connection was used before, or not.
-    pub(super) fn closed(&mut self, is_used: bool, flow: Flow) -> ExchangeEnd {
+    /// How the exchange ends when the peer sends no more.
+    pub(super) fn closed(&mut self, flow: Flow, now: Moment) -> ExchangeEnd {
         if self.reply.has_begun() {
             let is_sent = self.is_sent(flow);
             return match self.reply.end() {
@@ -165,24 +173,24 @@ impl Exchange {
                 Err(error) => self.headed(flow).unwrap_or_else(|| ExchangeEnd::of(error)),
             };
         }
-        let why = self.refusal.take().unwrap_or_else(|| UNANSWERED.into());
-        self.broken(why, is_used, flow)
+        let (why, since) = self.refusal.take().unwrap_or_else(|| (UNANSWERED.into(), now));
+        self.broken(why, flow, since)
     }
 
-    /// How the exchange ends when the connection breaks. It was used before, or not.
-    pub(super) fn broken(&mut self, why: String, is_used: bool, flow: Flow) -> ExchangeEnd {
-        let broken = ExchangeEnd::Broken { why, is_stale: is_used && !self.reply.has_begun() };
-        self.headed(flow).unwrap_or(broken)
+    /// How the exchange ends when the connection breaks.
+    pub(super) fn broken(&mut self, why: String, flow: Flow, now: Moment) -> ExchangeEnd {
+        let is_stale = self.stale_until.is_some_and(|until| now <= until) && !self.reply.has_begun();
+        self.headed(flow).unwrap_or(ExchangeEnd::Broken { why, is_stale })
     }
 
     /// How the exchange ends by the time alone, if it does.
-    pub(super) fn tick(&mut self, now: Moment, is_used: bool, flow: Flow) -> Option<ExchangeEnd> {
+    pub(super) fn tick(&mut self, now: Moment, flow: Flow) -> Option<ExchangeEnd> {
         let is_late = now >= self.until;
         if self.end.is_some() || !is_late && self.progress_by.is_none_or(|by| now < by) {
             return None;
         }
-        if let Some(why) = self.refusal.take() {
-            return Some(self.broken(why, is_used, flow));
+        if let Some((why, since)) = self.refusal.take() {
+            return Some(self.broken(why, flow, since));
         }
         if let Some(end) = self.headed(flow) {
             return Some(end);

@@ -27,6 +27,7 @@ use super::{Condition, IDLE_MAX, RequestEnd};
 use crate::transport::{
     client::{
         backoff::Backoff,
+        exchange::STALE_MAX,
         retry_gate::{HURRY_AFTER, JITTER_MAX},
     },
     driver::{
@@ -542,6 +543,25 @@ fn http_10_request_that_met_a_stale_connection_is_sent_again_at_once_and_once() 
     rig.until_all_end(Duration::from_secs(1));
     assert_eq!(rig.taken(), 3);
     rig.finish();
+}
+
+/// HTTP-10: a peer that closes long after the request came has not closed an idle connection: it may have taken it.
+#[test]
+fn http_10_connection_that_breaks_after_a_while_is_no_stale_one() {
+    for (silence, is_stale) in [(STALE_MAX - SOON, true), (STALE_MAX + SOON, false)] {
+        let mut rig = calm();
+        rig.warm_up();
+        rig.collector.will([Do::Hold]);
+        rig.submit(100);
+        rig.pass(silence);
+        rig.sim.reset_all();
+        rig.until(SOON, |rig| rig.exporter.connections() == 0);
+        assert_eq!(rig.exporter.retry_gate.since.is_none(), is_stale, "{silence:?}");
+        assert_eq!(rig.exporter.condition() == &Condition::Fine, is_stale, "{silence:?}");
+        rig.until_all_end(Duration::from_secs(1));
+        assert_eq!((rig.taken(), rig.exporter.repeats(), rig.exporter.duplicates_max()), (2, 1, SPANS as u64));
+        rig.finish();
+    }
 }
 
 /// HTTP-10: a server that no longer waits for a request may say so (408) at the moment at which one comes.
