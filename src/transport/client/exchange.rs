@@ -25,8 +25,8 @@ pub(super) struct Exchange {
     progress_by: Option<Moment>,
     /// Until when a break may be that of an idle connection; `None` on a fresh one.
     stale_until: Option<Moment>,
-    /// Why the rest of the request could not be sent, and since when. The answer may be on its way all the same: a server
-    /// that will not read on says so and closes.
+    /// Why the rest of the request could not be sent, and since when. The answer may be on its way all the same: a
+    /// server that will not read on says so and closes.
     refusal: Option<(String, Moment)>,
     /// How it ended, while the driver still has the request's bytes.
     end: Option<ExchangeEnd>,
@@ -66,8 +66,8 @@ pub(super) enum ExchangeEnd {
 /// How long an answer may take that was sent before the peer stopped reading: it is in the socket already, or lost.
 const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 /// How long after a request began to leave its connection may be found closed as an idle one. The peer closed it before
-/// the first byte came, and what says so is here a round trip after that byte; this leaves room for a far peer, or for two
-/// bytes that are lost and sent again. Who closes later may have taken the request.
+/// the first byte came, and what says so is here a round trip after that byte; this leaves room for a far peer, or for
+/// a packet that is lost and sent again. Who closes later may have taken the request.
 pub(super) const STALE_MAX: Duration = Duration::from_secs(1);
 /// What it may mean that a peer hangs up without an answer.
 const UNANSWERED: &str = "the peer closed the connection without an answer: check that its port takes OTLP over HTTP (usually 4318), and check its log";
