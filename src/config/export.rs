@@ -65,7 +65,8 @@ pub struct Export {
     pub client_certificate: Option<PathBuf>,
     /// File with the key (PEM) of `client_certificate`.
     pub client_key: Option<PathBuf>,
-    /// Where lines about losses, failures and recoveries go; `None` is standard error. The export waits for neither.
+    /// Where lines about losses, failures and recoveries go; `None` is standard error. The export waits for neither. A
+    /// flush and a shutdown give a sink a second for the last line, and a standard error that is full no time.
     /// Warnings at start come on the thread that starts the engine, before [`Engine::start`](crate::Engine::start)
     /// returns: a sink must not wait for a lock that is held around that call.
     pub diagnostics: Option<DiagnosticSink>,

@@ -76,12 +76,14 @@ impl Lines {
         }
     }
 
-    /// Waits until all lines are passed on, unless that takes too long, or a wait before took too long already.
+    /// Waits until all lines are passed on, unless that takes too long, or a wait before took too long already, or they
+    /// wait for a standard error that has no room.
     pub(super) fn wait(&self, deadline: Deadline) {
         let deadline = deadline.min(Deadline::after(WAIT_MAX));
+        let can_get_on = || self.sink.is_some() || stderr::has_room();
         let mut queue = self.queue();
         // The sink itself cannot wait for its return.
-        while queue.is_served && !queue.is_stuck && !is_at_work() {
+        while queue.is_served && !queue.is_stuck && !is_at_work() && can_get_on() {
             let left = deadline.left();
             queue.is_stuck = left.is_zero();
             queue = self.emptied.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -215,6 +217,35 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(!lines.queue().is_stuck, "it has come further since");
+    }
+
+    /// The process is one of its own: its standard error is a socket that takes nothing.
+    #[cfg(all(unix, not(miri)))]
+    #[test]
+    fn standard_error_without_room_is_not_waited_for() {
+        use std::{
+            env,
+            io::Write,
+            os::{fd::OwnedFd, unix::net::UnixStream},
+            process::{Command, exit},
+        };
+
+        const CHILD: &str = "SPANRING_TEST_FULL";
+        if env::var_os(CHILD).is_some() {
+            let lines = Lines::new(None);
+            lines.pass(line("one"));
+            assert!(lines.is_served(), "it waits for room");
+            lines.wait(Deadline::after(Duration::from_secs(3600)));
+            exit(i32::from(lines.queue().is_stuck));
+        }
+        let (_peer, socket) = UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        while (&socket).write(b"x").is_ok() {}
+        socket.set_nonblocking(false).unwrap();
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args(["--exact", "engine::lines::tests::standard_error_without_room_is_not_waited_for"]);
+        let status = child.env(CHILD, "1").stderr(OwnedFd::from(socket)).status().unwrap();
+        assert_eq!(status.code(), Some(0), "it waited in vain");
     }
 
     #[test]

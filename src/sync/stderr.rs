@@ -19,6 +19,12 @@ pub(crate) fn try_write(bytes: &[u8]) -> bool {
     imp::try_write(bytes)
 }
 
+/// Whether a line could be written now, as far as the system knows.
+#[must_use]
+pub(crate) fn has_room() -> bool {
+    imp::has_room()
+}
+
 #[cfg(all(unix, not(miri)))]
 mod imp {
     use std::io;
@@ -44,6 +50,10 @@ mod imp {
 
     pub(super) fn try_write(bytes: &[u8]) -> bool {
         bytes.len() <= AT_ONCE_BYTES_MAX && try_write_to(libc::STDERR_FILENO, bytes)
+    }
+
+    pub(super) fn has_room() -> bool {
+        has_room_in(libc::STDERR_FILENO)
     }
 
     fn write_to(file: c_int, mut bytes: &[u8]) {
@@ -97,13 +107,17 @@ mod imp {
     /// Looks for room, and then writes. Another process may take the room between the two: only where the system knows
     /// no better.
     fn write_if_room(file: c_int, bytes: &[u8]) -> bool {
-        let mut look = libc::pollfd { fd: file, events: libc::POLLOUT, revents: 0 };
-        // SAFETY: the place is valid, and there is one.
-        let has_room = unsafe { libc::poll(&raw mut look, 1, 0) } == 1;
+        let has_room = has_room_in(file);
         if has_room {
             write_to(file, bytes);
         }
         has_room
+    }
+
+    fn has_room_in(file: c_int) -> bool {
+        let mut look = libc::pollfd { fd: file, events: libc::POLLOUT, revents: 0 };
+        // SAFETY: the place is valid, and there is one.
+        unsafe { libc::poll(&raw mut look, 1, 0) == 1 }
     }
 
     fn is_regular(file: c_int) -> bool {
@@ -190,6 +204,10 @@ mod imp {
 
     pub(super) fn try_write(bytes: &[u8]) -> bool {
         write(bytes);
+        true
+    }
+
+    pub(super) fn has_room() -> bool {
         true
     }
 }
