@@ -11,6 +11,7 @@ use super::{
     desk::Desk,
     handoff::Awaited,
     plan::Plan,
+    words::lasting,
     work::{at_work, is_at_work},
     worker::{Turn, Wait, Worker},
 };
@@ -225,7 +226,7 @@ fn run(desk: &Desk) {
             break;
         };
         let pause = pauses.after(begun.passed());
-        write_off(desk, &why, &format!("in {pause:?}"));
+        write_off(desk, &why, &format!("in {}", lasting(pause)));
         if desk.handoff.wait(Awaited::Shutdown, Deadline::after(pause)) {
             desk.close_lanes();
             let left = GivenUp { lost: abandon(&desk.lanes).unwrap_or(0), unconfirmed: 0 };

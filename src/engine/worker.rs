@@ -8,7 +8,7 @@ use super::{
     goal::Goal,
     handoff::Asked,
     scopes::Scopes,
-    words::{dropped, health, stale, too_large},
+    words::{dropped, health, shortened, stale, too_large},
 };
 use crate::{
     batch::{Batch, Bounds, Front, Pace, Run},
@@ -322,10 +322,7 @@ impl Worker {
             self.account_one(desk, outcome, now);
         }
         if let Some(asked) = self.exporter.take_shortened() {
-            let max = desk.plan.retry_after_max;
-            desk.announce(Topic::Warning, || {
-                format!("the collector asks for a pause of {asked:?}, and gets {max:?}, which is `retry_after_max`")
-            });
+            desk.announce(Topic::Warning, || shortened(asked, desk.plan.retry_after_max));
         }
         if let Some(coding) = self.exporter.take_declined().and_then(Coding::name) {
             let text = format!("the collector does not take {coding}: this and all later requests are sent by gzip");
