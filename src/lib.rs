@@ -49,12 +49,15 @@ pub use clock::{Clock, FakeClock};
 pub use config::{
     Config, ConfigError, Export, Load, Origins, ProxyChoice, Resource, ResourceValue, Sizing, WorkerChoice, size,
 };
-pub use context::{InvalidTraceState, Link, SpanContext, TraceState};
+pub use context::{AsParent, Context, InvalidTraceState, Link, SpanContext, TraceState};
 pub use engine::{Engine, StartError, flush_on_panic, flush_on_signals, shut_down_at_exit, shut_down_on_signals};
 pub use record::{AttributeList, InvalidId, Key, Kind, SpanId, SpanLimits, Status, TraceId, Value};
 pub use report::{Diagnostic, DiagnosticSink, ExportTime, Health, Ledger, Lost, Memory, Receipt, Stats, Topic};
 pub use sync::{deadline::Deadline, signal::Signal};
-pub use trace::{IdSource, Misuse, Sampling, Scope, SharedSpan, Span, SpanBuilder, Tracer, panic_on_misuse};
+pub use trace::{
+    Annotate, Attached, CurrentIds, CurrentSpan, Entered, IdSource, InContext, InSpan, Misuse, Sampling, Scope,
+    SharedSpan, Span, SpanBuilder, TraceFuture, Tracer, current_ids, current_span, panic_on_misuse,
+};
 pub use transport::{
     driver::{DriverChoice, UnknownDriver},
     http::compression::Compression,

@@ -9,11 +9,16 @@ mod workload;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    future::{Future, poll_fn},
+    hint::black_box,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    task::{self, Poll, Waker},
     thread,
 };
 
-use spanring::{Config, Engine, Ledger, Span, SpanContext, Status, Tracer};
+use spanring::{
+    Config, Context, Engine, Ledger, Span, SpanContext, Status, TraceFuture, Tracer, current_ids, current_span,
+};
 
 struct Counting;
 
@@ -171,8 +176,30 @@ fn shared_span_allocates_once() {
 }
 
 #[test]
+fn contexts_allocate_nothing_after_the_first_of_a_thread() {
+    let engine = engine();
+    let tracer = engine.tracer("test");
+    let mut work = Box::pin(poll_fn(|_| Poll::<()>::Pending).in_span(tracer.span("work").start()));
+    let mut task = task::Context::from_waker(Waker::noop());
+    let mut round = || {
+        let context = Context::current().with_span_context(SpanContext::default());
+        let attached = context.clone().attach();
+        context.wrap(|| ())();
+        let entered = tracer.span("a").start().enter();
+        entered.set("key", "value");
+        current_span().event("deep");
+        black_box(current_ids());
+        tracer.in_span("b", |span| span.set("key", 1));
+        assert!(work.as_mut().poll(&mut task).is_pending());
+        drop((entered, attached));
+    };
+    (0..WARM_UP).for_each(|_| round());
+    assert_eq!(calls(|| (0..ROUNDS).for_each(|_| round())), 0);
+}
+
+#[test]
 fn count_notices_one_allocation() {
-    assert_eq!(calls(|| drop(std::hint::black_box(Box::new(1)))), 2);
+    assert_eq!(calls(|| drop(black_box(Box::new(1)))), 2);
     assert_eq!(calls(|| ()), 0);
 }
 

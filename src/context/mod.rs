@@ -1,6 +1,10 @@
 //! The identity of a span, which others may know: ids, flags, trace state, and links by them.
 
+mod ambient;
+
 use std::{fmt, sync::Arc};
+
+pub use ambient::{AsParent, Context};
 
 use crate::record::{Finish, Key, SpanId, Stamp, TraceId, Value, flags};
 
@@ -34,6 +38,11 @@ impl SpanContext {
     #[inline(always)]
     pub(crate) fn finish(&self, end: Stamp) -> Finish {
         Finish { trace: (self.trace_high, self.trace_low), span: self.span_id, end }
+    }
+
+    /// The halves of the trace id, and the span id.
+    pub(crate) fn ids(&self) -> (u64, u64, u64) {
+        (self.trace_high, self.trace_low, self.span_id)
     }
 
     #[inline]

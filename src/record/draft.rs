@@ -285,6 +285,12 @@ impl Draft {
         Ok(())
     }
 
+    /// Whether a status was set.
+    #[must_use]
+    pub fn has_status(&self) -> bool {
+        self.status != Said::Nothing
+    }
+
     /// Replaces the name.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Wrong calls: ignored or corrected, and counted by kind.
 
+use std::thread;
+
 use crate::sync::statics::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// A wrong use of the API: the call has no effect, or not the one that was asked for.
@@ -27,11 +29,31 @@ pub enum Misuse {
     /// A change of a shared span found no memory: open spans have it all, or changes that wait for a stopped thread
     /// have half of it. Raise `memory_budget`.
     ChangeLost,
+    /// A guard was dropped while what was attached after it still is. It stays the current one, and the thread goes
+    /// back to what was there before both. Drop guards in the reverse order, and do not leak them.
+    DetachedOutOfOrder,
+    /// A span that was entered has ended while a child that was entered after it has not. End the child first.
+    ParentEndedFirst,
+    /// A context from another process was attached over a span of this one, which is not its parent. Attach it where
+    /// the request comes in, before any span.
+    RemoteOverCurrent,
+    /// A thread has ended with a context still attached: a guard was leaked. Spans in it have ended then.
+    LeftAttached,
+    /// [`Context::capture`](crate::Context::capture) found nothing current. Capture inside of the span.
+    NothingToCapture,
+    /// A change of the current span was made by code that another change of it runs, such as a `Display`. It is
+    /// ignored.
+    ChangedInItself,
+    /// The current context has a span's identity alone: the span is in another place, and a change is ignored.
+    /// [Share](crate::Span::share) the span, and enter it there.
+    ChangedElsewhere,
+    /// A thread has 4096 contexts attached. A further one is not: guards are leaked in a loop, or code calls itself.
+    TooManyAttached,
 }
 
 impl Misuse {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 17] = [
         Self::ChangedAfterEnd,
         Self::EndedTwice,
         Self::EmptyKey,
@@ -41,6 +63,14 @@ impl Misuse {
         Self::EndBeforeStart,
         Self::ZeroId,
         Self::ChangeLost,
+        Self::DetachedOutOfOrder,
+        Self::ParentEndedFirst,
+        Self::RemoteOverCurrent,
+        Self::LeftAttached,
+        Self::NothingToCapture,
+        Self::ChangedInItself,
+        Self::ChangedElsewhere,
+        Self::TooManyAttached,
     ];
 
     /// How often this happened in the process.
@@ -53,10 +83,18 @@ impl Misuse {
     #[cold]
     #[track_caller]
     pub(super) fn happened(self) {
+        self.count_one();
+        // ORDERING: Relaxed. A switch that tests set before they begin.
+        let panics = PANICS.load(Relaxed);
+        // Guards are dropped by panics, too, and a second one would end the process.
+        assert!(!panics || thread::panicking(), "spanring misuse: {self:?}");
+    }
+
+    /// As [`Misuse::happened`] where nobody would catch a panic.
+    #[cold]
+    pub(super) fn count_one(self) {
         // ORDERING: Relaxed. A sum.
         COUNTS[self as usize].fetch_add(1, Relaxed);
-        // ORDERING: Relaxed. A switch that tests set before they begin.
-        assert!(!PANICS.load(Relaxed), "spanring misuse: {self:?}");
     }
 }
 

@@ -1,14 +1,22 @@
 //! The program's side: tracers, span builders, spans. The public API of recording.
 
+mod annotate;
+mod current;
+mod future;
 mod ids;
 mod lanes;
 mod misuse;
 mod scope;
 mod shared;
 mod span;
+mod stack;
 mod thread_state;
 mod tracer;
+mod within;
 
+pub use annotate::Annotate;
+pub use current::{Attached, CurrentIds, CurrentSpan, Entered, current_ids, current_span};
+pub use future::{InContext, InSpan, TraceFuture};
 pub use ids::IdSource;
 pub use lanes::Sampling;
 pub(crate) use lanes::{Shared, SpanLanes};

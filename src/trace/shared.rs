@@ -2,14 +2,16 @@
 //! apply.
 
 use std::{
+    error::Error,
+    fmt::Display,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use super::{lanes::SpanLanes, misuse::Misuse, span::Span};
+use super::{annotate::changed_through, lanes::SpanLanes, misuse::Misuse, span::Span};
 use crate::{
     clock::unix_nanos,
-    context::SpanContext,
+    context::{AsParent, SpanContext},
     lane::{Change, Class, Combined},
     record::{AttributeList, Draft, Key, Kind, Reading, Stamp, Status, Value},
 };
@@ -57,41 +59,6 @@ impl SharedSpan {
         Self { inner: Arc::new(Inner { open, context }) }
     }
 
-    /// As [`Span::set`].
-    pub fn set<'a>(&self, key: impl Into<Key<'a>>, value: impl Into<Value<'a>>) {
-        self.change(|note| note.set(key, value));
-    }
-
-    /// As [`Span::event`].
-    pub fn event(&self, name: &str) {
-        self.change(|note| note.event(name));
-    }
-
-    /// As [`Span::event_with`].
-    pub fn event_with<'a>(&self, name: &str, attributes: impl AttributeList<'a>) {
-        self.change(|note| note.event_with(name, attributes));
-    }
-
-    /// As [`Span::link`].
-    pub fn link(&self, target: &SpanContext) {
-        self.change(|note| note.link(target));
-    }
-
-    /// As [`Span::link_with`].
-    pub fn link_with<'a>(&self, target: &SpanContext, attributes: impl AttributeList<'a>) {
-        self.change(|note| note.link_with(target, attributes));
-    }
-
-    /// As [`Span::status`].
-    pub fn status(&self, status: Status<'_>) {
-        self.change(|note| note.status(status));
-    }
-
-    /// As [`Span::rename`].
-    pub fn rename(&self, name: &str) {
-        self.change(|note| note.rename(name));
-    }
-
     /// As [`Span::end`].
     pub fn end(&self) {
         if let Some(open) = &self.inner.open {
@@ -118,12 +85,14 @@ impl SharedSpan {
         self.inner.open.as_ref().is_some_and(|open| !open.span.is_closed())
     }
 
-    fn change(&self, write: impl FnOnce(&mut Span)) {
+    pub(super) fn change_by(&self, write: impl FnOnce(&mut Span)) {
         if let Some(open) = &self.inner.open {
             open.change(write);
         }
     }
 }
+
+changed_through!(SharedSpan);
 
 /// No process has this generation: a note that is dropped unfinished is thrown away, not delivered.
 const NOTE: u32 = u32::MAX;

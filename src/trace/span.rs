@@ -1,6 +1,6 @@
 //! A span while the program has it: mutations write wire bytes at once, the end moves them into a lane.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{any, error::Error, fmt::Display, sync::Arc, thread, time::SystemTime};
 
 use super::{
     lanes::{Shared, SpanBlock, SpanLanes},
@@ -30,13 +30,16 @@ pub struct Span {
     block: Option<SpanBlock>,
     /// The process that the span began in; zero for a span that never recorded.
     generation: u32,
+    /// Whether it began while a panic unwound its thread, whose end is then no sign of another.
+    is_unwinding: bool,
     context: SpanContext,
 }
 
 impl Span {
     #[inline]
     pub(super) fn new(block: Option<SpanBlock>, generation: u32, context: SpanContext) -> Self {
-        Self { block, generation, context }
+        let is_unwinding = block.is_some() && thread::panicking();
+        Self { block, generation, is_unwinding, context }
     }
 
     /// A span whose name is empty or long, or whose trace has a state. Misuse may panic: by then this is a span, which
@@ -228,6 +231,46 @@ impl Span {
         }
     }
 
+    /// Adds an event `exception` with the type, the text and the sources of this error. The status stays as it is: an
+    /// error that was handled is none of the span's. [`Span::fail`] sets it, too.
+    #[track_caller]
+    pub fn record_error<E: Error + ?Sized>(&mut self, error: &E) {
+        if self.block.is_none() {
+            return;
+        }
+        let (text, sources) = (error.to_string(), sources(error.source()));
+        let kind = any::type_name::<E>();
+        // That of a trait object says nothing.
+        let kind = Some(("exception.type", kind)).filter(|(_, kind)| !kind.starts_with("dyn "));
+        let sources = Some(("exception.stacktrace", sources.as_str())).filter(|(_, text)| !text.is_empty());
+        let attributes = kind.into_iter().chain([("exception.message", text.as_str())]).chain(sources);
+        self.event_with("exception", attributes);
+    }
+
+    /// Records the error as [`Span::record_error`] does, and then sets the status with its text.
+    #[track_caller]
+    pub fn fail<E: Error + ?Sized>(&mut self, error: &E) {
+        if self.block.is_none() {
+            return;
+        }
+        self.record_error(error);
+        self.status(Status::Error(&error.to_string()));
+    }
+
+    /// As [`Span::fail`] for what has a text alone: a message, or an error that is no [`Error`], as those of `anyhow`.
+    #[track_caller]
+    pub fn fail_with<E: Display + ?Sized>(&mut self, failure: &E) {
+        if self.block.is_some() {
+            self.fail_as(any::type_name::<E>(), &failure.to_string());
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn fail_as(&mut self, kind: &str, text: &str) {
+        self.event_with("exception", [("exception.type", kind), ("exception.message", text)]);
+        self.status(Status::Error(text));
+    }
+
     /// Replaces the name. The sampling decision does not change.
     #[track_caller]
     pub fn rename(&mut self, name: &str) {
@@ -256,8 +299,11 @@ impl Span {
 
     /// Ends the span now.
     #[inline]
-    pub fn end(self) {
-        drop(self);
+    pub fn end(mut self) {
+        // The end time comes first: what follows is our cost, not the program's.
+        if let Some(block) = &self.block {
+            self.finish(block.owner().clock.now());
+        }
     }
 
     /// Ends the span as of `time`.
@@ -282,11 +328,24 @@ impl Span {
     }
 
     /// Ends a span that is open when it is dropped. Not inlined, so that the drop of one that does not record is a look
-    /// at two fields. The end time comes first: what follows is our cost, not the program's.
+    /// at two fields.
     #[inline(never)]
     fn end_open(&mut self) {
         if let Some(block) = &self.block {
-            self.finish(block.owner().clock.now());
+            let now = block.owner().clock.now();
+            if thread::panicking() {
+                self.mark_panic();
+            }
+            self.finish(now);
+        }
+    }
+
+    /// Fails the span of a scope that a panic leaves, unless the program has said how it went.
+    #[cold]
+    fn mark_panic(&mut self) {
+        let is_silent = self.block.as_ref().is_some_and(|block| !block.scratch().has_status());
+        if is_silent && !self.is_unwinding {
+            self.status(Status::Error("panicked"));
         }
     }
 
@@ -464,6 +523,17 @@ impl Drop for Span {
             self.end_open();
         }
     }
+}
+
+/// What led to an error, a line for each.
+fn sources(mut source: Option<&(dyn Error + 'static)>) -> String {
+    const SOURCES_MAX: usize = 32;
+    let mut lines = vec![];
+    while let Some(error) = source.filter(|_| lines.len() < SOURCES_MAX) {
+        lines.push(format!("caused by: {error}"));
+        source = error.source();
+    }
+    lines.join("\n")
 }
 
 /// What an empty name is recorded as, which strict receivers would refuse (PB-03).

@@ -6,11 +6,12 @@ use super::{
     ids::{IdSource, RandomIds},
     lanes::{Sampling, SpanBlock, SpanLanes, Start},
     span::Span,
+    stack,
     thread_state::{self, ThreadState},
 };
 use crate::{
     clock::unix_nanos,
-    context::{Link, SpanContext, TraceState},
+    context::{AsParent, Link, SpanContext, TraceState},
     lane::{Class, Tally},
     record::{Key, Kind, SpanId, Stamp, Value, flags, wire_flags},
 };
@@ -27,10 +28,32 @@ impl Tracer {
         Self { lanes: Arc::clone(lanes), scope }
     }
 
-    /// Describes a new span. Nothing is recorded before [`SpanBuilder::start`].
+    /// Describes a new span, a child of the [current](crate::Context::current) one. Nothing is recorded before
+    /// [`SpanBuilder::start`].
     #[inline]
     pub fn span<'a>(&'a self, name: &'a str) -> SpanBuilder<'a> {
-        SpanBuilder { tracer: self, name, kind: Kind::Internal, parent: None, start: None, attributes: &[], links: &[] }
+        self.describe(name, Parent::Current)
+    }
+
+    /// Describes a new span that begins a trace of its own, whatever is current.
+    #[inline]
+    pub fn root<'a>(&'a self, name: &'a str) -> SpanBuilder<'a> {
+        self.describe(name, Parent::None)
+    }
+
+    #[inline]
+    fn describe<'a>(&'a self, name: &'a str, parent: Parent<'a>) -> SpanBuilder<'a> {
+        SpanBuilder {
+            tracer: self,
+            name,
+            kind: Kind::Internal,
+            parent,
+            origin: None,
+            start: None,
+            identity: None,
+            attributes: &[],
+            links: &[],
+        }
     }
 
     /// Whether a span started now could record. Ask each time, before work that is only done for a span.
@@ -49,10 +72,23 @@ pub struct SpanBuilder<'a> {
     tracer: &'a Tracer,
     name: &'a str,
     kind: Kind,
-    parent: Option<&'a SpanContext>,
+    parent: Parent<'a>,
+    origin: Option<&'a SpanContext>,
     start: Option<SystemTime>,
+    identity: Option<&'a SpanContext>,
     attributes: &'a [(Key<'a>, Value<'a>)],
     links: &'a [Link<'a>],
+}
+
+/// Whose child a span becomes.
+#[derive(Clone, Copy, Debug)]
+enum Parent<'a> {
+    /// That of the span that is current when it starts.
+    Current,
+    /// Nobody's: it begins a trace.
+    None,
+    /// That of this one, which is valid.
+    Given(&'a SpanContext),
 }
 
 impl<'a> SpanBuilder<'a> {
@@ -63,10 +99,39 @@ impl<'a> SpanBuilder<'a> {
         self
     }
 
-    /// The parent of the span. Without a valid parent the span is the root of a new trace.
+    /// The parent of the span, in place of the current one. An `Option` without a parent, or one whose ids are not
+    /// valid, begins a trace.
     #[inline]
-    pub fn parent(mut self, parent: &'a SpanContext) -> Self {
-        self.parent = parent.is_valid().then_some(parent);
+    pub fn parent(mut self, parent: &'a (impl AsParent + ?Sized)) -> Self {
+        self.parent = parent.as_parent().filter(|parent| parent.is_valid()).map_or(Parent::None, Parent::Given);
+        self
+    }
+
+    /// The span begins a trace of its own, with a link to the one that led to it: for work that is done later, or for
+    /// many at once.
+    #[inline]
+    pub fn root_linked_to(mut self, origin: &'a (impl AsParent + ?Sized)) -> Self {
+        self.parent = Parent::None;
+        self.origin = origin.as_parent();
+        self
+    }
+
+    /// The span's own ids and trace flags, where it was begun elsewhere and is only recorded here: by a bridge, an
+    /// importer. It records whatever the sampling says, if it is sampled and valid; else it is as any other span.
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use spanring::{Config, Engine, SpanContext};
+    /// # fn imported() -> (SpanContext, SystemTime) { (SpanContext::default(), SystemTime::now()) }
+    /// # let engine = Engine::start(Config::default())?;
+    /// # let tracer = engine.tracer("importer");
+    /// let (ids, began) = imported();
+    /// tracer.root("GET /").identity(&ids).started_at(began).start().end_at(began + Duration::from_millis(3));
+    /// # Ok::<(), spanring::StartError>(())
+    /// ```
+    #[inline]
+    pub fn identity(mut self, identity: &'a SpanContext) -> Self {
+        self.identity = Some(identity);
         self
     }
 
@@ -93,22 +158,28 @@ impl<'a> SpanBuilder<'a> {
 
     /// Starts the span. Never waits. If the span cannot be recorded, it only carries a context, and the reason is
     /// counted.
-    #[inline]
+    #[inline(always)]
     pub fn start(self) -> Span {
         // What most spans do not have stays out of the way of those that do not have it.
-        if self.start.is_none() && self.attributes.is_empty() && self.links.is_empty() {
+        let is_plain = self.start.is_none() && self.attributes.is_empty() && self.links.is_empty();
+        if is_plain && self.origin.is_none() && self.identity.is_none() {
             return self.tracer.begin(self.name, self.kind, self.parent);
         }
         self.start_described()
     }
 
+    #[inline(never)]
     fn start_described(self) -> Span {
-        let mut span = self.tracer.begin(self.name, self.kind, self.parent);
+        let mut span = match self.identity {
+            Some(identity) => self.tracer.begin_known(self.name, self.kind, self.parent, identity),
+            None => self.tracer.begin(self.name, self.kind, self.parent),
+        };
         if let Some(time) = self.start {
             span.set_start(Stamp::wall(unix_nanos(time)));
         }
         if span.is_recording() {
             span.set_all(self.attributes.iter().copied());
+            self.origin.iter().for_each(|origin| span.link(origin));
             self.links.iter().for_each(|link| span.link_with(link.target, link.attributes.iter().copied()));
         }
         span
@@ -119,10 +190,19 @@ impl Tracer {
     /// Begins a root or a child. Where the span is described it is known which, so one of the two calls is all that is
     /// left.
     #[inline]
-    fn begin(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
+    fn begin(&self, name: &str, kind: Kind, parent: Parent<'_>) -> Span {
         match parent {
+            Parent::Current if stack::is_something() => self.begin_under_current(name, kind),
+            Parent::Current | Parent::None => self.begin_root(name, kind),
+            Parent::Given(parent) => self.begin_child(name, kind, parent),
+        }
+    }
+
+    #[inline(never)]
+    fn begin_under_current(&self, name: &str, kind: Kind) -> Span {
+        match stack::parent() {
             None => self.begin_root(name, kind),
-            Some(parent) => self.begin_child(name, kind, parent),
+            Some(parent) => self.begin_child(name, kind, &parent),
         }
     }
 
@@ -198,6 +278,34 @@ impl Tracer {
                 Span::new(None, 0, SpanContext::local(ids, random, trace_state))
             }
         }
+    }
+
+    /// Begins a span whose ids and flags are given; the flags decide whether it records.
+    #[cold]
+    fn begin_known(&self, name: &str, kind: Kind, parent: Parent<'_>, identity: &SpanContext) -> Span {
+        if !identity.is_valid() {
+            return self.begin(name, kind, parent);
+        }
+        let current;
+        let parent = match parent {
+            Parent::Current => {
+                current = stack::parent();
+                current.as_ref()
+            }
+            Parent::None => None,
+            Parent::Given(parent) => Some(parent),
+        };
+        let wanted = identity.is_sampled() && !self.lanes.owner().is_closed();
+        let seed = thread_state::ready(&self.lanes, |state| self.seed(state, parent, wanted));
+        let (_, block) = seed.unwrap_or_else(|| self.seed_aside(parent, wanted));
+        let here = |trace_flags| SpanContext::local(identity.ids(), trace_flags, identity.trace_state().clone());
+        let Some(mut block) = block else {
+            return Span::new(None, 0, here(identity.trace_flags() & !flags::SAMPLED));
+        };
+        let now = self.lanes.owner().clock.now();
+        let (parent, is_remote) = parent.map_or((SpanId::NONE, false), |parent| (parent.span_id(), parent.is_remote()));
+        block.open().0.begin_anew(self.scope, kind, now, parent, wire_flags(identity.trace_flags(), is_remote));
+        Span::begun_slowly(name, block, self.lanes.generation(), here(identity.trace_flags()))
     }
 
     /// Makes a span that records of what it got.

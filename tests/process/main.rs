@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
+mod contexts;
 mod export_fork;
 mod first_span;
 mod fork_bar;

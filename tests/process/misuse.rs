@@ -3,7 +3,7 @@
 //! The counters are those of the process, so these tests run one at a time.
 
 use std::{
-    hint,
+    hint, mem,
     panic::{self, AssertUnwindSafe, catch_unwind},
     sync::{Barrier, Mutex, MutexGuard},
     thread,
@@ -23,34 +23,37 @@ const NOTHING: [(&str, Value<'static>); 0] = [];
 const TOO_LONG: usize = 4097;
 
 /// The counters, held by one test at a time.
-struct Counts {
+pub struct Counts {
     before: [u64; Misuse::ALL.len()],
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Counts {
-    fn begin() -> Self {
+    pub fn begin() -> Self {
         let alone = alone();
         Self { before: Misuse::ALL.map(Misuse::count), _alone: alone }
     }
 
     /// How often `kind` happened since the last look; nothing else did.
-    fn only(&mut self, kind: Misuse) -> u64 {
-        let now = Misuse::ALL.map(Misuse::count);
-        let mut count = 0;
-        for ((before, now), each) in self.before.iter().zip(now).zip(Misuse::ALL) {
-            if each == kind {
-                count = now - before;
-            } else {
-                assert_eq!(now, *before, "{each:?} beside {kind:?}");
-            }
+    pub fn only(&mut self, kind: Misuse) -> u64 {
+        self.of([kind])[0]
+    }
+
+    /// How often each of these happened since the last look; nothing else did.
+    pub fn of<const N: usize>(&mut self, kinds: [Misuse; N]) -> [u64; N] {
+        let before = mem::replace(&mut self.before, Misuse::ALL.map(Misuse::count));
+        let counts = |kind: Misuse| {
+            let at = Misuse::ALL.iter().position(|each| *each == kind).expect("all kinds are there");
+            self.before[at] - before[at]
+        };
+        for other in Misuse::ALL.into_iter().filter(|kind| !kinds.contains(kind)) {
+            assert_eq!(counts(other), 0, "{other:?} beside {kinds:?}");
         }
-        self.before = now;
-        count
+        kinds.map(counts)
     }
 }
 
-fn engine() -> Engine {
+pub fn engine() -> Engine {
     Engine::start(Config { memory_budget: 4 << 20, ..Config::default() }).expect("the configuration is good")
 }
 

@@ -1,0 +1,191 @@
+//! The context of a piece of work: the span that it belongs to, and what else travels with it.
+
+use std::{
+    any::{Any, TypeId},
+    fmt,
+    sync::Arc,
+};
+
+use super::SpanContext;
+
+/// What a piece of work takes along: the identity of the span that it belongs to, and values of the program.
+///
+/// It never changes: what is set makes a new one. To clone one allocates nothing. A context has a span's identity
+/// alone, so a span that is to be changed from elsewhere has to be [shared](crate::Span::share).
+#[derive(Clone, Default)]
+pub struct Context {
+    span: SpanContext,
+    values: Option<Arc<Entry>>,
+}
+
+/// A value, and those that were set before it.
+struct Entry {
+    type_id: TypeId,
+    value: Box<dyn Any + Send + Sync>,
+    before: Option<Arc<Self>>,
+}
+
+impl Context {
+    /// The context of this span, and nothing else.
+    #[must_use]
+    pub fn of(span: SpanContext) -> Self {
+        Self { span, values: None }
+    }
+
+    /// The identity of the span; not valid where there is none.
+    #[inline]
+    #[must_use]
+    pub fn span_context(&self) -> &SpanContext {
+        &self.span
+    }
+
+    /// The same with this span in place of the one that it has.
+    #[inline]
+    #[must_use]
+    pub fn with_span_context(mut self, span: SpanContext) -> Self {
+        self.span = span;
+        self
+    }
+
+    /// The same with a value of the program, which replaces one of the same type. Its type is its key: make one of your
+    /// own for what only you shall find.
+    #[must_use]
+    pub fn with_value<T: Any + Send + Sync>(self, value: T) -> Self {
+        let entry = Entry { type_id: TypeId::of::<T>(), value: Box::new(value), before: self.values };
+        Self { values: Some(Arc::new(entry)), ..self }
+    }
+
+    /// The value of this type.
+    #[must_use]
+    pub fn value<T: Any + Send + Sync>(&self) -> Option<&T> {
+        let entry = self.entries().find(|entry| entry.type_id == TypeId::of::<T>())?;
+        entry.value.downcast_ref()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        std::iter::successors(self.values.as_deref(), |entry| entry.before.as_deref())
+    }
+
+    /// Whether there is neither a span nor anything else.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.span.is_valid() && self.values.is_none()
+    }
+}
+
+impl Drop for Entry {
+    /// One by one: a long chain would else need as many frames of the stack.
+    fn drop(&mut self) {
+        let mut next = self.before.take();
+        while let Some(entry) = next {
+            next = Arc::into_inner(entry).and_then(|mut entry| entry.before.take());
+        }
+    }
+}
+
+impl From<SpanContext> for Context {
+    fn from(span: SpanContext) -> Self {
+        Self::of(span)
+    }
+}
+
+impl fmt::Display for Context {
+    /// A line for a log: `trace_id=… span_id=… trace_flags=01`, and what else there is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { span, values: _ } = self;
+        if span.is_valid() {
+            let (trace_id, span_id, flags) = (span.trace_id(), span.span_id(), span.trace_flags());
+            write!(f, "trace_id={trace_id} span_id={span_id} trace_flags={flags:02x}")?;
+        } else {
+            f.write_str("no span")?;
+        }
+        if span.is_remote() {
+            f.write_str(" remote")?;
+        }
+        match self.entries().count() {
+            0 => Ok(()),
+            values => write!(f, " values={values}"),
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("span", &self.span).field("values", &self.entries().count()).finish()
+    }
+}
+
+/// Whatever a new span can be a child of: a [`SpanContext`], a [`Context`], a span of any kind, or an `Option` of them.
+pub trait AsParent {
+    /// The identity of the parent; without a valid one the new span begins a trace.
+    fn as_parent(&self) -> Option<&SpanContext>;
+}
+
+impl AsParent for SpanContext {
+    #[inline]
+    fn as_parent(&self) -> Option<&SpanContext> {
+        Some(self)
+    }
+}
+
+impl AsParent for Context {
+    #[inline]
+    fn as_parent(&self) -> Option<&SpanContext> {
+        Some(&self.span)
+    }
+}
+
+impl<P: AsParent> AsParent for Option<P> {
+    #[inline]
+    fn as_parent(&self) -> Option<&SpanContext> {
+        self.as_ref().and_then(AsParent::as_parent)
+    }
+}
+
+impl<P: AsParent + ?Sized> AsParent for &P {
+    #[inline]
+    fn as_parent(&self) -> Option<&SpanContext> {
+        (**self).as_parent()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{SpanId, TraceId};
+
+    fn span() -> SpanContext {
+        SpanContext::remote(TraceId([0xAB; 16]), SpanId([0xCD; 8]), 1, crate::TraceState::default())
+    }
+
+    /// API-20: each change is a new context, and the old one stays as it was.
+    #[test]
+    fn api_20_values_are_found_by_their_types_and_contexts_never_change() {
+        #[derive(Debug, PartialEq)]
+        struct Tenant(u32);
+        #[derive(Debug, PartialEq)]
+        struct User(&'static str);
+        let empty = Context::default();
+        let one = empty.clone().with_value(Tenant(1));
+        let both = one.clone().with_value(User("ada"));
+        let other = both.clone().with_value(Tenant(2)).with_span_context(span());
+        assert!(empty.is_empty() && !one.is_empty());
+        assert_eq!((empty.value::<Tenant>(), one.value::<Tenant>()), (None, Some(&Tenant(1))));
+        assert_eq!((both.value(), both.value()), (Some(&Tenant(1)), Some(&User("ada"))));
+        assert_eq!((other.value(), other.value()), (Some(&Tenant(2)), Some(&User("ada"))));
+        assert_eq!((both.span_context(), other.span_context()), (&SpanContext::default(), &span()));
+    }
+
+    #[test]
+    fn long_chain_of_values_is_dropped_without_a_deep_stack() {
+        let context = (0..if cfg!(miri) { 100 } else { 200_000 }).fold(Context::default(), Context::with_value::<u32>);
+        assert!(context.value::<u32>().is_some());
+    }
+
+    #[test]
+    fn context_is_shown_in_a_line() {
+        assert_eq!(Context::default().to_string(), "no span");
+        let shown = "trace_id=abababababababababababababababab span_id=cdcdcdcdcdcdcdcd trace_flags=01 remote values=1";
+        assert_eq!(Context::of(span()).with_value(1_u8).to_string(), shown);
+    }
+}
