@@ -191,6 +191,7 @@ impl Worker {
         let _ = self.driver.wait(Some(Moment::START), &mut self.completions);
         self.complete(desk);
         let now = self.driver.now();
+        let obstacle = self.exporter.obstacle();
         let Abandoned { lost, unconfirmed } = self.exporter.abandon(&mut self.driver, now);
         let unsent = lost + self.batch.held();
         // What ends from here on is lost as closed, not queued.
@@ -198,10 +199,12 @@ impl Worker {
         let given_up = GivenUp { lost: unsent as u64 + self.reader.give_up(), unconfirmed: unconfirmed as u64 };
         desk.counts.give_up(Cause::ShutdownDeadline, given_up);
         let why = match self.exporter.condition() {
+            Condition::Unknown | Condition::Fine => {
+                obstacle.map_or(String::new(), |what| format!(": no connection to {}: {what}", desk.plan.route))
+            }
             // It was told with the failure.
             told if *told == self.told => String::new(),
             Condition::Troubled(why) | Condition::Refusing(why) | Condition::Unreachable(why) => format!(": {why}"),
-            Condition::Unknown | Condition::Fine => String::new(),
         };
         desk.tell_balance(given_up, &why);
         // Before the last word: what waits for it may end the process.

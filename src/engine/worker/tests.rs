@@ -283,6 +283,21 @@ fn answer_that_came_before_a_shutdown_gives_up_counts() {
     assert_eq!(*rig.said.heard(), []);
 }
 
+/// Nothing has failed yet, but there is no connection.
+#[test]
+fn shutdown_says_what_was_waited_for_where_nothing_has_failed() {
+    let mut rig = Rig::new();
+    rig.sim.ignore(place());
+    rig.record(1);
+    rig.pass(Duration::from_secs(1));
+    rig.desk.handoff.ask_shutdown(Deadline::after(Duration::ZERO));
+    assert_eq!(rig.worker.turn(&rig.desk, Wait::UntilDue), Turn::Over);
+    rig.worker.finish(&rig.desk);
+    let [(Topic::Loss, text)] = &rig.said.heard()[..] else { panic!("{:?}", rig.said.heard()) };
+    let why = ": no connection to http://127.0.0.1:4318/v1/traces: the connect is not answered";
+    assert!(text.contains(why), "{text}");
+}
+
 /// A collector on this machine restarts: the refusals of less than a second say little, whenever they began.
 #[test]
 fn shutdown_delivers_to_a_collector_that_listens_again_within_a_second() {

@@ -193,6 +193,17 @@ impl Connection {
         matches!(self.stage, Stage::Idle(_) | Stage::Busy(_))
     }
 
+    /// What comes before the first request, and is not done.
+    pub(super) fn obstacle(&self) -> Option<&'static str> {
+        match &self.stage {
+            Stage::Tunnel(..) => Some("the proxy accepts it, and has made no tunnel: check the proxy's log"),
+            Stage::Handshake(_) => {
+                Some("the port accepts it, and the TLS handshake is not done: check that the port takes https")
+            }
+            Stage::Idle(_) | Stage::Busy(_) => None,
+        }
+    }
+
     /// The request that is under way.
     pub(super) fn request(&self) -> Option<&Request> {
         match &self.stage {

@@ -147,6 +147,15 @@ impl Slot {
         self.connection().is_some_and(Connection::is_up)
     }
 
+    /// What it waits for before it can take a request.
+    pub(super) fn obstacle(&self) -> Option<&'static str> {
+        match &self.state {
+            State::Empty => None,
+            State::Dialling(_) => Some("the connect is not answered: check that no firewall blocks it"),
+            State::Open(connection) => connection.obstacle(),
+        }
+    }
+
     /// The request that is under way.
     pub(super) fn request(&self) -> Option<&Request> {
         self.connection()?.request()

@@ -54,6 +54,18 @@ impl Exporter {
         &self.condition
     }
 
+    /// What keeps requests from a connection, though nothing has failed.
+    #[must_use]
+    pub(crate) fn obstacle(&self) -> Option<&'static str> {
+        if self.pending() == 0 || self.connections() > 0 {
+            return None;
+        }
+        match self.addresses.is_asking() {
+            true => Some("no name server has said where the collector is: check this machine's DNS"),
+            false => self.slots.iter().find_map(Slot::obstacle),
+        }
+    }
+
     /// Why the newest certificates are not in use, if they were replaced by files that cannot be used.
     #[must_use]
     pub(crate) fn reload_failure(&self) -> Option<&str> {

@@ -274,6 +274,10 @@ fn handshake_that_hangs_is_given_up_in_time_and_tried_again() {
     for manner in [Manner::Hangs, Manner::Drips] {
         let mut stage = Stage::new(Network::calm(1), manner, 1, false);
         stage.submit();
+        stage.turn(Duration::from_secs(1));
+        stage.turn(Duration::from_secs(1));
+        let obstacle = stage.exporter.obstacle();
+        assert!(obstacle.is_some_and(|what| what.contains("TLS handshake is not done")), "{obstacle:?}");
         // Two attempts, with some turns for each, and the waits after them.
         let limit = stage.driver.now().after(Duration::from_secs(12));
         for _ in 0..40 {

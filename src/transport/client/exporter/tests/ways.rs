@@ -89,8 +89,12 @@ fn only_refusals_on_this_machine_and_in_a_shutdown_make_waiting_hopeless() {
 #[test]
 fn lookup_that_hangs_is_given_up_in_time_and_tried_again() {
     let mut rig = named();
+    assert_eq!(rig.exporter.obstacle(), None, "nothing waits");
     rig.submit(100);
     let start = rig.driver.now();
+    rig.pass(SOON);
+    let obstacle = rig.exporter.obstacle();
+    assert!(obstacle.is_some_and(|what| what.contains("name")), "{obstacle:?}");
     let why = next_failure(&mut rig, LOOK_UP_MAX + SOON);
     assert!(rig.driver.now().since(start) >= LOOK_UP_MAX);
     assert!(why.contains("collector.example") && why.contains("10 s"), "{why}");
@@ -161,6 +165,9 @@ fn proxy_that_never_makes_the_tunnel_is_given_up_in_time_and_tried_again() {
     let second = Duration::from_secs(1);
     for says in [Says(vec![], second), Says(letters, second), Says(interims, second)] {
         let mut rig = tunnelled(says);
+        rig.pass(Duration::from_secs(1));
+        let obstacle = rig.exporter.obstacle();
+        assert!(obstacle.is_some_and(|what| what.contains("made no tunnel")), "{obstacle:?}");
         for _ in 0..2 {
             let why = next_failure(&mut rig, Duration::from_secs(6));
             assert_eq!(why, "the proxy accepts the connection, and makes no tunnel within 5 s");
