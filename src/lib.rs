@@ -39,6 +39,9 @@ mod config;
 mod engine;
 
 #[cfg(feature = "testing")]
+pub mod tree;
+
+#[cfg(feature = "testing")]
 pub mod testing;
 
 #[cfg(feature = "__internals")]
