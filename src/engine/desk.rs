@@ -98,7 +98,7 @@ impl Desk {
             let spans = counted(ledger.unconfirmed, "span is", "spans are");
             // Told once, and only of what is given up now.
             let why = if given_up.lost == 0 && given_up.unconfirmed > 0 { why } else { "" };
-            parts.push(format!("{spans} unconfirmed: sent without an answer, so the collector may have them{why}"));
+            parts.push(format!("{spans} unconfirmed: sent without the collector's answer, so it may have them{why}"));
         }
         if ledger.live > 0 {
             let spans = counted(ledger.live, "span is", "spans are");

@@ -557,8 +557,8 @@ fn give_up(desk: &Desk, cause: Cause, given_up: GivenUp, why: &str) {
         GivenUp { unconfirmed, .. } => {
             let spans = counted(unconfirmed, "span is", "spans are");
             format!(
-                "{spans} unconfirmed, the collector may have them: an attempt was sent whole and not answered, and the \
-                 request was then {why}"
+                "{spans} unconfirmed, the collector may have them: an attempt was sent whole and not answered by it, and \
+                 the request was then {why}"
             )
         }
     };

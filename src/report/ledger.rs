@@ -29,8 +29,8 @@ pub struct Ledger {
     pub in_flight: u64,
     /// Taken by the collector.
     pub exported: u64,
-    /// Neither delivered nor lost, as far as is known: a request with them was sent whole, no answer came, and no later
-    /// attempt was confirmed. The collector may have them.
+    /// Neither delivered nor lost, as far as is known: a request with them was sent whole, no answer came, or only that
+    /// of a gateway (502, 504), and no later attempt was confirmed. The collector may have them.
     pub unconfirmed: u64,
     /// Taken out by [`Engine::drain`](crate::Engine::drain), where nothing is exported.
     pub drained: u64,
@@ -38,8 +38,8 @@ pub struct Ledger {
     pub lost: Lost,
     /// Not a column: spans that ended in a ring that was not their first choice. Many of them mean that threads meet.
     pub sibling_hits: u64,
-    /// Not a column: spans that were sent again after an attempt that was sent whole and not answered, counted each
-    /// time. The collector has each at most that often besides once.
+    /// Not a column: spans that were sent again after an attempt that was sent whole and not answered by the collector,
+    /// counted each time. The collector has each at most that often besides once.
     pub duplicates_max: u64,
     /// Not a column: of those in flight, spans that the collector may have. They are unconfirmed if nothing more comes.
     pub unanswered: u64,

@@ -11,7 +11,7 @@ use super::{causes::Lost, ledger::Ledger};
 pub struct Receipt {
     /// Spans that were delivered during the call.
     pub exported: u64,
-    /// Spans that were given up during the call after they were sent, without an answer: the collector may have them.
+    /// Spans that were given up during the call after they were sent, without the collector's answer: it may have them.
     pub unconfirmed: u64,
     /// Spans that were lost during the call, by cause.
     pub lost: Lost,

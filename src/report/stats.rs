@@ -93,7 +93,7 @@ impl Stats {
         text.metric(
             "spanring_unconfirmed_spans_total",
             "counter",
-            "Spans that were sent without an answer: the collector may have them.",
+            "Spans that were sent without the collector's answer: it may have them.",
         );
         text.sample("spanring_unconfirmed_spans_total", "", ledger.unconfirmed);
         text.metric(

@@ -31,6 +31,8 @@ const HOLD: Turn = Turn::of(Act::Leave(Leave::Hold, Taken::Yes));
 const HALF_A_HEAD: Turn = Turn::of(Act::Leave(Leave::CloseInHead, Taken::Yes));
 const CLOSE: Turn = Turn::of(Act::Leave(Leave::Close, Taken::Yes));
 const LATER: Turn = Turn::of(Act::PutOff("503 Service Unavailable", Pause::Unsaid));
+/// An upstream has taken it.
+const BAD_GATEWAY: Turn = Turn::of(Act::TakeAndPutOff("502 Bad Gateway"));
 
 const fn throttle(pause: Pause) -> Turn {
     Turn::of(Act::PutOff("429 Too Many Requests", pause))
@@ -112,6 +114,23 @@ fn rows() -> Vec<(String, Plan)> {
                     vec![REFUSE, BUT_THREE, LATER],
                     vec![CLOSE],
                     vec![REFUSE],
+                ],
+                ..Plan::calm(1, 10, &[100])
+            },
+        ),
+        // They were lost by the ledger, and at the collector.
+        (
+            "gateways that lose their upstream's answer, and what is said after that",
+            Plan {
+                connections: vec![
+                    vec![BAD_GATEWAY, REFUSE],
+                    vec![BAD_GATEWAY, TOO_LARGE],
+                    vec![BAD_GATEWAY, BUT_THREE],
+                    vec![BAD_GATEWAY],
+                    vec![REFUSE],
+                    vec![BAD_GATEWAY],
+                    vec![TOO_LARGE],
+                    vec![BUT_THREE, REFUSE],
                 ],
                 ..Plan::calm(1, 10, &[100])
             },

@@ -27,6 +27,8 @@ const ROUNDS: u64 = 20;
 const CLOSE: Act = Act::Leave(Leave::Close, Taken::Yes);
 /// Takes it and says nothing, and keeps the connection open.
 const HOLD: Act = Act::Leave(Leave::Hold, Taken::Yes);
+/// Takes it, and says as a gateway does that its upstream has not answered in time.
+const GATEWAY_TIMEOUT: Act = Act::TakeAndPutOff("504 Gateway Timeout");
 const LATER: Act = Act::PutOff("503 Service Unavailable", Pause::Unsaid);
 
 /// An engine and its collector, which does as it is told, request by request.
@@ -118,6 +120,43 @@ fn request_that_is_refused_after_an_unanswered_attempt_is_unconfirmed() {
     }
 }
 
+/// A gateway does not know what became of what it has passed on, whatever the collector says to the second attempt.
+#[test]
+fn request_that_is_refused_after_a_gateway_failed_is_unconfirmed() {
+    for driver in DRIVERS {
+        let stand = Stand::start(driver, &[GATEWAY_TIMEOUT, Act::Refuse, Act::Take], Export::default());
+        stand.record(SPANS);
+        is_honest(&stand.engine.flush(PATIENCE), SPANS);
+        assert_eq!(stand.columns(), [0, SPANS, 0, SPANS], "{driver:?}");
+        assert_eq!(stand.collector.tally().requests, 2, "never again after the refusal");
+        assert!(stand.says("10 spans are unconfirmed") && stand.says("status 400"), "{:?}", stand.words);
+    }
+}
+
+#[test]
+fn request_that_a_gateway_fails_until_its_time_is_over_is_unconfirmed() {
+    for driver in DRIVERS {
+        let export = Export { timeout: Duration::from_millis(700), ..Export::default() };
+        let stand = Stand::start(driver, &[GATEWAY_TIMEOUT], export);
+        stand.record(SPANS);
+        is_honest(&stand.engine.flush(PATIENCE), SPANS);
+        let copies = (stand.engine.stats().repeats) * SPANS;
+        assert_eq!(stand.columns(), [0, SPANS, 0, copies], "{driver:?}");
+        assert!(stand.says("10 spans are unconfirmed") && stand.says("status 504"), "{:?}", stand.words);
+    }
+}
+
+#[test]
+fn request_that_is_taken_after_a_gateway_failed_is_delivered_and_may_be_there_twice() {
+    for driver in DRIVERS {
+        let stand = Stand::start(driver, &[GATEWAY_TIMEOUT, Act::Take], Export::default());
+        stand.record(SPANS);
+        assert!(stand.engine.flush(PATIENCE).is_lossless());
+        assert_eq!(stand.columns(), [SPANS, 0, 0, SPANS], "{driver:?}");
+        assert_eq!(stand.collector.tally().ids_seen_twice, SPANS);
+    }
+}
+
 /// The halves may have arrived with the whole.
 #[test]
 fn halves_of_a_request_that_may_have_arrived_may_have_arrived() {
@@ -177,7 +216,7 @@ fn shutdown_tells_what_was_sent_from_what_was_not() {
         let sent = stand.collector.tally().spans;
         assert_eq!(stand.columns(), [0, sent, 3 * SPANS - sent, 0], "{driver:?}");
         assert_eq!(receipt.ledger.lost.shutdown_deadline, 3 * SPANS - sent, "{receipt:?}");
-        let line = format!("{sent} spans are unconfirmed: sent without an answer, so the collector may have them");
+        let line = format!("{sent} spans are unconfirmed: sent without the collector's answer, so it may have them");
         assert!(sent > 0 && sent < 3 * SPANS && stand.says(&line), "{:?}", stand.words);
     }
 }

@@ -109,7 +109,7 @@ pub struct Expect {
     /// The only causes under which spans of this batch may be lost.
     pub lost: &'static [&'static str],
     /// Whether its spans may be unconfirmed: the collector may have the whole request, and never answers, not in full,
-    /// or not in HTTP.
+    /// not in HTTP, or not through the gateway that it is behind.
     pub is_doubtful: bool,
     /// Whether the batch may come twice.
     pub resend: Resend,
@@ -199,7 +199,9 @@ impl Row {
             Resend::Allowed if !takes => (Delivered::Nothing, &[REJECTED, RETRY_EXPIRED, SHUTDOWN_DEADLINE]),
             Resend::Allowed | Resend::Forbidden => (self.expect.delivered, self.expect.lost),
         };
-        let is_refused = [b"HTTP/1.1 4", b"HTTP/1.1 5"].iter().any(|status| self.shows.begin.starts_with(*status));
+        let shows = |status: &str| self.shows.begin.starts_with(format!("HTTP/1.1 {status}").as_bytes());
+        // A gateway that fails does not know whether its upstream took the request.
+        let is_refused = (shows("4") || shows("5")) && !shows("502") && !shows("504");
         // Also a request that the script does not read: its client hands it to the system, and hears no more of it.
         let is_sent = !matches!(self.fault, Fault::ClosedPort);
         let is_unanswered = is_sent && !is_refused && self.expect.resend != Resend::Forbidden;

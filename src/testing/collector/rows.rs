@@ -188,6 +188,11 @@ pub const ROWS: &[Row] = rows! {
         b"HTTP/1.1 503 " Kept => RETRIED;
     status_504 ["HTTP-06" "HTTP-08"] AtRequest(&[Read, Answer("504 Gateway Timeout", "")]),
         b"HTTP/1.1 504 " Kept => RETRIED;
+    // A gateway whose upstream takes the request, and whose word for that is lost on the way back.
+    upstream_takes_and_the_gateway_says_502 ["HTTP-06" "HTTP-08"] AtRequest(&[Read, Take, Answer("502 Bad Gateway", "")]),
+        b"HTTP/1.1 502 " Kept => RETRIED;
+    upstream_takes_and_the_gateway_says_504 ["HTTP-06" "HTTP-08"]
+        AtRequest(&[Read, Take, Answer("504 Gateway Timeout", "")]), b"HTTP/1.1 504 " Kept => RETRIED;
     status_503_and_close ["HTTP-06" "HTTP-08"]
         AtRequest(&[Read, Answer("503 Service Unavailable", "Connection: close\r\n"), Close]),
         b"HTTP/1.1 503 " Closed => RETRIED;

@@ -41,6 +41,8 @@ pub enum Act {
     CallTooLarge,
     /// Puts it off with this status.
     PutOff(&'static str, Pause),
+    /// Takes it and puts it off all the same: a gateway with this status, which has lost its upstream's answer.
+    TakeAndPutOff(&'static str),
     /// Gives no answer, or none that can be read. It may take the request all the same.
     Leave(Leave, Taken),
 }
@@ -159,6 +161,14 @@ impl Turn {
     pub fn is_answer(&self) -> bool {
         !matches!(self.act, Act::Leave(..))
     }
+
+    /// The status with which it is put off, if it is.
+    pub fn status_of_delay(&self) -> Option<&'static str> {
+        match self.act {
+            Act::PutOff(status, _) | Act::TakeAndPutOff(status) => Some(status),
+            _ => None,
+        }
+    }
 }
 
 struct Schedule<D> {
@@ -204,7 +214,7 @@ impl<D: Fn(&Asked<'_>) -> Turn> Schedule<D> {
             connection.rest(turn.rest)?;
         }
         match turn.act {
-            Act::Take | Act::Leave(_, Taken::Yes) => connection.take(request),
+            Act::Take | Act::TakeAndPutOff(_) | Act::Leave(_, Taken::Yes) => connection.take(request),
             Act::TakeAllBut(rejected) => connection.take_all_but(request, rejected),
             Act::Refuse | Act::CallTooLarge | Act::PutOff(..) | Act::Leave(_, Taken::No) => {}
         }
@@ -250,7 +260,7 @@ impl Turn {
             Act::TakeAllBut(rejected) => partial(i64::try_from(rejected).unwrap_or(i64::MAX), "too old"),
             Act::Refuse => answer("400 Bad Request", ""),
             Act::CallTooLarge => answer("413 Content Too Large", ""),
-            Act::PutOff(status, Pause::Unsaid) => answer(status, ""),
+            Act::PutOff(status, Pause::Unsaid) | Act::TakeAndPutOff(status) => answer(status, ""),
             Act::PutOff(status, Pause::Seconds(seconds)) => {
                 pause_until = Some(now + Duration::from_secs(seconds));
                 answer(status, &format!("Retry-After: {seconds}\r\n"))

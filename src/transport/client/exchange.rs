@@ -9,6 +9,7 @@ use super::{
         http::http1::{Progress, Reply, ReplyError, ReplyReader},
     },
     request::Request,
+    verdict::is_hearsay,
 };
 
 /// A request on its way, and as much of its reply as has come.
@@ -258,13 +259,14 @@ pub(super) enum Flow {
 }
 
 impl ExchangeEnd {
-    /// Whether the peer may have taken a request that was sent whole: it has not answered, or not so that it could be
-    /// read.
+    /// Whether the collector may have taken a request that was sent whole: there is no answer, or none that could be
+    /// read, or only that of a gateway, which does not know what became of a request that it has passed on.
     pub(super) fn leaves_doubt(&self) -> bool {
         match self {
             Self::Broken { .. } | Self::Late(_) => true,
             Self::Garbled { is_foreign, .. } => !is_foreign,
-            Self::Replied(_) | Self::Unread(_) | Self::Unwelcome(_) => false,
+            Self::Replied(reply) => is_hearsay(reply),
+            Self::Unread(_) | Self::Unwelcome(_) => false,
         }
     }
 

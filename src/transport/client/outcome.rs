@@ -17,17 +17,17 @@ pub(crate) struct Outcome {
     pub took: Duration,
     /// How it ended.
     pub end: RequestEnd,
-    /// Whether an attempt was sent whole and not answered, so that the collector may have the request, whatever later
-    /// attempts were told.
+    /// Whether an attempt was sent whole and not answered by the collector itself, which may have the request, whatever
+    /// later attempts were told.
     pub is_doubtful: bool,
 }
 
 /// Spans that were given up in requests that had not ended.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Abandoned {
-    /// No attempt was sent whole, or each was answered.
+    /// No attempt was sent whole, or the collector answered each.
     pub lost: usize,
-    /// An attempt was sent whole and not answered: the collector may have them.
+    /// An attempt was sent whole and not answered by the collector, which may have them.
     pub unconfirmed: usize,
 }
 

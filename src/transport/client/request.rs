@@ -43,7 +43,7 @@ pub(super) struct Request {
     /// Whether all bytes of this attempt are sent, or with a driver or session that may send them, and no answer has
     /// come.
     pub(super) is_out: bool,
-    /// Whether an earlier attempt was sent whole and ended without an answer.
+    /// Whether an earlier attempt was sent whole and ended without the collector's own answer.
     pub(super) is_doubtful: bool,
 }
 

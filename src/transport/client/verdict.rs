@@ -57,6 +57,14 @@ pub(crate) fn declines_coding(reply: &Reply) -> bool {
     reply.status == 415 || reply.status == 400 && names_header()
 }
 
+/// Whether this is the word of a gateway that got no valid answer from its upstream, or none in time (502 and 504 of
+/// RFC 9110, sections 15.6.3 and 15.6.5). The upstream may have taken the request all the same. A 503 is the word of a
+/// server that is not ready to handle it (section 15.6.4), and a 429 of one that will not.
+#[must_use]
+pub(crate) fn is_hearsay(reply: &Reply) -> bool {
+    matches!(reply.status, 502 | 504)
+}
+
 /// What a user can do when a proxy answers with this status instead of making a tunnel.
 #[must_use]
 pub(crate) fn tunnel_remedy(status: u16) -> &'static str {

@@ -7,7 +7,7 @@ use std::{
 
 use spanring::testing::collector::{Act, Close, Ids, Note};
 
-use super::{Seen, Sight};
+use super::{Seen, Sight, plan::GATEWAY_FAILURES};
 
 // The columns of the ledger that a span may end in.
 const EXPORTED: u8 = 1;
@@ -40,7 +40,7 @@ fn ensure(holds: bool, complaint: impl FnOnce() -> String) -> Result<(), String>
 struct History {
     /// The column that the answers put it in.
     column: u8,
-    /// Whether an attempt was sent whole and not answered.
+    /// Whether an attempt was sent whole and not answered, or only by a gateway.
     is_doubtful: bool,
     /// How often it came again after such an attempt.
     copies: u64,
@@ -74,10 +74,12 @@ fn histories(seen: &Seen<'_>) -> Result<HashMap<Ids, History>, String> {
                 Act::Take | Act::TakeAllBut(_) => EXPORTED,
                 Act::Refuse => REJECTED,
                 Act::CallTooLarge if note.ids.len() == 1 => OVERSIZE,
-                Act::CallTooLarge | Act::PutOff(..) | Act::Leave(..) => GIVEN_UP,
+                Act::CallTooLarge | Act::PutOff(..) | Act::TakeAndPutOff(_) | Act::Leave(..) => GIVEN_UP,
             };
             let copies = copies + u64::from(is_doubtful);
-            let is_doubtful = is_doubtful || !is_answered;
+            // A gateway that fails does not know whether its upstream took the request.
+            let is_hearsay = note.turn.status_of_delay().is_some_and(|status| GATEWAY_FAILURES.contains(&status));
+            let is_doubtful = is_doubtful || !is_answered || is_hearsay;
             histories.insert(*ids, History { column, is_doubtful, copies, last: Some(at) });
         }
     }

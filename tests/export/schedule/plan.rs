@@ -42,6 +42,8 @@ pub enum Sight {
 
 /// The statuses that ask for another try.
 const LATER: [&str; 4] = ["429 Too Many Requests", "503 Service Unavailable", "502 Bad Gateway", "504 Gateway Timeout"];
+/// Those of a gateway, whose upstream may have taken the request.
+pub const GATEWAY_FAILURES: [&str; 2] = [LATER[2], LATER[3]];
 /// For a connection that stops half-way: much longer than one that does not, short for a test.
 const STALL_TIMEOUT: Duration = Duration::from_millis(600);
 /// The longest pause that is granted, where the collector asks for one of any length.
@@ -148,12 +150,13 @@ impl Dice {
     }
 
     fn turn(&mut self) -> Turn {
-        let act = match self.between(0, 9) {
+        let act = match self.between(0, 10) {
             0 => Act::TakeAllBut(self.between(0, 12) as u64),
             1 => Act::Refuse,
             2 => Act::CallTooLarge,
             3 => self.leave(),
             4..=6 => Act::PutOff(self.pick(&LATER), self.pause()),
+            7 => Act::TakeAndPutOff(self.pick(&GATEWAY_FAILURES)),
             _ => Act::Take,
         };
         // Of an answer that breaks off nothing but the head counts.

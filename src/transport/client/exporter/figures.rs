@@ -78,7 +78,7 @@ impl Exporter {
         self.repeats
     }
 
-    /// Spans that were sent again after an attempt that was sent whole and not answered, each time.
+    /// Spans that were sent again after an attempt that was sent whole and not answered by the collector, each time.
     #[must_use]
     pub(crate) fn duplicates_max(&self) -> u64 {
         self.duplicates_max

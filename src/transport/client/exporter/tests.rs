@@ -5,6 +5,7 @@ mod collector;
 #[cfg(feature = "tls")]
 mod encrypted;
 mod names;
+mod put_off;
 mod rig;
 mod schedules;
 mod ways;

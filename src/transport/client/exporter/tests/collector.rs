@@ -38,6 +38,8 @@ pub(super) enum Do {
     TakeAndDoze(Duration),
     /// Answers with this status, and these headers.
     Say(u16, &'static str),
+    /// Takes it, and answers with this status all the same, as a gateway does that loses its upstream's answer.
+    TakeAndSay(u16),
     /// Takes it, answers with an interim reply at once, and after this time for good.
     TakeAfterInterim(Duration),
     /// Takes it, and answers with so many interim replies, each after this time, before the one that counts.
@@ -66,6 +68,7 @@ impl Do {
             | Self::TakeSlowly(_)
             | Self::TakeAndBabble
             | Self::TakeAndReset
+            | Self::TakeAndSay(_)
             | Self::TakeAndDoze(_)
             | Self::TakeAfterInterim(_)
             | Self::TakeAfterInterims(..)
@@ -89,6 +92,7 @@ impl Do {
                 | Self::TakeAndBabble
                 | Self::TakeAndDoze(_)
                 | Self::Say(..)
+                | Self::TakeAndSay(_)
                 | Self::TakeAndSayRaw(_, false)
         )
     }
@@ -233,7 +237,7 @@ fn act(action: Do, replies: &mut Replies) {
         Do::SayRaw(bytes, ends) => say(bytes.as_bytes(), ends),
         Do::TakeAndSayRaw(bytes, ends) => say(bytes.as_bytes(), ends),
         Do::TakeAndClose(word) => say(format!("HTTP/1.1 200 OK\r\n{word}content-length: 0\r\n\r\n").as_bytes(), true),
-        Do::SayEarly(status) => say(reply(status).as_bytes(), false),
+        Do::SayEarly(status) | Do::TakeAndSay(status) => say(reply(status).as_bytes(), false),
         Do::SayEarlyAndClose(status) => say(format!("HTTP/1.1 {status} Said\r\n\r\n").as_bytes(), true),
         Do::TakeAndBabble => say(&OK.repeat(2), false),
         Do::TakeAndSwell(len) => say(&[b"HTTP/1.1 200 OK\r\nx: ", &vec![b'x'; len][..]].concat(), false),

@@ -125,7 +125,7 @@ fn weather(dice: &mut Dice) -> Do {
         0 => Do::TakeAndClose(""),
         1 => Do::TakeAndClose("connection: close\r\n"),
         2 => Do::TakeSlowly(rest),
-        3 => Do::SayEarly(dice.of(&[200, 400, 408, 413, 503])),
+        3 => Do::SayEarly(dice.of(&[200, 400, 408, 413, 503, 504])),
         4 => Do::TakeAndReset,
         5 => Do::Say(dice.of(&[429, 502, 503, 504]), ""),
         6 | 7 => Do::Say(dice.of(&[429, 503]), dice.of(&PAUSES)),
@@ -145,7 +145,8 @@ fn weather(dice: &mut Dice) -> Do {
         23 => Do::SayRaw(dice.of(&REFUSED_AND_BROKEN_OFF).into(), dice.one_in(2)),
         24 => Do::SayEarlyAndClose(dice.of(&[200, 400, 408, 503])),
         25 => Do::TakeAndDoze(rest * 3),
-        26 if dice.one_in(4) => Do::TakeAndSwell(64 << 10),
+        26 => Do::TakeAndSay(dice.of(&[502, 504])),
+        27 if dice.one_in(4) => Do::TakeAndSwell(64 << 10),
         _ => Do::Take(rest / 20),
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Witness {
     spans_max: BTreeMap<u64, usize>,
     /// What the collector has declined.
     declined: Option<Coding>,
-    /// Spans of which an attempt was sent whole and ended without an answer.
+    /// Spans of which an attempt was sent whole and ended without an answer, or with one of a gateway.
     doubtful: BTreeSet<u64>,
     /// Spans of which an attempt was sent whole.
     pub(super) sent_whole: BTreeSet<u64>,
@@ -78,7 +78,8 @@ struct Attempt {
     /// Whether the rest could not be sent.
     is_refused: bool,
     reply: ReplyReader,
-    is_answered: bool,
+    /// Whether it is known by the answer what became of it.
+    is_certain: bool,
     /// Whether nothing more is heard of it.
     is_over: bool,
 }
@@ -200,7 +201,7 @@ impl Witness {
             is_sending: true,
             is_refused: false,
             reply: ReplyReader::new(),
-            is_answered: false,
+            is_certain: false,
             is_over: false,
         });
     }
@@ -309,7 +310,7 @@ impl Witness {
                     // What came is no answer, but would come again.
                     self.spans_max.extend(attempt.spans.iter().map(|&span| (span, 0)));
                     // Who has spoken HTTP on the connection may have taken it.
-                    attempt.is_answered = error.is_foreign() && !is_used_again;
+                    attempt.is_certain = error.is_foreign() && !is_used_again;
                     self.end(at, now);
                 }
             },
@@ -325,8 +326,10 @@ impl Witness {
         let is_success = (200..300).contains(&reply.status);
         let is_sent = attempt.sent == attempt.len;
         // What was not sent cannot have been taken.
-        attempt.is_answered = is_sent || !is_success;
-        if attempt.is_answered {
+        let is_believed = is_sent || !is_success;
+        // A gateway that says so does not know what became of the request that it has passed on.
+        attempt.is_certain = is_believed && !matches!(reply.status, 502 | 504);
+        if is_believed {
             let is_about_coding = reply.status == 415 || reply.body.starts_with(b"unsupported Content-Encoding");
             let spans_max = match reply.status {
                 429 | 502 | 503 | 504 => {
@@ -367,14 +370,14 @@ impl Witness {
             if let Some((_, took)) = self.begun.get_mut(&attempt.spans) {
                 *took += now.since(attempt.began);
             }
-            if !attempt.is_answered && attempt.sent == attempt.len {
+            if !attempt.is_certain && attempt.sent == attempt.len {
                 self.doubtful.extend(&attempt.spans);
             }
         }
         line.attempt = None;
     }
 
-    /// Whether an attempt of these spans was sent whole, and ended without an answer.
+    /// Whether an attempt of these spans was sent whole, and ended without an answer, or with one of a gateway.
     pub(super) fn is_doubtful(&self, spans: &[u64]) -> bool {
         spans.iter().any(|span| self.doubtful.contains(span))
     }
