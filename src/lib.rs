@@ -52,7 +52,7 @@ pub use clock::{Clock, FakeClock};
 pub use config::{
     Config, ConfigError, Export, Load, Origins, ProxyChoice, Resource, ResourceValue, Sizing, WorkerChoice, size,
 };
-pub use context::{AsParent, Context, InvalidTraceState, Link, SpanContext, TraceState};
+pub use context::{AsParent, Baggage, Context, InvalidBaggage, InvalidTraceState, Link, SpanContext, TraceState};
 pub use engine::{Engine, StartError, flush_on_panic, flush_on_signals, shut_down_at_exit, shut_down_on_signals};
 pub use record::{AttributeList, InvalidId, Key, Kind, SpanId, SpanLimits, Status, TraceId, Value};
 pub use report::{Diagnostic, DiagnosticSink, ExportTime, Health, Ledger, Lost, Memory, Receipt, Stats, Topic};

@@ -1,11 +1,14 @@
-//! The identity of a span, which others may know: ids, flags, trace state, and links by them.
+//! The identity of a span, which others may know: ids, flags, trace state, and links by them; baggage.
 
 mod ambient;
+mod baggage;
 
 use std::{fmt, sync::Arc};
 
-pub use ambient::{AsParent, Context};
-
+pub use self::{
+    ambient::{AsParent, Context},
+    baggage::{Baggage, InvalidBaggage},
+};
 use crate::record::{Finish, Key, SpanId, Stamp, TraceId, Value, flags};
 
 /// The identity of a span: its ids, trace flags and trace state. It never changes, not even when the span ends.
