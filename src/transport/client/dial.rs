@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::super::driver::{Address, Conn, Driver, Moment, is_cancelled};
+use super::super::driver::{Address, Conn, Driver, Moment, is_cancelled, is_out_of_files};
 
 /// What a connection needs to act: the driver, the connections that are closing, and the time.
 pub(super) struct Net<'a> {
@@ -96,6 +96,9 @@ impl From<String> for NoConnection {
 
 /// What to do about an address that cannot be reached.
 fn remedy(address: &Address, error: &io::Error) -> &'static str {
+    if is_out_of_files(error) {
+        return "this process, or the system, has too many open files: raise the limit (`ulimit -n`), or look for files and sockets that are never closed";
+    }
     match (address, error.kind()) {
         (Address::Unix(_), ErrorKind::PermissionDenied) => {
             "the user of this process may not write to the socket, or not enter its directory: check their modes and owners"
@@ -203,6 +206,17 @@ mod tests {
         assert!(remedy(&socket, &denied).contains("check their modes and owners"));
         for (address, error) in [(&socket, &refused), (&port, &denied), (&port, &refused)] {
             assert!(remedy(address, error).contains("check that the collector is listening there"));
+        }
+    }
+
+    /// EMFILE has this number on every unix.
+    #[cfg(unix)]
+    #[test]
+    fn remedy_for_a_process_that_may_open_no_more_files_is_not_about_the_network() {
+        let error = io::Error::from_raw_os_error(24);
+        for address in [Address::Unix("/run/otel.sock".into()), Address::Tcp(([127, 0, 0, 1], 4318).into())] {
+            let remedy = remedy(&address, &error);
+            assert!(remedy.contains("too many open files") && !remedy.contains("firewall"), "{remedy}");
         }
     }
 }

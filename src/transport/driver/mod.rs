@@ -319,6 +319,12 @@ impl Machine {
     }
 }
 
+/// Whether this error says that the process, or the whole system, may open no more files, sockets included.
+#[must_use]
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| platform::OUT_OF_FILES.contains(&code))
+}
+
 /// What a shut-down had to leave to the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Abandoned {

@@ -12,6 +12,9 @@ use socket2::{SockAddr, Socket};
 
 use super::{SEND_FLAGS, completion::Address, socket};
 
+/// What the system says where no more files may be opened.
+pub(super) const OUT_OF_FILES: &[i32] = &[libc::EMFILE, libc::ENFILE];
+
 #[derive(Debug)]
 pub(super) struct Stream(Socket);
 

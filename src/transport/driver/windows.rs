@@ -11,6 +11,9 @@ use socket2::SockRef;
 
 use super::{completion::Address, socket};
 
+/// What the system says where no more sockets may be opened: `WSAEMFILE`.
+pub(super) const OUT_OF_FILES: &[i32] = &[10_024];
+
 #[derive(Debug)]
 pub(super) struct Stream(TcpStream);
 
