@@ -54,7 +54,9 @@ pub use config::{
 };
 pub use context::{AsParent, Baggage, Context, InvalidBaggage, InvalidTraceState, Link, SpanContext, TraceState};
 pub use engine::{Engine, StartError, flush_on_panic, flush_on_signals, shut_down_at_exit, shut_down_on_signals};
-pub use record::{AttributeList, InvalidId, Key, Kind, SpanId, SpanLimits, Status, TraceId, Value};
+pub use record::{
+    AttributeList, AttributeValue, InvalidId, Key, Kind, Lazy, List, SpanId, SpanLimits, Status, Text, TraceId, Value,
+};
 pub use report::{Diagnostic, DiagnosticSink, ExportTime, Health, Ledger, Lost, Memory, Receipt, Stats, Topic};
 pub use sync::{deadline::Deadline, signal::Signal};
 pub use trace::{

@@ -11,13 +11,14 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     hint::black_box,
+    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     task::{self, Poll, Waker},
     thread,
 };
 
 use spanring::{
-    Config, Context, Engine, Ledger, Span, SpanContext, Status, TraceFuture, Tracer, current_ids, current_span,
+    Config, Context, Engine, Ledger, Span, SpanContext, Status, TraceFuture, Tracer, Value, current_ids, current_span,
 };
 
 struct Counting;
@@ -270,6 +271,7 @@ fn with_inputs<R>(work: impl FnOnce(&mut [Workload<'_>]) -> R) -> R {
         ("growth", 1, Box::new(|tracer| growth(tracer, &text))),
         ("too large for any block", 1, Box::new(|tracer| too_large(tracer, &text))),
         ("links, events and a new name", 1, Box::new(rich)),
+        ("values of every kind", 1, Box::new(|tracer| values(tracer, &keys, &text))),
     ])
 }
 
@@ -302,8 +304,24 @@ fn too_large(tracer: &Tracer, text: &str) {
     let parts = [text; 30];
     let mut span = tracer.span("too large").start();
     span.set("kept", 1);
-    span.set("dropped", &parts);
+    span.set("dropped", parts);
     span.event_with("dropped", [("parts", &parts)]);
+    span.end();
+}
+
+/// Formatted, computed and absent values; the last one moves the span to a larger block as it is formatted.
+fn values(tracer: &Tracer, keys: &[String], text: &str) {
+    let address = SocketAddr::from(([127, 0, 0, 1], 4318));
+    let mut span = tracer.span("values").start();
+    span.set("string", &keys[0]);
+    span.set("strings", keys);
+    span.set("absent", None::<&str>);
+    span.set("wide", u128::MAX);
+    span.set("address", address);
+    span.set("lazy", Value::lazy(|| keys.len()));
+    span.set("debug", Value::debug(&Some(1.5)));
+    span.event_with("event", [("trace", Value::display(&span.context().trace_id())), ("n", Value::Int(1))]);
+    span.set("display", Value::display(&format_args!("{text}{address}")));
     span.end();
 }
 

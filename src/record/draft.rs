@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{
     Kind, SpanId, Stamp, Status, TraceId,
+    attribute_value::AttributeValue,
     attributes::{Attributes, Landed, Place, Short},
     flags,
     layout::{
@@ -387,9 +388,11 @@ fn nested_attributes<'k>(
     let mut collection = Attributes::default();
     let place = Place { tag, start: out.len(), count_max };
     for (key, value) in attributes.pairs() {
-        let (bytes, len) = out.parts();
-        let landed = collection.set(bytes, len, place, limits, key, value)?;
-        if landed == Landed::EmptyKey {
+        let landed = value.with(|value| {
+            let (bytes, len) = out.parts();
+            collection.set(bytes, len, place, limits, key, value)
+        });
+        if landed.transpose()? == Some(Landed::EmptyKey) {
             collection.dropped = collection.dropped.saturating_add(1);
         }
     }

@@ -1,5 +1,6 @@
 //! What the bytes of a span mean: the vocabulary, the open span's draft, and the view of a finished record. Pure.
 
+mod attribute_value;
 mod attributes;
 mod draft;
 mod fields;
@@ -9,10 +10,12 @@ mod layout;
 mod limits;
 mod list;
 mod note;
+mod text;
 mod value;
 mod view;
 mod wire;
 
+pub use attribute_value::{AttributeValue, Lazy};
 pub(crate) use attributes::{Landed, Short};
 pub use draft::{Draft, Ids, LinkTarget};
 pub(crate) use draft::{TEXT_LEN_MAX, wire_flags};
@@ -24,8 +27,9 @@ pub(crate) use layout::RESERVE;
 pub(crate) use limits::ShortLimits;
 pub use limits::SpanLimits;
 pub use list::AttributeList;
+pub use text::Text;
 pub(crate) use value::NO_ATTRIBUTES;
-pub use value::{Key, Value};
+pub use value::{Key, List, Value};
 pub use view::{Record, Timeline};
 pub use wire::Full;
 pub(crate) use wire::{Field, begin_field, field_at, field_len, read_varint};

@@ -1,9 +1,10 @@
 //! Keys and values of attributes, borrowed from the caller, and how a value is written.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use super::{
     limits::SpanLimits,
+    text::{Text, first_chars},
     wire::{Full, Out},
 };
 
@@ -102,11 +103,12 @@ const fn four(name: &[u8], at: usize) -> u64 {
     u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]) as u64
 }
 
-/// The value of an attribute, borrowed for the length of the call.
+/// The value of an attribute, borrowed for the length of the call: see [`AttributeValue`](super::AttributeValue) for
+/// what need not be made one first.
 ///
 /// Empty strings, zeros and empty arrays are ordinary values. A number above `i64::MAX` is written as text, in decimal,
 /// because OTLP integers are signed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Value<'a> {
     /// No value: the key alone.
@@ -133,8 +135,43 @@ pub enum Value<'a> {
     Strs(&'a [&'a str]),
     /// An array of anything.
     Array(&'a [Self]),
+    /// An array of what else can be a value.
+    List(List<'a>),
     /// A map; the last of equal keys wins. A map of more than 1,024 entries is dropped and counted.
     Map(&'a [(&'a str, Self)]),
+    /// Text that is formatted as it is written: see [`Value::display`].
+    Text(Text<'a>),
+}
+
+/// An array whose elements become values one after the other.
+#[derive(Clone, Copy)]
+pub struct List<'a>(&'a dyn Elements);
+
+impl<'a> List<'a> {
+    pub(super) fn new(elements: &'a dyn Elements) -> Self {
+        Self(elements)
+    }
+}
+
+impl fmt::Debug for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[..]")
+    }
+}
+
+/// The elements of a [`List`].
+pub(super) trait Elements {
+    /// Writes the content of an `ArrayValue`, whose elements are at this depth.
+    fn write(&self, out: &mut Out<'_>, limits: &SpanLimits, depth: u32) -> Result<(), Full>;
+}
+
+/// A value in an array.
+pub(super) struct Element<'a>(pub(super) Value<'a>);
+
+impl Element<'_> {
+    pub(super) fn write(&self, out: &mut Out<'_>, limits: &SpanLimits, depth: u32) -> Result<(), Full> {
+        out.nested(ARRAY_VALUES, |out| self.0.write(out, limits, depth)) // common.proto: ArrayValue.values = 1
+    }
 }
 
 macro_rules! value_from {
@@ -228,48 +265,87 @@ macro_rules! value_from_array {
 value_from_array!(u8 => Bytes, bool => Bools, i64 => Ints, f64 => Doubles, &'a str => Strs, Value<'a> => Array,
     (&'a str, Value<'a>) => Map);
 
-impl Value<'_> {
+impl<'a> Value<'a> {
+    /// Text, as `{}` formats it, written straight into the span without an allocation, and cut at the limit of lengths
+    /// while it is written.
+    ///
+    /// It is formatted once for each try: again where the span turns out to need a larger block. A panic in it leaves
+    /// the span as it was; before an error that it returns, what it wrote is kept.
+    ///
+    /// ```
+    /// # use spanring::{Config, Engine, Value};
+    /// # let engine = Engine::start(Config::default())?;
+    /// # let mut span = engine.tracer("doc").span("work").start();
+    /// span.set("url.path", Value::display(&format_args!("/carts/{}", 17)));
+    /// # Ok::<(), spanring::StartError>(())
+    /// ```
+    #[must_use]
+    pub fn display(value: &'a dyn fmt::Display) -> Self {
+        Self::Text(Text::display(value))
+    }
+
+    /// As [`Value::display`], formatted by `{:?}`.
+    #[must_use]
+    pub fn debug(value: &'a dyn fmt::Debug) -> Self {
+        Self::Text(Text::debug(value))
+    }
+
+    /// A number outside of the integers that OTLP has: decimal text, which no limit cuts.
+    pub(super) fn digits(number: &'a dyn fmt::Display) -> Self {
+        Self::Text(Text::digits(number))
+    }
+
     /// Writes the content of an `AnyValue` at nesting `depth` (the attribute's own value has depth 1).
     ///
     /// common/v1/common.proto, `AnyValue`: string 1, bool 2, int 3, double 4, array 5, kvlist 6, bytes 7. The members
     /// are a oneof, so zeros and empty texts are written too (PB-07); an empty value is the message without a member.
     pub(super) fn write(&self, out: &mut Out<'_>, limits: &SpanLimits, depth: u32) -> Result<(), Full> {
-        let nests = matches!(
-            self,
-            Self::Bools(_) | Self::Ints(_) | Self::Doubles(_) | Self::Strs(_) | Self::Array(_) | Self::Map(_)
-        );
-        if nests && depth > limits.attribute_value_depth {
+        if self.nests() && depth > limits.attribute_value_depth {
             return Ok(()); // LIM-03: an array or map that lies too deep becomes an empty value
         }
-        let element = |value: Value<'_>, out: &mut Out<'_>| {
-            out.nested(ARRAY_VALUES, |out| value.write(out, limits, depth + 1)) // common.proto: ArrayValue.values = 1
-        };
         match *self {
             Self::Empty => Ok(()),
             Self::Bool(value) => out.put(&[BOOL, u8::from(value)]),
             Self::Int(value) => int(out, value.cast_unsigned()),
             Self::Uint(value) => match i64::try_from(value) {
                 Ok(_) => int(out, value),
-                Err(_) => out.bytes_field(STRING, decimal(value, &mut [0; 20])),
+                Err(_) => Value::digits(&value).write(out, limits, depth),
             },
             Self::Double(value) => {
                 out.byte(DOUBLE)?;
                 out.put(&value.to_le_bytes())
             }
             Self::Str(value) => out.bytes_field(STRING, first_chars(value, limits.value_len_max()).as_bytes()),
+            Self::Text(text) => out.nested(STRING, |out| text.write(out, limits.value_len_max())),
             Self::Bytes(value) => out.bytes_field(BYTES, &value[..value.len().min(limits.value_len_max())]),
-            Self::Bools(values) => {
-                out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(Value::Bool(v), out)))
-            }
-            Self::Ints(values) => out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(Value::Int(v), out))),
-            Self::Doubles(values) => {
-                out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(Value::Double(v), out)))
-            }
-            Self::Strs(values) => out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(Value::Str(v), out))),
-            Self::Array(values) => out.nested(ARRAY, |out| values.iter().try_for_each(|&v| element(v, out))),
+            Self::Bools(values) => array(out, values.iter().map(|&value| Value::Bool(value)), limits, depth),
+            Self::Ints(values) => array(out, values.iter().map(|&value| Value::Int(value)), limits, depth),
+            Self::Doubles(values) => array(out, values.iter().map(|&value| Value::Double(value)), limits, depth),
+            Self::Strs(values) => array(out, values.iter().map(|&value| Value::Str(value)), limits, depth),
+            Self::Array(values) => array(out, values.iter().copied(), limits, depth),
+            Self::List(list) => out.nested(ARRAY, |out| list.0.write(out, limits, depth + 1)),
             Self::Map(entries) => out.nested(KVLIST, |out| map(out, entries, limits, depth)),
         }
     }
+
+    /// Whether it is an array or a map.
+    fn nests(&self) -> bool {
+        match self {
+            Self::Empty | Self::Bool(_) | Self::Int(_) | Self::Uint(_) | Self::Double(_) => false,
+            Self::Str(_) | Self::Text(_) | Self::Bytes(_) => false,
+            Self::Bools(_) | Self::Ints(_) | Self::Doubles(_) | Self::Strs(_) => true,
+            Self::Array(_) | Self::List(_) | Self::Map(_) => true,
+        }
+    }
+}
+
+fn array<'a>(
+    out: &mut Out<'_>,
+    mut values: impl Iterator<Item = Value<'a>>,
+    limits: &SpanLimits,
+    depth: u32,
+) -> Result<(), Full> {
+    out.nested(ARRAY, |out| values.try_for_each(|value| Element(value).write(out, limits, depth + 1)))
 }
 
 fn int(out: &mut Out<'_>, value: u64) -> Result<(), Full> {
@@ -305,27 +381,6 @@ pub(super) fn key_value(
 ) -> Result<(), Full> {
     out.bytes_field(KEY, key.as_bytes())?;
     out.nested(VALUE, |out| value.write(out, limits, depth))
-}
-
-/// The first `count` characters: a limit counts characters, and a cut never splits one.
-pub(super) fn first_chars(text: &str, count: usize) -> &str {
-    if text.len() <= count {
-        return text;
-    }
-    text.char_indices().nth(count).map_or(text, |(end, _)| &text[..end])
-}
-
-/// The digits of `value`, in `space`.
-fn decimal(mut value: u64, space: &mut [u8; 20]) -> &[u8] {
-    let mut start = space.len();
-    loop {
-        start -= 1;
-        space[start] = b'0' + u8::try_from(value % 10).unwrap_or(0);
-        value /= 10;
-        if value == 0 {
-            return &space[start..];
-        }
-    }
 }
 
 // Tags, `field number << 3 | wire type`, of common/v1/common.proto.
@@ -374,20 +429,5 @@ mod tests {
         if cfg!(not(miri)) {
             assert_eq!(written(&entries[..MAP_LEN_MAX]), Ok(()));
         }
-    }
-
-    #[test]
-    fn digits_of_large_numbers_are_exact() {
-        for value in [0, 9, 10, u64::MAX, 1 << 63] {
-            assert_eq!(decimal(value, &mut [0; 20]), value.to_string().as_bytes());
-        }
-    }
-
-    #[test]
-    fn cuts_count_characters_and_split_none() {
-        assert_eq!(first_chars("äöü", 2), "äö");
-        assert_eq!(first_chars("äöü", 3), "äöü");
-        assert_eq!(first_chars("abc", 0), "");
-        assert_eq!(first_chars("🦀🦀", 1), "🦀");
     }
 }

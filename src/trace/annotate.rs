@@ -5,7 +5,7 @@ use std::{error::Error, fmt, time::SystemTime};
 use super::span::Span;
 use crate::{
     context::SpanContext,
-    record::{AttributeList, Key, Status, Value},
+    record::{AttributeList, AttributeValue, Key, Status},
 };
 
 /// Whatever changes can be made on. Private, so that the list of changes may grow.
@@ -39,12 +39,12 @@ pub trait Annotate: Change {
     fn is_recording(&self) -> bool;
 
     /// As [`Span::set`].
-    fn set<'a>(&mut self, key: impl Into<Key<'a>>, value: impl Into<Value<'a>>) {
+    fn set<'a>(&mut self, key: impl Into<Key<'a>>, value: impl AttributeValue) {
         self.change(|span| span.set(key, value));
     }
 
     /// As [`Span::set_all`].
-    fn set_all<'a, K: Into<Key<'a>>, V: Into<Value<'a>>>(&mut self, attributes: impl IntoIterator<Item = (K, V)>) {
+    fn set_all<'a, K: Into<Key<'a>>, V: AttributeValue>(&mut self, attributes: impl IntoIterator<Item = (K, V)>) {
         self.change(|span| span.set_all(attributes));
     }
 
@@ -122,12 +122,12 @@ macro_rules! changed_through {
     ($handle:ty) => {
         impl $handle {
             /// As [`Span::set`].
-            pub fn set<'a>(&self, key: impl Into<Key<'a>>, value: impl Into<Value<'a>>) {
+            pub fn set<'a>(&self, key: impl Into<Key<'a>>, value: impl AttributeValue) {
                 self.change_by(|span| span.set(key, value));
             }
 
             /// As [`Span::set_all`].
-            pub fn set_all<'a, K: Into<Key<'a>>, V: Into<Value<'a>>>(
+            pub fn set_all<'a, K: Into<Key<'a>>, V: AttributeValue>(
                 &self,
                 attributes: impl IntoIterator<Item = (K, V)>,
             ) {

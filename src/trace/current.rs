@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     context::{AsParent, Context, SpanContext},
-    record::{AttributeList, Key, SpanId, Status, TraceId, Value},
+    record::{AttributeList, AttributeValue, Key, SpanId, Status, TraceId},
 };
 
 impl Context {

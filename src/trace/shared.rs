@@ -13,7 +13,7 @@ use crate::{
     clock::unix_nanos,
     context::{AsParent, SpanContext},
     lane::{Change, Class, Combined},
-    record::{AttributeList, Draft, Key, Kind, Reading, Stamp, Status, Value},
+    record::{AttributeList, AttributeValue, Draft, Key, Kind, Reading, Stamp, Status},
 };
 
 /// A handle of a shared span; clones are handles of the same span, which ends by [`SharedSpan::end`] or with the last

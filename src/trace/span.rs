@@ -12,8 +12,8 @@ use crate::{
     context::SpanContext,
     lane::{Offer, Share, SpillRefusal, Tally},
     record::{
-        AttributeList, Draft, Finish, Full, Ids, Key, Landed, LinkTarget, NO_ATTRIBUTES, RESERVE, Reading, Short,
-        SpanLimits, Stamp, Status, TEXT_LEN_MAX, Value,
+        AttributeList, AttributeValue, Draft, Finish, Full, Ids, Key, Landed, LinkTarget, NO_ATTRIBUTES, RESERVE,
+        Reading, Short, SpanLimits, Stamp, Status, TEXT_LEN_MAX, Value,
     },
 };
 
@@ -90,17 +90,19 @@ impl Span {
 
     /// Sets an attribute. If the key is already set, the new value replaces the old.
     #[inline]
-    pub fn set<'a>(&mut self, key: impl Into<Key<'a>>, value: impl Into<Value<'a>>) {
-        let (key, value) = (key.into(), value.into());
-        let (name, hash) = key.parts();
+    pub fn set<'a, V: AttributeValue>(&mut self, key: impl Into<Key<'a>>, value: V) {
+        if !V::IS_AT_HAND && self.block.is_none() {
+            return;
+        }
+        let (name, hash) = key.into().parts();
         // The kind is known where this is compiled, so one of these calls is all that is left.
-        match value {
+        value.with(|value| match value {
             Value::Str(text) => self.set_fast(name, hash, text),
             Value::Int(number) => self.set_fast(name, hash, number),
             Value::Bool(truth) => self.set_fast(name, hash, truth),
             Value::Double(number) => self.set_fast(name, hash, number),
             other => self.set_slowly(name, hash, other),
-        }
+        });
     }
 
     /// The common case first: the span records, the key is new, the value is short, and the block has room.
@@ -134,7 +136,7 @@ impl Span {
     pub fn set_all<'a, K, V>(&mut self, attributes: impl IntoIterator<Item = (K, V)>)
     where
         K: Into<Key<'a>>,
-        V: Into<Value<'a>>,
+        V: AttributeValue,
     {
         attributes.into_iter().for_each(|(key, value)| self.set(key, value));
     }

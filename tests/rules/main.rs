@@ -8,4 +8,5 @@ mod creation;
 mod limits;
 mod operations;
 mod rig;
+mod values;
 mod wire;

@@ -39,6 +39,7 @@ fn leaf() -> impl Strategy<Value = Val> + Clone {
         vec(any::<i64>(), 0..20).prop_map(Val::Ints),
         vec(any::<f64>(), 0..8).prop_map(Val::Doubles),
         vec(text(), 0..8).prop_map(Val::Strs),
+        vec(text(), 0..8).prop_map(Val::Shown),
     ]
 }
 

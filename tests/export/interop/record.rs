@@ -104,20 +104,20 @@ fn values(tracer: &Tracer) {
     span.end();
 
     let mut span = tracer.span("nested values").start();
-    span.set("bools", &[true, false]);
-    span.set("ints", &[i64::MIN, 0, i64::MAX]);
-    span.set("doubles", &DOUBLES);
-    span.set("texts", &TEXTS);
+    span.set("bools", [true, false]);
+    span.set("ints", [i64::MIN, 0, i64::MAX]);
+    span.set("doubles", DOUBLES);
+    span.set("texts", TEXTS);
     let nothing: [bool; 0] = [];
-    span.set("empty array", &nothing);
+    span.set("empty array", nothing);
     span.set("empty map", Value::Map(&[]));
     let inner =
         [("k", Value::Empty), ("", 1.into()), ("deep", Value::Array(&[Value::Map(&[("x", Value::Bool(false))])]))];
     span.set(
         "mixed",
-        &[Value::Empty, Value::Bytes(&[0]), Value::Array(&[]), Value::Map(&inner), Value::Double(f64::NAN)],
+        [Value::Empty, Value::Bytes(&[0]), Value::Array(&[]), Value::Map(&inner), Value::Double(f64::NAN)],
     );
-    span.set("map", &inner);
+    span.set("map", Value::Map(&inner));
     // The deepest that the specification asks for, and one more, which becomes an empty value (LIM-03).
     for depth in [63, 64, 65] {
         within_arrays(depth, Value::Str("core"), &mut |value| span.set(&format!("depth {depth}"), value));

@@ -1,6 +1,6 @@
 //! Lends owned values to the library, which borrows: each array, map or long text gets a cell to live in for the call.
 
-use std::{cell::OnceCell, slice};
+use std::{cell::OnceCell, fmt, slice};
 
 use spanring::Value;
 
@@ -9,9 +9,19 @@ use super::{Val, name};
 /// What a borrowed value points into.
 enum Held<'a> {
     Text(String),
+    Shown(Pieces<'a>),
     Texts(Vec<&'a str>),
     Values(Vec<Value<'a>>),
     Entries(Vec<(&'a str, Value<'a>)>),
+}
+
+/// Formats its pieces one after the other.
+struct Pieces<'a>(&'a [String]);
+
+impl fmt::Display for Pieces<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| f.write_str(piece))
+    }
 }
 
 type Cells<'a> = slice::Iter<'a, OnceCell<Held<'a>>>;
@@ -28,7 +38,7 @@ pub(super) fn lend<R>(pairs: &[(u8, Val)], take: impl FnOnce(&[(&str, Value<'_>)
 /// Cells that a value needs.
 fn cells(value: &Val) -> usize {
     match value {
-        Val::Long(..) | Val::Strs(_) => 1,
+        Val::Long(..) | Val::Strs(_) | Val::Shown(_) => 1,
         Val::Array(values) => 1 + values.iter().map(cells).sum::<usize>(),
         Val::Map(entries) => 1 + entries.iter().map(|(_, value)| cells(value)).sum::<usize>(),
         _ => 0,
@@ -48,6 +58,7 @@ fn borrow<'a>(value: &'a Val, cells: &mut Cells<'a>) -> Value<'a> {
         Val::Ints(values) => Value::Ints(values),
         Val::Doubles(values) => Value::Doubles(values),
         Val::Long(character, times) => hold(Held::Text(character.to_string().repeat(usize::from(*times))), cells),
+        Val::Shown(pieces) => hold(Held::Shown(Pieces(pieces)), cells),
         Val::Strs(texts) => hold(Held::Texts(texts.iter().map(String::as_str).collect()), cells),
         Val::Array(values) => {
             let values = values.iter().map(|value| borrow(value, cells)).collect();
@@ -63,6 +74,7 @@ fn borrow<'a>(value: &'a Val, cells: &mut Cells<'a>) -> Value<'a> {
 fn hold<'a>(held: Held<'a>, cells: &mut Cells<'a>) -> Value<'a> {
     match cells.next().expect("cells were counted before").get_or_init(|| held) {
         Held::Text(text) => Value::Str(text),
+        Held::Shown(pieces) => Value::display(pieces),
         Held::Texts(texts) => Value::Strs(texts),
         Held::Values(values) => Value::Array(values),
         Held::Entries(entries) => Value::Map(entries),

@@ -110,6 +110,8 @@ pub enum Val {
     Ints(Vec<i64>),
     Doubles(Vec<f64>),
     Strs(Vec<String>),
+    /// Text that is formatted piece by piece as it is recorded.
+    Shown(Vec<String>),
     Array(Vec<Self>),
     Map(Vec<(u8, Self)>),
 }
@@ -338,6 +340,7 @@ impl Val {
             Self::Bools(values) => values.len() * 20,
             Self::Ints(values) => values.len() * 20,
             Self::Doubles(values) => values.len() * 20,
+            Self::Shown(pieces) => pieces.iter().map(String::len).sum(),
             Self::Strs(texts) => texts.iter().map(|text| 20 + text.len()).sum(),
             Self::Array(values) => values.iter().map(Self::bytes_max).sum(),
             Self::Map(entries) => entries.iter().map(|(key, value)| name(*key).len() + value.bytes_max()).sum(),

@@ -95,6 +95,7 @@ impl PlainValue {
             Val::Double(value) => Self::Double(value.to_bits()),
             Val::Str(value) => text(value),
             Val::Long(character, times) => text(&character.to_string().repeat(usize::from(*times))),
+            Val::Shown(pieces) => text(&pieces.concat()),
             Val::Bytes(bytes) => Self::Bytes(bytes.iter().copied().take(length).collect()),
             Val::Bools(_) | Val::Ints(_) | Val::Doubles(_) | Val::Strs(_) | Val::Array(_) | Val::Map(_) if is_deep => {
                 Self::Empty
