@@ -2,6 +2,8 @@
 //! no code with the encoder.
 
 pub mod collector;
+mod compare;
+mod engine;
 
 use std::time::{Duration, SystemTime};
 
@@ -12,12 +14,14 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
+pub use self::engine::{CountingIds, TestEngine};
 #[doc(no_inline)]
-pub use crate::{Clock, FakeClock, panic_on_misuse};
+pub use crate::{Clock, FakeClock, panic_on_misuse, tree::OwnedStatus};
 use crate::{
     engine::Engine,
-    record::{SpanId, TraceId},
+    record::{Kind, SpanId, TraceId, flags},
     trace::Scope,
+    tree::TreeSpan,
 };
 
 /// A finished span, whole.
@@ -38,8 +42,8 @@ pub struct FinishedSpan {
     pub trace_state: String,
     /// Its name.
     pub name: String,
-    /// The wire's number of its kind.
-    pub kind: i32,
+    /// Its kind.
+    pub kind: Kind,
     /// When it began.
     pub start: SystemTime,
     /// When it ended.
@@ -50,10 +54,8 @@ pub struct FinishedSpan {
     pub events: Vec<FinishedEvent>,
     /// Its links.
     pub links: Vec<FinishedLink>,
-    /// The wire's number of its status code: 0 unset, 1 ok, 2 error.
-    pub status_code: i32,
-    /// The text of an error.
-    pub status_message: String,
+    /// Its status.
+    pub status: OwnedStatus,
     /// Attributes that a limit turned away.
     pub dropped_attributes: u32,
     /// Events that a limit turned away.
@@ -116,41 +118,35 @@ pub enum OwnedValue {
     Map(Vec<(String, Self)>),
 }
 
-impl From<&str> for OwnedValue {
-    fn from(value: &str) -> Self {
-        Self::Str(value.to_owned())
-    }
-}
-
-impl From<i64> for OwnedValue {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
-    }
-}
-
-impl From<bool> for OwnedValue {
-    fn from(value: bool) -> Self {
-        Self::Bool(value)
-    }
-}
-
-impl From<f64> for OwnedValue {
-    fn from(value: f64) -> Self {
-        Self::Double(value)
-    }
-}
-
 impl FinishedSpan {
-    /// The value of an attribute.
+    /// Whether its parent is in another process; `None` where the span does not say.
     #[must_use]
-    pub fn attribute(&self, key: &str) -> Option<&OwnedValue> {
-        self.attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    pub fn is_parent_remote(&self) -> Option<bool> {
+        let has = |flag| self.flags & flag != 0;
+        has(flags::HAS_IS_REMOTE).then(|| has(flags::IS_REMOTE))
     }
 
     /// How long it took.
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.end.duration_since(self.start).unwrap_or_default()
+    }
+}
+
+impl From<&FinishedSpan> for TreeSpan {
+    fn from(span: &FinishedSpan) -> Self {
+        Self {
+            trace_id: span.trace_id,
+            span_id: span.span_id,
+            parent_id: span.parent_id,
+            is_parent_remote: span.is_parent_remote(),
+            name: span.name.clone(),
+            kind: span.kind,
+            start: span.start,
+            end: span.end,
+            status: span.status.clone(),
+            links: span.links.iter().map(|link| (link.trace_id, link.span_id)).collect(),
+        }
     }
 }
 
@@ -203,18 +199,27 @@ fn finished_span(scope: Scope, span: WireSpan) -> FinishedSpan {
         flags: span.flags,
         trace_state: span.trace_state,
         name: span.name,
-        kind: span.kind,
+        kind: kind(span.kind),
         start: time(span.start_time_unix_nano),
         end: time(span.end_time_unix_nano),
         attributes: attributes(span.attributes),
         events: span.events.into_iter().map(event).collect(),
         links: span.links.into_iter().map(link).collect(),
-        status_code: status.code,
-        status_message: status.message,
+        status: match status.code {
+            1 => OwnedStatus::Ok,
+            2 => OwnedStatus::Error(status.message),
+            _ => OwnedStatus::Unset,
+        },
         dropped_attributes: span.dropped_attributes_count,
         dropped_events: span.dropped_events_count,
         dropped_links: span.dropped_links_count,
     }
+}
+
+/// A kind by its number on the wire. One that is unknown is internal, as `trace.proto` says of an unspecified one.
+fn kind(number: i32) -> Kind {
+    let kinds = [Kind::Server, Kind::Client, Kind::Producer, Kind::Consumer];
+    kinds.into_iter().find(|&kind| kind as i32 == number).unwrap_or_default()
 }
 
 fn event(event: opentelemetry_proto::tonic::trace::v1::span::Event) -> FinishedEvent {

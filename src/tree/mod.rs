@@ -85,13 +85,21 @@ pub enum OwnedStatus {
     Ok,
 }
 
+impl OwnedStatus {
+    /// The status as it is set.
+    #[must_use]
+    pub fn as_status(&self) -> Status<'_> {
+        match self {
+            Self::Unset => Status::Unset,
+            Self::Error(text) => Status::Error(text),
+            Self::Ok => Status::Ok,
+        }
+    }
+}
+
 impl PartialEq<Status<'_>> for OwnedStatus {
     fn eq(&self, other: &Status<'_>) -> bool {
-        match (self, other) {
-            (Self::Error(text), Status::Error(other)) => text == other,
-            (Self::Unset, Status::Unset) | (Self::Ok, Status::Ok) => true,
-            _ => false,
-        }
+        self.as_status() == *other
     }
 }
 

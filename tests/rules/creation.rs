@@ -173,7 +173,7 @@ fn cre_05_random_flag_is_that_of_the_source_of_the_trace_id() {
 
 #[test]
 fn api_11_span_is_internal_unless_said_otherwise() {
-    assert_eq!(recorded(SpanLimits::default(), |_| ()).kind, Kind::Internal as i32);
+    assert_eq!(recorded(SpanLimits::default(), |_| ()).kind, Kind::Internal);
 }
 
 #[test]

@@ -111,7 +111,8 @@ fn deep_code_changes_the_span_that_is_current() {
     let spans = finished(&engine);
     let span = named(&spans, "a");
     assert_eq!(span.attributes, [("a".to_owned(), 1.into()), ("b".to_owned(), 2.into())]);
-    assert_eq!((span.events.len(), span.status_message.as_str()), (1, "no"));
+    assert_eq!(span.events.len(), 1);
+    assert_eq!(span.status, Status::Error("no"));
     assert_eq!(named(&spans, "child").attributes, [("c".to_owned(), 3.into())]);
 }
 
@@ -178,9 +179,9 @@ fn error_of_a_closure_fails_its_span() {
     assert_eq!(tracer.try_in_span("b", |_| Ok::<_, String>(3)), Ok(3));
     let spans = finished(&engine);
     let (failed, well) = (named(&spans, "a"), named(&spans, "b"));
-    assert_eq!((failed.status_code, failed.status_message.as_str()), (2, "no such order"));
+    assert_eq!(failed.status, Status::Error("no such order"));
     assert_eq!(failed.events[0].name, "exception");
-    assert_eq!((well.status_code, well.events.len()), (0, 0));
+    assert_eq!((well.status.as_status(), well.events.len()), (Status::Unset, 0));
 }
 
 #[derive(Debug)]
@@ -222,9 +223,9 @@ fn spn_16_errors_are_recorded_with_type_text_and_sources() {
     assert_eq!(attributes("handled"), all);
     assert_eq!(attributes("failed"), all);
     assert_eq!(attributes("unnamed"), rest, "a trait object has no name of its own");
-    assert_eq!(named(&spans, "handled").status_code, 0);
+    assert_eq!(named(&spans, "handled").status, Status::Unset);
     let failed = named(&spans, "failed");
-    assert_eq!((failed.status_code, failed.status_message.as_str()), (2, "cannot load"));
+    assert_eq!(failed.status, Status::Error("cannot load"));
 }
 
 /// API-22: a panic goes on, and the span tells of it.
@@ -240,7 +241,7 @@ fn panic_of_a_closure_is_recorded_and_goes_on() {
     let spans = finished(&engine);
     for name in ["inner", "outer"] {
         let span = named(&spans, name);
-        assert_eq!((span.status_code, span.status_message.as_str()), (2, "no more bread"), "{name}");
+        assert_eq!(span.status, Status::Error("no more bread"), "{name}");
         assert_eq!(span.events[0].attributes[0], ("exception.type".to_owned(), "panic".into()));
     }
 }
@@ -266,10 +267,10 @@ fn span_that_a_panic_drops_is_marked_unless_it_began_in_one() {
     assert!(result.is_err());
     assert_nothing_current();
     let spans = finished(&engine);
-    let status = |name| (named(&spans, name).status_code, named(&spans, name).status_message.as_str());
-    assert_eq!((status("entered"), status("dropped")), ((2, "panicked"), (2, "panicked")));
-    assert_eq!(status("said"), (2, "known"));
-    assert_eq!((status("cleaning up"), status("cleaning up, too")), ((0, ""), (0, "")));
+    let status = |name| named(&spans, name).status.as_status();
+    assert_eq!((status("entered"), status("dropped")), (Status::Error("panicked"), Status::Error("panicked")));
+    assert_eq!(status("said"), Status::Error("known"));
+    assert_eq!((status("cleaning up"), status("cleaning up, too")), (Status::Unset, Status::Unset));
 }
 
 #[test]
@@ -333,7 +334,7 @@ fn panic_of_a_future_fails_its_span() {
     assert_nothing_current();
     drop(work);
     let span = finished(&engine).remove(0);
-    assert_eq!((span.status_code, span.status_message.as_str()), (2, "in a poll"));
+    assert_eq!(span.status, Status::Error("in a poll"));
     assert!(span.attributes.is_empty(), "it was not cancelled");
 }
 
@@ -356,7 +357,7 @@ fn context_of_a_future_is_current_in_its_polls_and_its_drop() {
     let error = tracer.try_in_span_async("failing", async { Err::<(), _>("late") });
     let polled = pin!(error).poll(&mut Task::from_waker(Waker::noop()));
     assert_eq!(polled, Poll::Ready(Err("late")));
-    assert_eq!(finished(&engine)[0].status_message, "late");
+    assert_eq!(finished(&engine)[0].status, Status::Error("late"));
 }
 
 /// A guard that is held while a future waits: on a local executor two tasks take turns in a thread.

@@ -22,7 +22,7 @@ fn span_comes_out_as_it_was_recorded() {
     let child = spans.iter().find(|s| s.name == "child").unwrap();
     assert_eq!(child.parent_id, root.span_id);
     assert_eq!(root.attributes.len(), 4);
-    assert_eq!(root.status_message, "boom");
+    assert_eq!(root.status, Status::Error("boom"));
     assert_eq!(root.events[0].name, "cache.miss");
     let ledger = engine.ledger();
     assert!(ledger.is_closed());
@@ -47,5 +47,5 @@ fn shared_span_takes_changes_from_all_threads_until_its_end() {
     assert_eq!(spans.len(), 1);
     assert_eq!(spans[0].name, "y");
     assert_eq!(spans[0].attributes.len(), 2);
-    assert_eq!(spans[0].status_code, 1);
+    assert_eq!(spans[0].status, Status::Ok);
 }

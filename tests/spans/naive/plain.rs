@@ -6,7 +6,7 @@ use std::{
 };
 
 use spanring::{
-    SpanId, SpanLimits, TraceId,
+    SpanId, SpanLimits, Status, TraceId,
     testing::{FinishedSpan, OwnedValue},
 };
 
@@ -271,7 +271,7 @@ impl Plain {
         let is_root = !span.parent_id.is_valid();
         Self {
             name: span.name.clone(),
-            kind: span.kind,
+            kind: span.kind as i32,
             // The trace of a root is random; that of a child is its parent's.
             parent: (if is_root { TraceId::NONE } else { span.trace_id }, span.parent_id),
             trace_state: span.trace_state.clone(),
@@ -298,7 +298,11 @@ impl Plain {
                     attributes: Collection::seen(&link.attributes, link.dropped_attributes),
                 })
                 .collect(),
-            status: (span.status_code, span.status_message.clone()),
+            status: match span.status.as_status() {
+                Status::Unset => (0, String::new()),
+                Status::Ok => (1, String::new()),
+                Status::Error(text) => (2, text.to_owned()),
+            },
             dropped_events: span.dropped_events,
             dropped_links: span.dropped_links,
         }
