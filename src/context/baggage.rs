@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 /// # Ok::<(), spanring::InvalidBaggage>(())
 /// ```
 #[derive(Clone, Default, Eq, PartialEq)]
-pub struct Baggage(Option<Arc<Members>>);
+pub struct Baggage(Option<Arc<BaggageMembers>>);
 
 /// Why a member has no place in a [`Baggage`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,6 +65,11 @@ impl Baggage {
         let mut members = self.0.as_deref().cloned().unwrap_or_default();
         members.remove(name);
         members.into_baggage()
+    }
+
+    /// Collects the members of headers.
+    pub(crate) fn collector() -> BaggageMembers {
+        BaggageMembers::default()
     }
 
     /// The value of this name. Case counts.
@@ -113,13 +118,13 @@ impl std::error::Error for InvalidBaggage {}
 /// Most members (W3C Baggage, 3.3.2).
 const MEMBERS_MAX: usize = 64;
 /// Most bytes of the members' text. A header of the 8,192 bytes that W3C Baggage, 3.3.2 names has no more of it.
-const BYTES_MAX: usize = 8192;
+pub(crate) const BYTES_MAX: usize = 8192;
 /// Members that need no memory of their own: more than most baggage has.
 const MEMBERS_INLINE: usize = 8;
 
 /// The members, while they are collected and after. All text is in one place: a member costs no allocation.
 #[derive(Clone, Default, Eq, PartialEq)]
-struct Members {
+pub(crate) struct BaggageMembers {
     text: String,
     ends: SmallVec<[Ends; MEMBERS_INLINE]>,
 }
@@ -134,9 +139,9 @@ struct Ends {
 
 const _: () = assert!(BYTES_MAX <= u16::MAX as usize, "an end must fit in its type");
 
-impl Members {
+impl BaggageMembers {
     /// Appends a member, and removes one of the same name. Without room nothing changes.
-    fn set(&mut self, name: &str, value: &str, metadata: &str) -> Result<(), InvalidBaggage> {
+    pub(crate) fn set(&mut self, name: &str, value: &str, metadata: &str) -> Result<(), InvalidBaggage> {
         if name.is_empty() {
             return Err(InvalidBaggage::NoName);
         }
@@ -170,7 +175,12 @@ impl Members {
         }
     }
 
-    fn into_baggage(self) -> Baggage {
+    /// Makes room for so much text at once.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.text.reserve(bytes.min(BYTES_MAX - self.text.len()));
+    }
+
+    pub(crate) fn into_baggage(self) -> Baggage {
         Baggage((!self.ends.is_empty()).then(|| Arc::new(self)))
     }
 

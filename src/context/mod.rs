@@ -5,6 +5,7 @@ mod baggage;
 
 use std::{fmt, sync::Arc};
 
+pub(crate) use self::baggage::{BYTES_MAX as BAGGAGE_BYTES_MAX, BaggageMembers};
 pub use self::{
     ambient::{AsParent, Context},
     baggage::{Baggage, InvalidBaggage},

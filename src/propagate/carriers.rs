@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Extractor, Injector};
+use super::{Extractor, Injector, Refused};
 
 impl Extractor for HeaderMap {
     fn values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
@@ -16,10 +16,12 @@ impl Extractor for HeaderMap {
 }
 
 impl Injector for HeaderMap {
-    fn set(&mut self, name: &'static str, value: &str) {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.insert(HeaderName::from_static(name), value);
-        }
+    fn set(&mut self, name: &'static str, value: &str) -> Result<(), Refused> {
+        let value = HeaderValue::from_str(value).map_err(|_| Refused::Unfit)?;
+        let is_name =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_0123456789".contains(&byte));
+        let name = is_name.then(|| HeaderName::from_static(name)).ok_or(Refused::Unfit)?;
+        self.try_insert(name, value).map(|_| ()).map_err(|_| Refused::NoRoom)
     }
 }
 
@@ -38,8 +40,9 @@ impl<S: BuildHasher> Extractor for HashMap<String, String, S> {
 }
 
 impl<S: BuildHasher> Injector for HashMap<String, String, S> {
-    fn set(&mut self, name: &'static str, value: &str) {
+    fn set(&mut self, name: &'static str, value: &str) -> Result<(), Refused> {
         self.insert(name.to_owned(), value.to_owned());
+        Ok(())
     }
 }
 
@@ -53,8 +56,9 @@ impl Extractor for BTreeMap<String, String> {
 }
 
 impl Injector for BTreeMap<String, String> {
-    fn set(&mut self, name: &'static str, value: &str) {
+    fn set(&mut self, name: &'static str, value: &str) -> Result<(), Refused> {
         self.insert(name.to_owned(), value.to_owned());
+        Ok(())
     }
 }
 
@@ -73,9 +77,10 @@ impl<Name: AsRef<str>, Value: AsRef<[u8]>> Extractor for Vec<(Name, Value)> {
 
 /// The pairs of this name are replaced by one.
 impl<Name: AsRef<str> + From<&'static str>, Value: for<'a> From<&'a str>> Injector for Vec<(Name, Value)> {
-    fn set(&mut self, name: &'static str, value: &str) {
+    fn set(&mut self, name: &'static str, value: &str) -> Result<(), Refused> {
         self.retain(|(found, _)| !found.as_ref().eq_ignore_ascii_case(name));
         self.push((name.into(), value.into()));
+        Ok(())
     }
 }
 
@@ -110,7 +115,7 @@ mod tests {
         assert_eq!((found(&hashed), found(&sorted)), (vec!["1".to_owned()], vec!["1".to_owned()]));
 
         let carriers: [&mut dyn Injector; 5] = [&mut headers, &mut pairs, &mut bytes, &mut hashed, &mut sorted];
-        carriers.into_iter().for_each(|carrier| carrier.set("a-name", "3"));
+        carriers.into_iter().for_each(|carrier| assert_eq!(carrier.set("a-name", "3"), Ok(())));
         assert_eq!(found(&headers), ["3"]);
         assert_eq!((found(&pairs), pairs.len()), (vec!["3".to_owned()], 2));
         assert_eq!(found(&bytes), ["3"]);

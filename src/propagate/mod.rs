@@ -1,4 +1,4 @@
-//! The identity of a span into and out of a process: W3C trace context, over any carrier.
+//! Contexts into and out of a process: W3C Trace Context, W3C Baggage and B3, over any carrier.
 //!
 //! A carrier is whatever has named values: the headers of a request, the attributes of a message. [`Extractor`] and
 //! [`Injector`] are implemented for `http::HeaderMap`, for maps of strings, and for lists of pairs; a carrier of
@@ -24,8 +24,12 @@
 //! # Ok::<(), spanring::StartError>(())
 //! ```
 
+pub mod b3;
+pub mod baggage;
 mod carriers;
 pub mod trace_context;
+
+use std::{fmt, ops::AddAssign};
 
 /// What a context is read from.
 pub trait Extractor {
@@ -37,5 +41,49 @@ pub trait Extractor {
 /// What a context is written to.
 pub trait Injector {
     /// Sets this name to this value alone. Both are ASCII, fit for a header, and the name is in lower case.
-    fn set(&mut self, name: &'static str, value: &str);
+    ///
+    /// # Errors
+    ///
+    /// When the carrier cannot take them; it stays as it was.
+    fn set(&mut self, name: &'static str, value: &str) -> Result<(), Refused>;
+}
+
+/// Why a carrier does not take a field.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// It has as many fields as it can have. Put some of them into the body.
+    NoRoom,
+    /// The name or the value has characters that it cannot carry.
+    Unfit,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRoom => "the carrier has as many fields as it can have",
+            Self::Unfit => "the carrier cannot have this name or value",
+        })
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// What was left out on the way into a carrier, or out of it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Dropped {
+    /// Fields that the carrier [refused](Refused).
+    pub fields: u32,
+    /// Members of baggage past its limits.
+    pub excess_members: u32,
+    /// Members of baggage that are malformed, or whose names the format cannot carry.
+    pub malformed_members: u32,
+}
+
+impl AddAssign for Dropped {
+    fn add_assign(&mut self, other: Self) {
+        self.fields += other.fields;
+        self.excess_members += other.excess_members;
+        self.malformed_members += other.malformed_members;
+    }
 }

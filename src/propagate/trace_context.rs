@@ -1,6 +1,6 @@
 //! W3C Trace Context, Level 2: the headers `traceparent` and `tracestate`.
 
-use super::{Extractor, Injector};
+use super::{Dropped, Extractor, Injector};
 use crate::{
     context::{SpanContext, TraceState},
     record::{SpanId, TraceId, flags, from_lower_hex},
@@ -29,16 +29,18 @@ pub fn extract(carrier: &(impl Extractor + ?Sized)) -> Option<SpanContext> {
 }
 
 /// Names this span as the caller's. An invalid context sets nothing, and an empty trace state leaves its header as it
-/// is.
-pub fn inject(context: &SpanContext, carrier: &mut (impl Injector + ?Sized)) {
+/// is. Says which fields the carrier refused; a trace state is of no use without the other.
+pub fn inject(context: &SpanContext, carrier: &mut (impl Injector + ?Sized)) -> Dropped {
     if !context.is_valid() {
-        return;
+        return Dropped::default();
     }
     let header = write(context);
-    carrier.set(TRACEPARENT, str::from_utf8(&header).expect("hex digits and dashes"));
-    if !context.trace_state().is_empty() {
-        carrier.set(TRACESTATE, context.trace_state().as_str());
-    }
+    let parent = carrier.set(TRACEPARENT, str::from_utf8(&header).expect("hex digits and dashes"));
+    let state = match context.trace_state() {
+        state if state.is_empty() => Ok(()),
+        state => parent.and_then(|()| carrier.set(TRACESTATE, state.as_str())),
+    };
+    Dropped { fields: u32::from(parent.is_err()) + u32::from(state.is_err()), ..Dropped::default() }
 }
 
 /// All headers `tracestate`, joined in their order (TST-04).
@@ -83,14 +85,14 @@ fn write(context: &SpanContext) -> [u8; TRACEPARENT_LEN] {
 const KNOWN_FLAGS: u8 = flags::SAMPLED | flags::RANDOM;
 
 /// Without white space around it.
-fn trim(mut bytes: &[u8]) -> &[u8] {
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
     }
     bytes
 }
 
-fn put_hex(bytes: &[u8], digits: &mut [u8]) {
+pub(super) fn put_hex(bytes: &[u8], digits: &mut [u8]) {
     for (byte, pair) in bytes.iter().zip(digits.chunks_exact_mut(2)) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 0xF)];
