@@ -43,7 +43,8 @@ pub struct Export {
     /// more.
     pub batch_spans_max: usize,
     /// Bytes of one request before compression, at least 96 KiB. 1 MiB, and less where the `memory_budget` is small:
-    /// all requests on their way take an eighth of it. What a collector calls too large is split, and the limit learnt.
+    /// all requests on their way take an eighth of it. What a collector calls too large is split, and the limit learnt;
+    /// it doubles again once 256 requests at that limit were taken, or more where that was tried in vain.
     pub request_bytes_max: usize,
     /// The longest that a span waits for others to share a request with: the age at which a batch is sent although it
     /// is not full. 5 s; half a second for the first request to a collector on this machine, so that one that is not

@@ -5,6 +5,7 @@ mod exporting;
 mod goal;
 mod handoff;
 mod hooks;
+mod limit;
 mod lines;
 mod manual;
 mod per_process;

@@ -7,6 +7,7 @@ use super::{
     desk::Desk,
     goal::Goal,
     handoff::Asked,
+    limit::Limit,
     scopes::Scopes,
     words::{dropped, health, shortened, stale, too_large},
 };
@@ -40,9 +41,8 @@ pub(super) struct Worker {
     batch: Batch,
     pace: Pace,
     scopes: Scopes,
-    /// Bytes that a request has, unless one span alone has more: less than the most once a collector took no such
-    /// request.
-    request_bytes_aim: usize,
+    /// Bytes that a request has at most, unless one span alone has more.
+    limit: Limit,
     driver: Driver,
     exporter: Exporter,
     outcomes: Vec<Outcome>,
@@ -108,9 +108,6 @@ const BATCHES_A_VISIT: usize = 2;
 const FIRST_AGE_MAX: Duration = Duration::from_millis(500);
 /// How long it is until a lane that could not be closed is tried again: a thread is in the middle of an end.
 const CLOSE_AGAIN: Duration = Duration::from_millis(1);
-/// After a request that the collector called too large the limit is halved, never below this plus the resource: a
-/// collector that rejects everything would otherwise get one span a request.
-const REQUEST_BYTES_LEARNT_MIN: usize = 4 << 10;
 
 impl Worker {
     /// A worker in place of none; why not, if there cannot be one.
@@ -135,7 +132,7 @@ impl Worker {
             batch: Batch::new(exporter.head_len_max() + plan.resource.envelope_len_max()),
             pace: Pace::new(spans_a_visit(desk), plan.schedule_delay),
             scopes: Scopes::default(),
-            request_bytes_aim: plan.request_bytes_max,
+            limit: Limit::new(plan.request_bytes_max, plan.resource.envelope_len_max()),
             driver,
             exporter,
             outcomes: vec![],
@@ -274,7 +271,7 @@ impl Worker {
         let without_the_resource = |bytes: usize| bytes.saturating_sub(plan.resource.envelope_len_max());
         let bounds = Bounds {
             spans_max: plan.batch_spans_max,
-            bytes_aim: without_the_resource(self.request_bytes_aim),
+            bytes_aim: without_the_resource(self.limit.bytes()),
             bytes_max: without_the_resource(plan.request_bytes_max),
         };
         let visited = batch.fill(reader, marks, bounds, anchors, now.nanos(), |scope| {
@@ -396,7 +393,10 @@ impl Worker {
         let spans = outcome.spans as u64;
         let whole = Whole { number: outcome.number, is_doubtful: outcome.is_doubtful };
         let ended = match outcome.end {
-            RequestEnd::Taken(reply) => self.account_taken(desk, &reply, spans, whole),
+            RequestEnd::Taken(reply) => {
+                self.limit.taken(outcome.bytes);
+                self.account_taken(desk, &reply, spans, whole)
+            }
             RequestEnd::TooLarge(body) => return self.split(desk, whole, &body, spans, now),
             RequestEnd::Refused { status, why, body } => {
                 let said = otlp::status_message(&body).map_or(String::new(), |said| format!(" (it says: {said})"));
@@ -464,11 +464,7 @@ impl Worker {
             let why = format!("too large for the collector, with {} bytes", body.len());
             return give_up(desk, Cause::Oversize, given_up(spans, whole), &why);
         };
-        // Each half has the whole resource again.
-        let resource = desk.plan.resource.envelope_len_max();
-        let learnt = resource + (body.len().saturating_sub(resource) / 2).max(REQUEST_BYTES_LEARNT_MIN);
-        if learnt < self.request_bytes_aim {
-            self.request_bytes_aim = learnt;
+        if let Some(learnt) = self.limit.refused(body.len()) {
             desk.say(Topic::Warning, &too_large(body.len(), learnt));
         }
         // The first half comes last, because each goes to the front.

@@ -3,7 +3,10 @@
 use std::{
     mem,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -22,10 +25,16 @@ use crate::{
     },
 };
 
-/// A collector that takes all it gets.
-#[derive(Default)]
+/// A collector that takes all it gets, up to a size.
 struct Service {
     unread: Vec<u8>,
+    takes: Arc<AtomicUsize>,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { unread: vec![], takes: Arc::new(usize::MAX.into()) }
+    }
 }
 
 impl Peer for Service {
@@ -36,9 +45,11 @@ impl Peer for Service {
         };
         let text = String::from_utf8(self.unread[..head].to_vec()).unwrap();
         let len = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        if self.unread.len() == head + 4 + len.parse::<usize>().unwrap() {
+        let len: usize = len.parse().unwrap();
+        if self.unread.len() == head + 4 + len {
             self.unread.clear();
-            replies.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            let status = if len > self.takes.load(SeqCst) { 413 } else { 200 };
+            replies.send(format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n\r\n"));
         }
     }
 }
@@ -362,6 +373,26 @@ fn spans_that_find_no_memory_for_open_spans_are_told_with_advice_of_their_own() 
     let [(Topic::Loss, text)] = &lines[..] else { panic!("{lines:?}") };
     assert!(text.starts_with("1 span was not recorded because the memory for open spans is full"), "{text}");
     assert!(text.contains("raise memory_budget") && !text.contains("collector"), "{text}");
+}
+
+/// As where a gateway is set up wrongly for a while.
+#[test]
+fn limit_of_a_request_that_was_learnt_in_bad_days_grows_in_good_ones() {
+    let mut rig = Rig::new();
+    let takes = Arc::new(AtomicUsize::new(20_000));
+    let service = Arc::clone(&takes);
+    rig.sim.listen(place(), move || Service { takes: Arc::clone(&service), ..Service::default() });
+    let send = |rig: &mut Rig| {
+        rig.record(BATCH * 4);
+        rig.until(|rig| rig.engine.ledger().exported == rig.engine.ledger().started);
+        rig.worker.limit.bytes()
+    };
+    let learnt = send(&mut rig);
+    assert!(learnt < 20_000 && rig.said().contains(&Topic::Warning), "{learnt}");
+    takes.store(usize::MAX, SeqCst);
+    let sends = (0..50).take_while(|_| send(&mut rig) == learnt).count();
+    assert!((5..50).contains(&sends), "{sends}");
+    assert_eq!(rig.engine.ledger().lost.total(), 0);
 }
 
 /// At a constant rate a visit finds a batch, and an idle engine wakes up once a second.
