@@ -499,6 +499,8 @@ impl Exporter {
             }
             Verdict::TooLarge => {
                 let body = request.plain_body();
+                let asked = reply.retry_after.map(|after| self.granted(after.delay(unix_time)));
+                self.retry_gate.asked(asked, now);
                 self.answered(Condition::Fine, began, now);
                 self.finish(request, RequestEnd::TooLarge(body), now, outcomes);
             }

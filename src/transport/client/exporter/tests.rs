@@ -152,6 +152,18 @@ fn http_07_pause_that_the_collector_asks_for_outlasts_a_success() {
     }
 }
 
+/// RFC 9110, section 15.5.14: a 413 may be one for a while.
+#[test]
+fn http_07_pause_that_comes_with_a_413_holds_for_the_halves() {
+    let mut rig = calm();
+    rig.collector.will([Do::Say(413, "retry-after: 7\r\n")]);
+    rig.submit(100);
+    let waited = rig.until_all_end(Duration::from_secs(8));
+    assert!(waited >= Duration::from_secs(7), "{waited:?}");
+    assert_eq!((rig.taken(), rig.arrivals().len(), rig.exporter.condition()), (2, 3, &Condition::Fine));
+    rig.finish();
+}
+
 /// A pause beyond the time for all attempts costs nothing: what waits for the collector waits as for one that is away.
 #[test]
 fn pause_longer_than_the_timeout_costs_no_span() {
