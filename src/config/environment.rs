@@ -11,6 +11,7 @@ use super::{
     settings::{COUNT_MAX, Config},
 };
 use crate::{
+    propagate::{Propagator, Propagators},
     report::QUEUE_SPAN_BYTES,
     trace::Sampling,
     transport::{
@@ -117,18 +118,22 @@ impl<'a> Environment<'a> {
         }
     }
 
+    /// The formats that are known, in their order.
+    pub(super) fn propagators(&mut self, row: &Row) {
+        let named = Propagator::ALL.map(|propagator| (propagator.name(), Some(propagator)));
+        let propagators = self.words(row, &[&named[..], &[("none", None)]].concat());
+        if !propagators.is_empty() {
+            self.config.propagators = Propagators::new(propagators.into_iter().flatten());
+            self.config.origins.note(row.setting, row.names[0]);
+        }
+    }
+
     /// Whether spans are exported. Of several exporters those that are known count.
     pub(super) fn exporters(&mut self, row: &Row) {
         let name = row.names[0];
-        let mut exports = None;
-        let text = self.text(name, row.instead()).unwrap_or_default();
-        for exporter in text.split(',').map(str::trim).filter(|exporter| !exporter.is_empty()) {
-            match word(exporter, &[("otlp", true), ("none", false)]) {
-                Ok(is_otlp) => exports = Some(is_otlp || exports == Some(true)),
-                Err(why) => self.ignore(name, &why, row.instead()),
-            }
-        }
-        if let Some(exports) = exports {
+        let exporters = self.words(row, &[("otlp", true), ("none", false)]);
+        if !exporters.is_empty() {
+            let exports = exporters.contains(&true);
             self.exports = exports;
             self.config.origins.note("export", name);
             if !exports {
@@ -255,6 +260,20 @@ impl<'a> Environment<'a> {
                 None
             }
         })
+    }
+
+    /// The words of a list that are known. The others are ignored, each with a warning.
+    fn words<T: Copy>(&mut self, row: &Row, known: &[(&str, T)]) -> Vec<T> {
+        let name = row.names[0];
+        let text = self.text(name, row.instead()).unwrap_or_default();
+        let mut words = vec![];
+        for each in text.split(',').map(str::trim).filter(|each| !each.is_empty()) {
+            match word(each, known) {
+                Ok(value) => words.push(value),
+                Err(why) => self.ignore(name, &why, row.instead()),
+            }
+        }
+        words
     }
 
     /// The text of a variable. An empty one is as good as none (CFG-02).

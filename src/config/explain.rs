@@ -99,7 +99,19 @@ const NONE: &str = "none";
 
 /// Every setting there is. Structs are taken apart, so that none can be forgotten.
 fn settings(config: &Config) -> Vec<Setting> {
-    let Config { memory_budget, lanes, limits, sampling, ids, clock, resource: _, export, worker, origins: _ } = config;
+    let Config {
+        memory_budget,
+        lanes,
+        limits,
+        sampling,
+        ids,
+        clock,
+        resource: _,
+        export,
+        worker,
+        propagators,
+        origins: _,
+    } = config;
     let mut settings = vec![
         plain("memory_budget", format!("{memory_budget} bytes")),
         plain("lanes", lanes.map_or("by the number of cores".to_owned(), |lanes| lanes.to_string())),
@@ -107,6 +119,7 @@ fn settings(config: &Config) -> Vec<Setting> {
         plain("ids", if ids.is_some() { "a source of the program" } else { "random" }),
         plain("clock", if clock.is_some() { "a clock of the program" } else { "the machine's" }),
         plain("worker", format!("{worker:?}")),
+        plain("propagators", propagators.to_string()),
     ];
     settings.extend(of_limits(limits));
     settings.extend(of_resource(&config.merged_resource()));

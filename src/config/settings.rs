@@ -6,6 +6,7 @@ use super::{export::Export, origins::Origins, resource::Resource};
 use crate::{
     clock::Clock,
     lane::{Class, LANES_MAX, Seats, Shape, UNIT},
+    propagate::Propagators,
     record::SpanLimits,
     trace::{IdSource, Sampling},
 };
@@ -42,6 +43,9 @@ pub struct Config {
     pub export: Option<Export>,
     /// Which thread runs the export.
     pub worker: WorkerChoice,
+    /// The formats in which contexts go into requests and come out of them, for
+    /// [`Engine::propagators`](crate::Engine::propagators): W3C Trace Context and W3C Baggage.
+    pub propagators: Propagators,
     /// Where the other fields come from, as far as [`Config::from_env`] has read them; for [`Config::explain`].
     pub origins: Origins,
 }
@@ -101,6 +105,7 @@ impl Default for Config {
             resource: Resource::default(),
             export: None,
             worker: WorkerChoice::default(),
+            propagators: Propagators::default(),
             origins: Origins::default(),
         }
     }

@@ -74,6 +74,9 @@ variables! {
     ["OTEL_TRACES_SAMPLER"] sets "sampling",
         |to, row| to.set(row, |to| &mut to.config.sampling, sampler),
         "`always_on`, `always_off`, `parentbased_always_on`, `parentbased_always_off`; ratios are not supported";
+    ["OTEL_PROPAGATORS"] sets "propagators",
+        |to, row| to.propagators(row),
+        "`tracecontext`, `baggage`, `b3`, `b3multi`, or several of them in a list; `none`";
     ["OTEL_TRACES_EXPORTER"] sets "export",
         |to, row| to.exporters(row),
         "`otlp`; `none`: nothing is recorded or sent, unless the program sets `sampling`, and a line says so at start";
@@ -133,9 +136,6 @@ variables! {
     ["OTEL_LOG_LEVEL"]
         else "there is one line for each change, and `Export::diagnostics` can sift them by topic",
         |to, row| to.refuse(row, "info", "diagnostics have no levels"),
-        "not supported";
-    ["OTEL_PROPAGATORS"] else "take contexts from requests and put them there yourself, as a `SpanContext`",
-        |to, row| to.refuse(row, "none", "no headers are read or written"),
         "not supported";
     ["OTEL_TRACES_SAMPLER_ARG"] else "OTEL_TRACES_SAMPLER alone decides what is recorded",
         |to, row| to.refuse(row, "", "no sampler that takes an argument is supported"),

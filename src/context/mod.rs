@@ -21,6 +21,7 @@ pub struct SpanContext {
     span_id: u64,
     trace_flags: u8,
     is_remote: bool,
+    is_undecided: bool,
     trace_state: TraceState,
 }
 
@@ -29,13 +30,21 @@ impl SpanContext {
     #[must_use]
     pub fn remote(trace_id: TraceId, span_id: SpanId, trace_flags: u8, trace_state: TraceState) -> Self {
         let (trace_high, trace_low) = trace_id.halves();
-        Self { trace_high, trace_low, span_id: span_id.number(), trace_flags, is_remote: true, trace_state }
+        Self {
+            trace_high,
+            trace_low,
+            span_id: span_id.number(),
+            trace_flags,
+            is_remote: true,
+            is_undecided: false,
+            trace_state,
+        }
     }
 
     #[inline]
     pub(crate) fn local(ids: (u64, u64, u64), trace_flags: u8, trace_state: TraceState) -> Self {
         let (trace_high, trace_low, span_id) = ids;
-        Self { trace_high, trace_low, span_id, trace_flags, is_remote: false, trace_state }
+        Self { trace_high, trace_low, span_id, trace_flags, is_remote: false, is_undecided: false, trace_state }
     }
 
     /// What a record gets at the span's end.
@@ -82,6 +91,20 @@ impl SpanContext {
         self.trace_flags & flags::SAMPLED != 0
     }
 
+    /// The same, whatever its flag says, with sampling left to be decided here: as for a span that begins a trace.
+    #[must_use]
+    pub fn undecided(self) -> Self {
+        Self { is_undecided: true, ..self }
+    }
+
+    /// Whether sampling is to be decided here: the caller has left it to us, or is [not to be
+    /// asked](Self::undecided).
+    #[inline]
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        self.is_undecided
+    }
+
     /// Whether both ids are set.
     #[inline]
     #[must_use]
@@ -111,6 +134,7 @@ impl fmt::Debug for SpanContext {
             .field("span_id", &self.span_id())
             .field("trace_flags", &self.trace_flags)
             .field("is_remote", &self.is_remote)
+            .field("is_undecided", &self.is_undecided)
             .field("trace_state", &self.trace_state.as_str())
             .finish()
     }

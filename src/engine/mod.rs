@@ -28,6 +28,7 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigError},
     lane::Lanes,
+    propagate::Propagators,
     report::{Health, Ledger, Memory, Receipt, Reporter, Stats, Topic},
     sync::deadline::Deadline,
     trace::{Scope, Shared, SpanLanes, Tracer},
@@ -65,6 +66,7 @@ pub struct Engine {
     lanes: Arc<SpanLanes>,
     side: Side,
     memory_budget: usize,
+    propagators: Propagators,
 }
 
 /// Where the spans go.
@@ -147,7 +149,7 @@ impl Engine {
         let shape = config.shape().map_err(blame)?;
         let plan = config.export.as_ref().map(|export| Plan::new(export, &config)).transpose().map_err(blame)?;
         let idle = config.idle();
-        let Config { memory_budget, worker, origins, .. } = config;
+        let Config { memory_budget, worker, propagators, origins, .. } = config;
         let clock = config.clock.unwrap_or_else(Clock::system);
         let shared = Shared::new(clock, config.limits, config.sampling, config.ids);
         let lanes = Lanes::new(shape, shared).map_err(|source| StartError::Memory { budget: memory_budget, source })?;
@@ -160,7 +162,7 @@ impl Engine {
             }
             Some(plan) => Side::Exporting(Exporting::start(&lanes, plan, worker).map_err(StartError::Thread)?),
         };
-        let engine = Self { lanes, side, memory_budget };
+        let engine = Self { lanes, side, memory_budget, propagators };
         if let Side::Exporting(_) = engine.side {
             hooks::tell_at_exit(&engine);
         }
@@ -178,6 +180,13 @@ impl Engine {
             let _ = exporting.supervisor(&self.lanes);
         }
         Tracer::new(&self.lanes, self.lanes.owner().scopes().number(scope.into()))
+    }
+
+    /// The formats in which contexts go into requests and come out of them, as configured. To use them, this engine
+    /// need not run: they work after a shutdown, and where nothing is recorded.
+    #[must_use]
+    pub fn propagators(&self) -> &Propagators {
+        &self.propagators
     }
 
     /// What became of every span so far. Sums plain counters; call it from any thread, as often as

@@ -1,7 +1,7 @@
 //! B3, the format of Zipkin: the header `b3`, or one `x-b3-…` for each part.
 //!
-//! The debug flag reads as sampled. It is not carried on: no span has a place for it. A sampling decision that comes
-//! without ids is no context, and ids without a decision are not sampled.
+//! The debug flag reads as sampled. It is not carried on: no span has a place for it. Ids without a decision leave
+//! [sampling to be decided here](SpanContext::undecided). A decision without ids is no context.
 
 use arrayvec::ArrayVec;
 
@@ -30,16 +30,15 @@ const FLAGS: &str = "x-b3-flags";
 #[must_use]
 pub fn extract(carrier: &(impl Extractor + ?Sized)) -> Option<SpanContext> {
     let single = first(carrier, SINGLE, parse);
-    let (trace_id, span_id, is_sampled) = single.or_else(|| {
+    let (trace_id, span_id, decision) = single.or_else(|| {
         let trace_id = first(carrier, TRACE_ID, trace_id)?;
         let span_id = first(carrier, SPAN_ID, span_id)?;
-        let is_debug = first(carrier, FLAGS, |value| Some(value == b"1")) == Some(true);
-        // Older tracers wrote it as a word.
-        let is_sampled = first(carrier, SAMPLED, |value| Some(value == b"1" || value.eq_ignore_ascii_case(b"true")));
-        Some((trace_id, span_id, is_debug || is_sampled == Some(true)))
+        let debug = first(carrier, FLAGS, |value| (value == b"1").then_some(true));
+        Some((trace_id, span_id, debug.or_else(|| first(carrier, SAMPLED, is_sampled))))
     })?;
-    let trace_flags = if is_sampled { flags::SAMPLED } else { 0 };
-    Some(SpanContext::remote(trace_id, span_id, trace_flags, TraceState::default()))
+    let trace_flags = if decision == Some(true) { flags::SAMPLED } else { 0 };
+    let context = SpanContext::remote(trace_id, span_id, trace_flags, TraceState::default());
+    Some(if decision.is_none() { context.undecided() } else { context })
 }
 
 /// Names this span as the caller's, in the single header. An invalid context sets nothing.
@@ -75,16 +74,28 @@ fn first<T>(carrier: &(impl Extractor + ?Sized), name: &str, read: impl Fn(&[u8]
 }
 
 /// `trace_id-span_id[-sampled[-parent_span_id]]`. The caller's own parent is of no use here.
-fn parse(header: &[u8]) -> Option<(TraceId, SpanId, bool)> {
+fn parse(header: &[u8]) -> Option<(TraceId, SpanId, Option<bool>)> {
     let mut parts = header.split(|&byte| byte == b'-');
     let (trace_id, span_id) = (trace_id(parts.next()?)?, span_id(parts.next()?)?);
-    let is_sampled = match parts.next() {
-        None | Some(b"0") => false,
-        Some(b"1" | b"d") => true,
+    let decision = match parts.next() {
+        None => None,
+        Some(b"0") => Some(false),
+        Some(b"1" | b"d") => Some(true),
         Some(_) => return None,
     };
     let is_parent = parts.next().is_none_or(|parent| hex::<8>(parent).is_some());
-    (is_parent && parts.next().is_none()).then_some((trace_id, span_id, is_sampled))
+    (is_parent && parts.next().is_none()).then_some((trace_id, span_id, decision))
+}
+
+/// Older tracers wrote it as a word.
+fn is_sampled(value: &[u8]) -> Option<bool> {
+    match value {
+        b"0" => Some(false),
+        b"1" => Some(true),
+        word if word.eq_ignore_ascii_case(b"false") => Some(false),
+        word if word.eq_ignore_ascii_case(b"true") => Some(true),
+        _ => None,
+    }
 }
 
 /// Of 16 bytes, or of the last 8 alone.
@@ -134,15 +145,17 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// What the headers say: ids and flags.
-    fn read(pairs: &[(&str, &str)]) -> Option<(String, String, u8)> {
+    /// What the headers say: ids, and whether the trace is sampled.
+    fn read(pairs: &[(&str, &str)]) -> Option<(String, String, Option<bool>)> {
         let context = extract(&headers(pairs))?;
         assert!(context.is_remote() && context.trace_state().is_empty());
-        Some((context.trace_id().to_string(), context.span_id().to_string(), context.trace_flags()))
+        assert_eq!(context.trace_flags() & !flags::SAMPLED, 0);
+        let decision = (!context.is_undecided()).then(|| context.is_sampled());
+        Some((context.trace_id().to_string(), context.span_id().to_string(), decision))
     }
 
-    fn found(flags: u8) -> Option<(String, String, u8)> {
-        Some((TRACE.into(), SPAN.into(), flags))
+    fn found(decision: Option<bool>) -> Option<(String, String, Option<bool>)> {
+        Some((TRACE.into(), SPAN.into(), decision))
     }
 
     fn context(is_sampled: bool) -> SpanContext {
@@ -151,17 +164,17 @@ mod tests {
 
     #[test]
     fn b3_01_single_header_is_read_to_the_letter() {
-        for (rest, flags) in [("", 0), ("-0", 0), ("-1", 1), ("-d", 1)] {
+        for (rest, decision) in [("", None), ("-0", Some(false)), ("-1", Some(true)), ("-d", Some(true))] {
             for parent in ["", &format!("-{PARENT}")] {
                 if rest.is_empty() && !parent.is_empty() {
                     continue;
                 }
                 let text = format!(" {TRACE}-{SPAN}{rest}{parent}\t");
-                assert_eq!(read(&[("B3", &text)]), found(flags), "{text}");
+                assert_eq!(read(&[("B3", &text)]), found(decision), "{text}");
             }
         }
         let short = read(&[("b3", &format!("{}-{SPAN}-1", &TRACE[16..]))]);
-        assert_eq!(short, Some((format!("{}{}", "0".repeat(16), &TRACE[16..]), SPAN.into(), 1)));
+        assert_eq!(short, Some((format!("{}{}", "0".repeat(16), &TRACE[16..]), SPAN.into(), Some(true))));
         for bad in [
             "",
             "0",
@@ -194,23 +207,29 @@ mod tests {
     fn b3_01_multi_headers_are_read_without_a_good_single_one() {
         let ids = [("X-B3-TraceId", TRACE), ("X-B3-SpanId", SPAN), ("X-B3-ParentSpanId", PARENT)];
         let with = |more: &[(&'static str, &'static str)]| read(&[&ids[..], more].concat());
-        assert_eq!(with(&[]), found(0));
-        for (value, flags) in [("1", 1), ("0", 0), ("true", 1), ("false", 0), (" 1 ", 1), ("", 0), ("2", 0)] {
-            assert_eq!(with(&[("X-B3-Sampled", value)]), found(flags), "{value}");
+        assert_eq!(with(&[]), found(None));
+        let (yes, no) = (Some(true), Some(false));
+        for (value, decision) in
+            [("1", yes), ("0", no), ("true", yes), ("False", no), (" 1 ", yes), ("", None), ("2", None)]
+        {
+            assert_eq!(with(&[("X-B3-Sampled", value)]), found(decision), "{value}");
         }
-        assert_eq!(with(&[("X-B3-Flags", "1")]), found(1));
-        assert_eq!(with(&[("X-B3-Flags", "1"), ("X-B3-Sampled", "0")]), found(1));
-        assert_eq!(with(&[("X-B3-Flags", "0"), ("X-B3-Sampled", "0")]), found(0));
-        assert_eq!(with(&[("b3", "0")]), found(0), "a single header that is no context");
+        assert_eq!(with(&[("X-B3-Flags", "1")]), found(Some(true)));
+        assert_eq!(with(&[("X-B3-Flags", "1"), ("X-B3-Sampled", "0")]), found(Some(true)));
+        assert_eq!(with(&[("X-B3-Flags", "0"), ("X-B3-Sampled", "0")]), found(Some(false)));
+        assert_eq!(with(&[("b3", "0")]), found(None), "a single header that is no context");
         let other = format!("{}-{PARENT}-0", "1".repeat(32));
-        assert_eq!(with(&[("b3", &*other.leak()), ("X-B3-Flags", "1")]), Some(("1".repeat(32), PARENT.into(), 0)));
+        assert_eq!(
+            with(&[("b3", &*other.leak()), ("X-B3-Flags", "1")]),
+            Some(("1".repeat(32), PARENT.into(), Some(false)))
+        );
         assert_eq!(read(&[("x-b3-traceid", &TRACE[16..]), ("x-b3-spanid", SPAN)]).unwrap().0[16..], TRACE[16..]);
         for bad in [&ids[..1], &ids[1..], &[("X-B3-Sampled", "1")], &[("X-B3-TraceId", TRACE), ("X-B3-SpanId", TRACE)]]
         {
             assert_eq!(read(bad), None, "{bad:?}");
         }
         // PRP-03: of several values the first counts.
-        assert_eq!(with(&[("X-B3-TraceId", "x"), ("X-B3-Sampled", "1"), ("X-B3-Sampled", "0")]), found(1));
+        assert_eq!(with(&[("X-B3-TraceId", "x"), ("X-B3-Sampled", "1"), ("X-B3-Sampled", "0")]), found(Some(true)));
     }
 
     #[test]

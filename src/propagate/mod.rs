@@ -27,9 +27,12 @@
 pub mod b3;
 pub mod baggage;
 mod carriers;
+mod propagators;
 pub mod trace_context;
 
 use std::{fmt, ops::AddAssign};
+
+pub use self::propagators::{Extracted, Propagator, Propagators, Trust};
 
 /// What a context is read from.
 pub trait Extractor {

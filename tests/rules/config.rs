@@ -17,6 +17,7 @@ use spanring::{
         VARIABLES,
         transport::{Endpoint, proxy},
     },
+    propagate::{Propagator, Propagators},
 };
 
 fn config(variables: &[(&str, &str)]) -> Config {
@@ -84,7 +85,7 @@ fn cfg_01_every_variable_has_a_field() {
         change(&mut limits);
         Config { limits, ..export(|_| ()) }
     }
-    let cases: [(&[(&str, &str)], Config); 25] = [
+    let cases: [(&[(&str, &str)], Config); 26] = [
         (&[], export(|_| ())),
         (&[("OTEL_TRACES_EXPORTER", "none")], good(&[("OTEL_SDK_DISABLED", "true")])),
         (&[("OTEL_SERVICE_NAME", "shop")], Config { resource: Resource::service("shop"), ..export(|_| ()) }),
@@ -99,6 +100,7 @@ fn cfg_01_every_variable_has_a_field() {
             &[("OTEL_TRACES_SAMPLER", "parentbased_always_off")],
             Config { sampling: Sampling::ParentOnly, ..export(|_| ()) },
         ),
+        (&[("OTEL_PROPAGATORS", "b3")], Config { propagators: Propagators::new([Propagator::B3]), ..export(|_| ()) }),
         (&[("OTEL_BSP_SCHEDULE_DELAY", "100")], export(|export| export.schedule_delay = Duration::from_millis(100))),
         (&[("OTEL_BSP_EXPORT_TIMEOUT", "100")], export(|export| export.timeout = Duration::from_millis(100))),
         (&[("OTEL_EXPORTER_OTLP_TIMEOUT", "100")], export(|export| export.timeout = Duration::from_millis(100))),
@@ -337,7 +339,6 @@ fn cfg_06_zstd_without_the_feature_is_a_warning_with_the_remedy() {
 fn cfg_06_variables_without_effect_are_warnings() {
     let cases = [
         ("OTEL_LOG_LEVEL", "debug", "Export::diagnostics"),
-        ("OTEL_PROPAGATORS", "tracecontext,baggage", "SpanContext"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.01", "OTEL_TRACES_SAMPLER alone"),
         ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "every trace"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "port 4318"),
@@ -347,18 +348,20 @@ fn cfg_06_variables_without_effect_are_warnings() {
         assert!(warning.contains(instead), "{warning}");
         assert_eq!(values(&config), values(&good(&[])), "{name}={text}");
     }
-    good(&[("OTEL_LOG_LEVEL", "INFO"), ("OTEL_PROPAGATORS", "none")]);
+    good(&[("OTEL_LOG_LEVEL", "INFO")]);
 }
 
 /// A warning that a variable is ignored says what happens instead.
 #[test]
 fn cfg_06_lines_end_with_what_is_used_instead() {
     let long = "x".repeat(20_000);
-    let cases: [(&[(&str, &str)], &str); 18] = [
+    let cases: [(&[(&str, &str)], &str); 20] = [
         (&[("OTEL_TRACES_EXPORTER", "zipkin")], "export stays otlp"),
         (&[("OTEL_TRACES_EXPORTER", "otlp,console")], "export stays otlp"),
         (&[("OTEL_TRACES_EXPORTER", "none,console")], "export stays none"),
         (&[("OTEL_SDK_DISABLED", "1")], "export stays otlp"),
+        (&[("OTEL_PROPAGATORS", "jaeger")], "propagators stays tracecontext,baggage"),
+        (&[("OTEL_PROPAGATORS", "xray,b3")], "b3, b3multi, none; propagators stays b3"),
         (
             &[("OTEL_TRACES_SAMPLER", "traceidratio")],
             "every trace that begins here is recorded and sent; sampling stays ParentBased",
@@ -753,6 +756,26 @@ fn known_exporters_of_a_list_count() {
     assert!(good(&[("OTEL_TRACES_EXPORTER", " otlp , otlp ")]).export.is_some());
     assert!(bad(&[("OTEL_TRACES_EXPORTER", "console,none")]).0.export.is_none());
     assert!(bad(&[("OTEL_TRACES_EXPORTER", "console,otlp")]).0.export.is_some());
+}
+
+/// PRP-04, PRP-05: those that are known count, each once, in their order; also where nothing is recorded.
+#[test]
+fn prp_04_known_propagators_of_a_list_count_once() {
+    let told = |text: &str| good(&[("OTEL_PROPAGATORS", text)]).propagators.to_string();
+    assert_eq!(good(&[]).propagators.to_string(), "tracecontext,baggage");
+    assert_eq!(Config::default().propagators, good(&[]).propagators);
+    assert_eq!(told("b3, TraceContext,,b3 ,baggage,B3Multi"), "b3,tracecontext,baggage,b3multi");
+    assert_eq!((told("none"), told("none,b3")), ("none".into(), "b3".into()));
+    let (config, warning) = bad(&[("OTEL_PROPAGATORS", "b3,ottrace")]);
+    assert_eq!(config.propagators, Propagators::new([Propagator::B3]));
+    assert!(
+        warning.contains("\"ottrace\" is not supported, only tracecontext, baggage, b3, b3multi, none"),
+        "{warning}"
+    );
+    assert_eq!(origin(&config, "propagators"), "OTEL_PROPAGATORS");
+
+    let engine = Engine::start(good(&[("OTEL_SDK_DISABLED", "true"), ("OTEL_PROPAGATORS", "b3multi")])).unwrap();
+    assert_eq!(engine.propagators().fields().count(), 3);
 }
 
 #[test]
