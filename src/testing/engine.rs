@@ -26,7 +26,7 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use spanring::{Kind, Tracer, testing::TestEngine};
+/// use spanring::{Kind, Tracer, assert_tree, testing::TestEngine};
 ///
 /// /// The service.
 /// fn handle(tracer: &Tracer, clock: &TestEngine) {
@@ -40,6 +40,10 @@ use crate::{
 /// let engine = TestEngine::start();
 /// handle(&engine.tracer("shop"), &engine);
 ///
+/// assert_tree!(engine, "
+///     GET /cart | server | http.route = \"/cart\"
+///       query | client
+/// ");
 /// assert_eq!(engine.span("query").duration(), Duration::from_millis(3));
 /// assert_eq!(engine.span("GET /cart")["http.route"], "/cart");
 /// engine.assert_clean();

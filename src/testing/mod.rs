@@ -3,7 +3,9 @@
 
 pub mod collector;
 mod compare;
+mod difference;
 mod engine;
+mod expected;
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +16,12 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-pub use self::engine::{CountingIds, TestEngine};
+#[doc(hidden)]
+pub use self::difference::check_tree;
+pub use self::{
+    difference::SpanSource,
+    engine::{CountingIds, TestEngine},
+};
 #[doc(no_inline)]
 pub use crate::{Clock, FakeClock, panic_on_misuse, tree::OwnedStatus};
 use crate::{

@@ -45,7 +45,7 @@ use crate::record::{Kind, SpanId, Status, TraceId};
 
 pub use critical::Segment;
 pub use findings::Finding;
-pub(crate) use picture::shown_name;
+pub(crate) use picture::{kind_word, shown_name};
 
 /// What a tree needs to know of a finished span.
 #[derive(Clone, Debug, PartialEq)]
