@@ -9,6 +9,7 @@ mod life;
 mod memory;
 mod model;
 mod naive;
+mod service;
 mod sizing;
 mod stress;
 mod threads;
