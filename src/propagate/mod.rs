@@ -1,8 +1,14 @@
 //! Contexts into and out of a process: W3C Trace Context, W3C Baggage and B3, over any carrier.
 //!
 //! A carrier is whatever has named values: the headers of a request, the attributes of a message. [`Extractor`] and
-//! [`Injector`] are implemented for `http::HeaderMap`, for maps of strings, and for lists of pairs; a carrier of
-//! another kind needs one method of each.
+//! [`Injector`] are implemented for
+//!
+//! * `http::HeaderMap`, and by [`GrpcMetadata`] for what has one inside;
+//! * maps of strings, and by [`TypedMap`] maps of typed values: attributes of SQS, tables of AMQP;
+//! * lists of pairs, text or bytes, whose names may repeat: headers of Kafka;
+//! * [`std::process::Command`], whose variables the child reads from its [`Environment`].
+//!
+//! A carrier of another kind needs one method of each.
 //!
 //! ```
 //! use std::collections::HashMap;
@@ -32,7 +38,10 @@ pub mod trace_context;
 
 use std::{fmt, ops::AddAssign};
 
-pub use self::propagators::{Extracted, Propagator, Propagators, Trust};
+pub use self::{
+    carriers::{Environment, GrpcMetadata, TypedMap},
+    propagators::{Extracted, Propagator, Propagators, Trust},
+};
 
 /// What a context is read from.
 pub trait Extractor {
@@ -49,6 +58,12 @@ pub trait Injector {
     ///
     /// When the carrier cannot take them; it stays as it was.
     fn set(&mut self, name: &'static str, value: &str) -> Result<(), Refused>;
+
+    /// Takes this name out, as it belongs to a context that another one has replaced. A carrier that is new each time
+    /// has none to take out.
+    fn unset(&mut self, name: &'static str) {
+        let _ = name;
+    }
 }
 
 /// Why a carrier does not take a field.

@@ -28,16 +28,20 @@ pub fn extract(carrier: &(impl Extractor + ?Sized)) -> Option<SpanContext> {
     Some(SpanContext::remote(trace_id, span_id, trace_flags, trace_state(carrier)))
 }
 
-/// Names this span as the caller's. An invalid context sets nothing, and an empty trace state leaves its header as it
-/// is. Says which fields the carrier refused; a trace state is of no use without the other.
+/// Names this span as the caller's. An invalid context changes nothing; an empty trace state takes out one that was
+/// there, because it belonged to another span. Says how many fields the carrier refused.
 pub fn inject(context: &SpanContext, carrier: &mut (impl Injector + ?Sized)) -> Dropped {
     if !context.is_valid() {
         return Dropped::default();
     }
     let header = write(context);
     let parent = carrier.set(TRACEPARENT, str::from_utf8(&header).expect("hex digits and dashes"));
+    // Nobody reads a trace state that comes alone (TPA-07).
     let state = match context.trace_state() {
-        state if state.is_empty() => Ok(()),
+        state if state.is_empty() => {
+            carrier.unset(TRACESTATE);
+            Ok(())
+        }
         state => parent.and_then(|()| carrier.set(TRACESTATE, state.as_str())),
     };
     Dropped { fields: u32::from(parent.is_err()) + u32::from(state.is_err()), ..Dropped::default() }
@@ -254,6 +258,9 @@ mod tests {
         let mut carrier = headers(&[("Traceparent", "old"), ("x", "y")]);
         inject(&context, &mut carrier);
         assert_eq!(carrier.len(), 3);
+        let stateless = SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 1, TraceState::default());
+        inject(&stateless, &mut carrier);
+        assert_eq!(carrier.len(), 2, "a trace state of another span does not stay");
         assert_eq!(FIELDS, ["traceparent", "tracestate"]);
     }
 

@@ -16,6 +16,7 @@ const CFG_PLACES: &[&str] = &[
 const MACHINE_PLACES: &[&str] = &["src/sync/", "src/transport/driver/", "src/testing/collector/", "src/bin/"];
 
 const FILE_PLACES: &[&str] = &[
+    "src/propagate/carriers/environment.rs",
     "src/config/",
     "src/sync/",
     "src/transport/driver/",

@@ -1,5 +1,9 @@
 //! Carriers that most programs have.
 
+mod environment;
+mod grpc;
+mod typed_map;
+
 use std::{
     collections::{BTreeMap, HashMap},
     hash::BuildHasher,
@@ -7,6 +11,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub use self::{environment::Environment, grpc::GrpcMetadata, typed_map::TypedMap};
 use super::{Extractor, Injector, Refused};
 
 impl Extractor for HeaderMap {
@@ -19,9 +24,13 @@ impl Injector for HeaderMap {
     fn set(&mut self, name: &'static str, value: &str) -> Result<(), Refused> {
         let value = HeaderValue::from_str(value).map_err(|_| Refused::Unfit)?;
         let is_name =
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_0123456789".contains(&byte));
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_.0123456789".contains(&byte));
         let name = is_name.then(|| HeaderName::from_static(name)).ok_or(Refused::Unfit)?;
         self.try_insert(name, value).map(|_| ()).map_err(|_| Refused::NoRoom)
+    }
+
+    fn unset(&mut self, name: &'static str) {
+        self.remove(name);
     }
 }
 
@@ -44,6 +53,10 @@ impl<S: BuildHasher> Injector for HashMap<String, String, S> {
         self.insert(name.to_owned(), value.to_owned());
         Ok(())
     }
+
+    fn unset(&mut self, name: &'static str) {
+        self.remove(name);
+    }
 }
 
 impl Extractor for BTreeMap<String, String> {
@@ -59,6 +72,10 @@ impl Injector for BTreeMap<String, String> {
     fn set(&mut self, name: &'static str, value: &str) -> Result<(), Refused> {
         self.insert(name.to_owned(), value.to_owned());
         Ok(())
+    }
+
+    fn unset(&mut self, name: &'static str) {
+        self.remove(name);
     }
 }
 
@@ -82,13 +99,18 @@ impl<Name: AsRef<str> + From<&'static str>, Value: for<'a> From<&'a str>> Inject
         self.push((name.into(), value.into()));
         Ok(())
     }
+
+    fn unset(&mut self, name: &'static str) {
+        self.retain(|(found, _)| !found.as_ref().eq_ignore_ascii_case(name));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::propagate::Propagators;
 
-    fn found(carrier: &(impl Extractor + ?Sized)) -> Vec<String> {
+    pub(super) fn found(carrier: &(impl Extractor + ?Sized)) -> Vec<String> {
         let mut all = vec![];
         carrier.values("a-name", &mut |value| all.push(String::from_utf8_lossy(value).into_owned()));
         all
@@ -121,5 +143,48 @@ mod tests {
         assert_eq!(found(&bytes), ["3"]);
         assert_eq!(found(&hashed), ["3"], "the exact name goes before one in another case");
         assert_eq!(found(&sorted), ["3"]);
+
+        let carriers: [&mut dyn Injector; 5] = [&mut headers, &mut pairs, &mut bytes, &mut hashed, &mut sorted];
+        carriers.into_iter().for_each(|carrier| carrier.unset("a-name"));
+        assert_eq!((headers.len(), pairs.len(), bytes.len()), (0, 1, 1));
+        assert_eq!((found(&hashed), found(&sorted)), (vec!["1".to_owned()], vec!["1".to_owned()]), "in another case");
+    }
+
+    /// PRP-03: headers of a message of Kafka: bytes, and names that repeat.
+    #[test]
+    fn prp_03_headers_of_a_message_are_bytes_and_repeat() {
+        let headers: Vec<(String, Vec<u8>)> = vec![
+            ("key".into(), vec![0xFF, 0]),
+            ("traceparent".into(), b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_vec()),
+            ("baggage".into(), b"a=1".to_vec()),
+            ("tracestate".into(), b"b=2".to_vec()),
+            ("baggage".into(), b"c=3".to_vec()),
+            ("tracestate".into(), b"d=4".to_vec()),
+        ];
+        let received = Propagators::default().extract(&headers);
+        let context = received.span_context.unwrap();
+        assert_eq!(context.trace_state().as_str(), "b=2,d=4");
+        assert_eq!(received.baggage.len(), 2);
+        let mut outgoing = headers.clone();
+        Propagators::default().inject(&context, &received.baggage, &mut outgoing);
+        let baggage: Vec<_> =
+            outgoing.iter().filter(|(name, _)| name == "baggage").map(|(_, value)| &value[..]).collect();
+        assert_eq!((outgoing.len(), baggage), (4, vec![&b"a=1,c=3"[..]]));
+    }
+
+    /// API-22: what a map of headers cannot take is refused, where it would panic.
+    #[test]
+    fn api_22_header_map_refuses_what_it_cannot_take() {
+        let mut headers = HeaderMap::new();
+        for name in ["", "A", "a b", "é", "a\n"] {
+            assert_eq!(headers.set(name, "x"), Err(Refused::Unfit), "{name:?}");
+        }
+        assert_eq!(headers.set("a", "x\n"), Err(Refused::Unfit));
+        let full = (0..).find(|number| {
+            let name = HeaderName::from_bytes(format!("x-{number}").as_bytes()).unwrap();
+            headers.try_insert(name, HeaderValue::from_static("")).is_err()
+        });
+        assert!(full.is_some());
+        assert_eq!(headers.set("a-name", "x"), Err(Refused::NoRoom));
     }
 }
