@@ -59,9 +59,11 @@ pub use record::{
 };
 pub use report::{Diagnostic, DiagnosticSink, ExportTime, Health, Ledger, Lost, Memory, Receipt, Stats, Topic};
 pub use sync::{deadline::Deadline, signal::Signal};
+#[cfg(feature = "stream")]
+pub use trace::TraceStream;
 pub use trace::{
     Annotate, Attached, CurrentIds, CurrentSpan, Entered, IdSource, InContext, InSpan, Misuse, Sampling, Scope,
-    SharedSpan, Span, SpanBuilder, TraceFuture, Tracer, current_ids, current_span, panic_on_misuse,
+    SharedSpan, Span, SpanBuilder, TraceFuture, Tracer, carrying, current_ids, current_span, panic_on_misuse,
 };
 pub use transport::{
     driver::{DriverChoice, UnknownDriver},

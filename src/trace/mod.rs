@@ -10,13 +10,15 @@ mod scope;
 mod shared;
 mod span;
 mod stack;
+#[cfg(feature = "stream")]
+mod stream;
 mod thread_state;
 mod tracer;
 mod within;
 
 pub use annotate::Annotate;
 pub use current::{Attached, CurrentIds, CurrentSpan, Entered, current_ids, current_span};
-pub use future::{InContext, InSpan, TraceFuture};
+pub use future::{InContext, InSpan, TraceFuture, carrying};
 pub use ids::IdSource;
 pub use lanes::Sampling;
 pub(crate) use lanes::{Shared, SpanLanes};
@@ -24,4 +26,6 @@ pub use misuse::{Misuse, panic_on_misuse};
 pub use scope::Scope;
 pub use shared::SharedSpan;
 pub use span::Span;
+#[cfg(feature = "stream")]
+pub use stream::TraceStream;
 pub use tracer::{SpanBuilder, Tracer};

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test shows the line")]
 
+mod async_matrix;
 mod current;
 mod golden;
 mod ledger;

@@ -9,6 +9,7 @@ const CFG_PLACES: &[&str] = &[
     "src/transport/http/compression/mod.rs",
     "src/transport/tls/mod.rs",
     "src/testing/collector/mod.rs",
+    "src/trace/mod.rs",
     "src/lib.rs",
 ];
 /// The drivers are a door of their own: their clock, their waker's flag and their side thread meet no loom model and no
