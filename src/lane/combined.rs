@@ -422,7 +422,7 @@ mod tests {
     /// A holder is stopped, and others leave more than any fixed number of notes: all are applied, in their order.
     #[test]
     fn stopped_holder_loses_no_change() {
-        const CHANGES: u32 = if cfg!(miri) { 200 } else { 10_000 };
+        const CHANGES: u32 = if cfg!(miri) { 40 } else { 10_000 };
         let arena_bytes = CHANGES as usize * 2 * Class::First.bytes();
         let shape = Shape { lanes: 1, ring_bytes: 4096, arena_bytes, spill_bytes: 0, seats: 1 };
         let lanes = Lanes::<()>::new(shape, ()).unwrap();

@@ -136,6 +136,8 @@ mod tests {
 
     use super::*;
 
+    const THREADS: usize = if cfg!(miri) { 10 } else { 100 };
+
     #[test]
     fn threads_of_a_process_and_of_its_child_draw_different_ids() {
         let seeds = Seeds::new();
@@ -145,7 +147,7 @@ mod tests {
             // The child inherits the count as it was.
             // ORDERING: Relaxed. There is one thread.
             seeds.derived.store(0, Relaxed);
-            for _ in 0..100 {
+            for _ in 0..THREADS {
                 let mut generator = seeds.generator(generation);
                 let (high, low, span) = generator.draw(None).expect("it has a seed");
                 assert!([high, low, span].into_iter().all(|word| seen.insert(word)), "{high:x} {low:x} {span:x}");

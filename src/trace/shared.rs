@@ -167,9 +167,15 @@ mod tests {
     use super::*;
     use crate::{Config, Engine, testing::finished};
 
+    fn engine() -> Engine {
+        let whole = Config::default();
+        Engine::start(if cfg!(miri) { Config { memory_budget: 1 << 20, lanes: Some(2), ..whole } } else { whole })
+            .unwrap()
+    }
+
     #[test]
     fn end_at_the_first_moment_of_all_is_kept() {
-        let engine = Engine::start(Config::default()).unwrap();
+        let engine = engine();
         let epoch = SystemTime::UNIX_EPOCH;
         let shared = engine.tracer("t").span("old").started_at(epoch).start().share();
         shared.end_at(epoch);
@@ -179,8 +185,8 @@ mod tests {
     /// A thread is stopped while it has the span; another one makes changes, and a third ends the span.
     #[test]
     fn changes_before_the_end_wait_for_a_stopped_thread() {
-        const CHANGES: u32 = if cfg!(miri) { 200 } else { 10_000 };
-        let engine = Engine::start(Config::default()).unwrap();
+        const CHANGES: u32 = if cfg!(miri) { 40 } else { 10_000 };
+        let engine = engine();
         let shared = engine.tracer("t").span("shared").start().share();
         let open = shared.inner.open.as_ref().unwrap();
         let lost = Misuse::ChangeLost.count();
@@ -200,7 +206,7 @@ mod tests {
 
     #[test]
     fn last_handle_makes_the_changes_that_were_left() {
-        let engine = Engine::start(Config::default()).unwrap();
+        let engine = engine();
         let shared = engine.tracer("t").span("shared").start().share();
         let open = shared.inner.open.as_ref().unwrap();
         let hold = open.span.enter().unwrap();

@@ -2,9 +2,14 @@
 
 use spanring::{Config, Engine, Kind, Status, testing};
 
+/// A small one: Miri runs these tests.
+fn engine() -> Engine {
+    Engine::start(Config { memory_budget: 1 << 20, lanes: Some(2), ..Config::default() }).unwrap()
+}
+
 #[test]
 fn span_comes_out_as_it_was_recorded() {
-    let engine = Engine::start(Config::default()).unwrap();
+    let engine = engine();
     let tracer = engine.tracer("shop");
     let mut span = tracer.span("GET /orders/{id}").kind(Kind::Server).start();
     span.set("http.request.method", "GET");
@@ -31,7 +36,7 @@ fn span_comes_out_as_it_was_recorded() {
 
 #[test]
 fn shared_span_takes_changes_from_all_threads_until_its_end() {
-    let engine = Engine::start(Config::default()).unwrap();
+    let engine = engine();
     let tracer = engine.tracer("shop");
     let span = tracer.span("x").start().share();
     let other = span.clone();
