@@ -4,8 +4,11 @@ use std::{mem, time::Duration};
 
 use super::{
     super::driver::{Address, Moment, Resolver},
+    connection::Change,
     dial::NoConnection,
+    exchange::ExchangeEnd,
     route::Route,
+    verdict::may_fare_better_elsewhere,
 };
 
 /// Where the peer is.
@@ -13,7 +16,7 @@ use super::{
 pub(super) struct Addresses {
     /// In the order in which they are to be tried. They stay until there is a better answer.
     known: Vec<Address>,
-    /// The one that answered last. It goes first, also when the name is looked up again.
+    /// The one that took a request last. It goes first, also when the name is looked up again.
     favourite: Option<Address>,
     /// When they were looked up; `None` if that is to be done before the next connection.
     looked_up: Option<Moment>,
@@ -109,16 +112,31 @@ impl Addresses {
         Ok(false)
     }
 
-    /// Notes that the peer at this address answered.
-    pub(super) fn prefer(&mut self, address: &Address) {
+    /// Learns from what became of a connection to this address.
+    pub(super) fn learn(&mut self, address: &Address, change: &Change) {
+        match change {
+            // A connection that was no longer wanted says nothing of its address.
+            Change::Up | Change::Ended(_, ExchangeEnd::Broken { is_stale: true, .. } | ExchangeEnd::Unread(_)) => {}
+            Change::Ended(_, ExchangeEnd::Replied(reply)) => match reply.status {
+                200..=299 => self.prefer(address),
+                _ if may_fare_better_elsewhere(reply) => self.defer(address),
+                // What is said of the request, or of this client, is not said of the address.
+                _ => {}
+            },
+            Change::Unreachable(_) | Change::Ended(..) => self.defer(address),
+        }
+    }
+
+    /// Notes that the peer at this address took a request.
+    fn prefer(&mut self, address: &Address) {
         if self.favourite.as_ref() != Some(address) {
             self.favourite = Some(address.clone());
             self.favour();
         }
     }
 
-    /// Notes that an attempt at this address failed after the connect: the others go first.
-    pub(super) fn defer(&mut self, address: &Address) {
+    /// Notes that an attempt at this address failed after the connect, or was put off: the others go first.
+    fn defer(&mut self, address: &Address) {
         self.favourite.take_if(|favourite| favourite == address);
         if let Some(at) = self.known.iter().position(|known| known == address) {
             self.known[at..].rotate_left(1);

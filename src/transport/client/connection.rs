@@ -11,7 +11,7 @@ use super::{
     dial::{Net, NoConnection},
     exchange::{Exchange, ExchangeEnd, Flow},
     request::Request,
-    verdict::tunnel_remedy,
+    verdict::{may_fare_better_elsewhere, tunnel_remedy},
 };
 
 /// What comes between the connect and the first request.
@@ -413,9 +413,14 @@ impl Connection {
             }
             return Step::Stay;
         }
-        // Who finds a request too large may not read it, nor what comes after it.
-        let keeps_alive = matches!(&end, ExchangeEnd::Replied(reply) if reply.keeps_alive && reply.status != 413);
-        let goes_on = exchange.is_sent(flow) && !self.is_spent && keeps_alive;
+        let is_of_use = match &end {
+            // Who finds a request too large may not read it, nor what comes after it.
+            ExchangeEnd::Replied(reply) => {
+                reply.keeps_alive && reply.status != 413 && !may_fare_better_elsewhere(reply)
+            }
+            _ => false,
+        };
+        let goes_on = exchange.is_sent(flow) && !self.is_spent && is_of_use;
         let Stage::Busy(exchange) = mem::replace(&mut self.stage, Stage::Idle(net.now)) else {
             unreachable!("it was busy above");
         };

@@ -411,12 +411,7 @@ impl Exporter {
     fn changed(&mut self, at: usize, change: Change, driver: &Driver, outcomes: &mut Vec<Outcome>) {
         let now = driver.now();
         if let Some(peer) = self.slots[at].peer() {
-            match &change {
-                // A connection that was no longer wanted says nothing of its address.
-                Change::Up | Change::Ended(_, ExchangeEnd::Broken { is_stale: true, .. } | ExchangeEnd::Unread(_)) => {}
-                Change::Ended(_, ExchangeEnd::Replied(_)) => self.addresses.prefer(peer),
-                Change::Unreachable(_) | Change::Ended(..) => self.addresses.defer(peer),
-            }
+            self.addresses.learn(peer, &change);
         }
         match change {
             Change::Up => self.refused = None,

@@ -65,6 +65,14 @@ pub(crate) fn is_hearsay(reply: &Reply) -> bool {
     matches!(reply.status, 502 | 504)
 }
 
+/// Whether another connection, or another address, may fare better: each may lead to a server of its own, of which this
+/// one fails. Not after a 429: it is the service's own word on this client, any connection would bring the same, and a
+/// fresh one costs a service that has too much to do already.
+#[must_use]
+pub(crate) fn may_fare_better_elsewhere(reply: &Reply) -> bool {
+    matches!(reply.status, 502..=504)
+}
+
 /// What a user can do when a proxy answers with this status instead of making a tunnel.
 #[must_use]
 pub(crate) fn tunnel_remedy(status: u16) -> &'static str {

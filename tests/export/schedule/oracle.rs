@@ -28,6 +28,7 @@ pub fn judge(seen: &Seen<'_>) -> Result<(), String> {
     columns(seen, &histories)?;
     copies(seen, &histories)?;
     pauses(seen)?;
+    connections(seen)?;
     in_hand(seen)
 }
 
@@ -158,6 +159,16 @@ fn pauses(seen: &Seen<'_>) -> Result<(), String> {
         ensure(is_heard && early.len() <= rounds * (seen.plan.connections_max - 1), || {
             format!("request {at} asks for a pause of {:?}, and others come after {waited:?}", until - answering)
         })?;
+    }
+    Ok(())
+}
+
+/// A connection is left after a 502, 503 or 504: another one may lead to a server that is well.
+fn connections(seen: &Seen<'_>) -> Result<(), String> {
+    for (at, note) in seen.notes.iter().enumerate() {
+        let is_left = note.turn.status_of_delay().is_some_and(|status| !status.starts_with("429"));
+        let next = seen.notes[at + 1..].iter().find(|next| next.connection == note.connection);
+        ensure(!is_left || next.is_none(), || format!("request {at} is put off, and its connection used again"))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
 use super::rig::{SPANS, place};
 use crate::transport::{
     driver::{
-        Moment,
+        Address, Moment,
         sim::{Peer, Replies, Sim},
     },
     http::compression::{Coding, Compression, decompress},
@@ -106,6 +106,8 @@ pub(super) struct Seen {
     pub(super) closed: usize,
     /// When each request arrived, whole unless it was answered early; by its name.
     pub(super) arrivals: Vec<(u64, Moment)>,
+    /// Where the last of them arrived.
+    pub(super) last_at: Option<Address>,
     /// How each of them was coded.
     pub(super) codings: Vec<Coding>,
     /// How often each span came in a whole request.
@@ -120,6 +122,17 @@ pub(super) struct Seen {
     script: VecDeque<Do>,
     /// The name of a request that is always asked to come later.
     poison: Option<u64>,
+    /// What is asked by, or at, to come later always; with which status.
+    sick: Option<(Sick, u16)>,
+}
+
+/// A part of the collector that fails by itself, while the rest is well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sick {
+    /// The connection of this number, from one.
+    Connection(usize),
+    /// The address.
+    Place(&'static str),
 }
 
 impl Seen {
@@ -148,15 +161,22 @@ impl Collector {
         self.seen().poison = Some(poison);
     }
 
+    /// From now on this part of it says that, always.
+    pub(super) fn sicken(&self, sick: Sick, status: u16) {
+        self.seen().sick = Some((sick, status));
+    }
+
     pub(super) fn will(&self, script: impl IntoIterator<Item = Do>) {
         self.seen().script = script.into_iter().collect();
     }
 
     /// Listens at this address.
     pub(super) fn listen(&self, sim: &Sim, listens: &str) {
-        let collector = self.clone();
+        let (collector, at) = (self.clone(), place(listens));
         sim.listen(place(listens), move || Service {
             collector: collector.clone(),
+            at: at.clone(),
+            number: 0,
             unread: vec![],
             is_used: false,
             is_done: false,
@@ -167,6 +187,9 @@ impl Collector {
 /// One connection of the collector.
 struct Service {
     collector: Collector,
+    /// Where it was accepted, and as which one.
+    at: Address,
+    number: usize,
     unread: Vec<u8>,
     /// Whether it has answered.
     is_used: bool,
@@ -178,6 +201,7 @@ impl Peer for Service {
     fn accepted(&mut self, _: Moment, replies: &mut Replies) {
         let mut seen = self.collector.seen();
         seen.connections += 1;
+        self.number = seen.connections;
         match seen.script.front() {
             Some(Do::Stop) => replies.stop_reading(),
             Some(&Do::Greet(words)) => replies.send(words),
@@ -207,9 +231,15 @@ impl Peer for Service {
             let name = name_of(&body);
             seen.arrivals.push((name, now));
             seen.codings.push(head.coding);
-            let action = match seen.poison == Some(name) {
-                true => Do::Say(503, ""),
-                false => seen.script.pop_front().unwrap_or(Do::Take(Duration::ZERO)),
+            seen.last_at = Some(self.at.clone());
+            let sick = seen.sick.filter(|(sick, _)| match sick {
+                Sick::Connection(number) => self.number == *number,
+                Sick::Place(at) => self.at == place(at),
+            });
+            let action = match (seen.poison == Some(name), sick) {
+                (true, _) => Do::Say(503, ""),
+                (false, Some((_, status))) => Do::Say(status, ""),
+                (false, None) => seen.script.pop_front().unwrap_or(Do::Take(Duration::ZERO)),
             };
             if is_whole {
                 let garbles_later = matches!(action, Do::Garble) && self.is_used;

@@ -62,6 +62,8 @@ struct Line {
     is_used: bool,
     /// Whether more than one was.
     is_used_again: bool,
+    /// Whether it brought an answer after which it is not used again: another connection may lead to a better server.
+    is_sick: bool,
     attempt: Option<Attempt>,
 }
 
@@ -129,6 +131,7 @@ impl Witness {
                         is_tunnel: false,
                         is_used: false,
                         is_used_again: false,
+                        is_sick: false,
                         attempt: None,
                     });
                 }
@@ -176,6 +179,7 @@ impl Witness {
         let spans = spans_of(&head.body(bytes));
         let asked = self.asked_until.since(now);
         assert!(now >= self.asked_until, "{spans:?} leave {asked:?} before the time that was asked for");
+        assert!(!self.lines[at].is_sick, "{spans:?} leave on a connection that has said 502, 503 or 504");
         assert_ne!(self.declined, Some(head.coding), "{spans:?} are coded as the collector does not take it");
         for span in &spans {
             let spans_max = self.spans_max.get(span).copied().unwrap_or(usize::MAX);
@@ -320,6 +324,7 @@ impl Witness {
     /// An answer is heard; what it forbids.
     fn answered(&mut self, at: usize, reply: &Reply, now: Moment) {
         let is_used_again = self.lines[at].is_used_again;
+        self.lines[at].is_sick = (502..=504).contains(&reply.status);
         let Some(attempt) = &mut self.lines[at].attempt else {
             return;
         };
