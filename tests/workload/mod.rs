@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use spanring::{Config, Engine, Key, Kind, Sampling, Span, SpanContext, Status, Tracer};
+use spanring::{
+    Config, Engine, Key, Kind, Sampling, Span, SpanContext, SpanId, Status, TraceId, TraceState, Tracer,
+    propagate::{Extractor, Injector},
+};
 
 const METHOD: Key<'static> = Key::new("http.request.method");
 const STATUS_CODE: Key<'static> = Key::new("http.response.status_code");
@@ -74,6 +77,32 @@ pub fn unsampled_parent() -> SpanContext {
         Engine::start(Config { sampling: Sampling::AlwaysOff, ..config() }).expect("the configuration is good");
     let span = engine.tracer("bench").span("parent").start();
     span.context().clone()
+}
+
+/// The context of a span that is sampled, of another process.
+pub fn sampled_parent() -> SpanContext {
+    SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 1, TraceState::default())
+}
+
+/// The leanest carrier there is: a buffer for the one header.
+#[derive(Debug, Default)]
+pub struct Headers(Vec<u8>);
+
+impl Extractor for Headers {
+    #[inline]
+    fn values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        if name == "traceparent" {
+            visit(&self.0);
+        }
+    }
+}
+
+impl Injector for Headers {
+    #[inline]
+    fn set(&mut self, _name: &'static str, value: &str) {
+        self.0.clear();
+        self.0.extend_from_slice(value.as_bytes());
+    }
 }
 
 /// The dynamic sixteen-byte string of W1.
