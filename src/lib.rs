@@ -63,7 +63,7 @@ pub use sync::{deadline::Deadline, signal::Signal};
 pub use trace::TraceStream;
 pub use trace::{
     Annotate, Attached, CurrentIds, CurrentSpan, Entered, IdSource, InContext, InSpan, Misuse, Sampling, Scope,
-    SharedSpan, Span, SpanBuilder, TraceFuture, Tracer, carrying, current_ids, current_span, panic_on_misuse,
+    SharedSpan, Span, SpanBuilder, TraceFuture, Tracer, carrying, current_ids, current_span,
 };
 pub use transport::{
     driver::{DriverChoice, UnknownDriver},

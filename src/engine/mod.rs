@@ -31,7 +31,7 @@ use crate::{
     propagate::Propagators,
     report::{Health, Ledger, Memory, Receipt, Reporter, Stats, Topic},
     sync::deadline::Deadline,
-    trace::{Scope, Shared, SpanLanes, Tracer},
+    trace::{Misuse, Scope, Shared, SpanLanes, Tracer},
 };
 use exporting::Exporting;
 use lines::Lines;
@@ -269,6 +269,28 @@ impl Engine {
             Side::Exporting(exporting) => run(exporting.supervisor(&self.lanes)),
         };
         Receipt::new(&before, self.ledger(), is_reached, begun.passed())
+    }
+
+    /// How often something was misused with this engine's spans; see [`Misuse`] for contexts.
+    #[must_use]
+    pub fn misuse_count(&self, kind: Misuse) -> u64 {
+        self.lanes.owner().misuses().count(kind)
+    }
+
+    /// Makes misuse with this engine panic, for tests. Off by default; do not use it in a service.
+    ///
+    /// The panic names the line of the call, except for [`Span::set`](crate::Span::set), starts and shared spans, where
+    /// passing it on would make every call slower. Set `RUST_BACKTRACE=1` to find those.
+    ///
+    /// ```should_panic
+    /// use spanring::testing::TestEngine;
+    ///
+    /// let engine = TestEngine::start();
+    /// engine.panic_on_misuse(true);
+    /// let nameless = engine.tracer("shop").root("").start();
+    /// ```
+    pub fn panic_on_misuse(&self, on: bool) {
+        self.lanes.owner().misuses().panic(on);
     }
 
     /// How much of the memory budget is in use.

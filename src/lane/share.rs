@@ -90,6 +90,11 @@ impl<Owner, Scratch: Copy + Default> Share<Owner, Scratch> {
         self.lanes = Some(Arc::clone(lanes));
     }
 
+    /// The lanes that the thread serves.
+    pub fn served(&self) -> Option<&Arc<Lanes<Owner, Scratch>>> {
+        self.lanes.as_ref()
+    }
+
     /// Gives everything back: the thread ends, or turns to another engine.
     pub fn release(&mut self) {
         let Some(lanes) = self.lanes.take() else {

@@ -13,7 +13,7 @@ use crate::{
     engine::Engine,
     record::{SpanId, TraceId},
     sync::{AtomicU64, Ordering::Relaxed},
-    trace::IdSource,
+    trace::{IdSource, Misuse},
     tree::{Finding, Forest, TreeSpan},
 };
 
@@ -171,13 +171,13 @@ impl TestEngine {
         forest(&self.peek())
     }
 
-    /// Asserts that every span found its parent and ended, and that none was lost. Spans that were taken before count
-    /// as well.
+    /// Asserts that every span found its parent and ended, that none was lost, and that nothing was
+    /// [misused](crate::Misuse). Spans that were taken before count as well.
     ///
     /// # Panics
     ///
-    /// When a span is an orphan, is still open, or was lost, or a trace has spans with the same id or in a circle. The
-    /// text says all that is wrong, and shows the spans.
+    /// When a span is an orphan, is still open, or was lost, a trace has spans with the same id or in a circle, or a
+    /// call was wrong. The text says all that is, and shows the spans.
     #[track_caller]
     pub fn assert_clean(&self) {
         let forest = forest(&self.gathered().all);
@@ -203,6 +203,11 @@ impl TestEngine {
         }
         let lost = ledger.lost.by_cause().into_iter().filter(|&(_, count)| count > 0);
         faults.extend(lost.map(|(cause, count)| format!("lost: {count} as `{cause}`")));
+        let misuses = Misuse::ALL.into_iter().map(|kind| (kind, self.engine.misuse_count(kind)));
+        let misuses = misuses.filter(|&(_, count)| count > 0);
+        faults.extend(
+            misuses.map(|(kind, count)| format!("misuse: {count} of `{kind:?}` (`panic_on_misuse` shows where)")),
+        );
         faults
     }
 
@@ -276,10 +281,13 @@ fn next(count: &AtomicU64) -> u64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        thread,
+    };
 
     use super::*;
-    use crate::{SpanContext, TraceState};
+    use crate::{Context, SpanContext, TraceState};
 
     /// The text of the panic.
     pub(in crate::testing) fn message_of<R>(work: impl FnOnce() -> R) -> String {
@@ -361,6 +369,46 @@ pub(super) mod tests {
         let lost = message_of(|| engine.assert_clean());
         let lost = lost.lines().nth(1).unwrap_or_default();
         assert!(lost.starts_with("  lost: ") && lost.ends_with(" as `lane_full`"), "{lost}");
+    }
+
+    #[test]
+    fn misuse_with_the_engine_is_not_clean_and_elsewhere_it_is() {
+        let (engine, other) = (TestEngine::start(), TestEngine::start());
+        let shared = engine.tracer("t").root("shared").start().share();
+        shared.end();
+        // A thread that has recorded nothing changes it.
+        thread::scope(|scope| scope.spawn(|| shared.set("late", 1)).join().unwrap());
+        drop(other.tracer("t").root("other").start());
+        shared.end();
+        other.assert_clean();
+        let text = message_of(|| engine.assert_clean());
+        let lines: Vec<&str> = text.lines().skip(1).take(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "  misuse: 1 of `ChangedAfterEnd` (`panic_on_misuse` shows where)",
+                "  misuse: 1 of `EndedTwice` (`panic_on_misuse` shows where)"
+            ]
+        );
+    }
+
+    #[test]
+    fn misuse_of_a_context_counts_for_the_engine_of_the_thread() {
+        thread::spawn(|| {
+            let engine = TestEngine::start();
+            let _ = Context::capture();
+            engine.assert_clean();
+            drop(engine.tracer("t").root("first").start());
+            let _ = Context::capture();
+            assert_eq!(engine.misuse_count(Misuse::NothingToCapture), 1);
+            engine.panic_on_misuse(true);
+            assert_eq!(message_of(Context::capture), "spanring misuse: NothingToCapture");
+            let quiet = TestEngine::start();
+            drop(quiet.tracer("t").root("").start());
+            assert_eq!((engine.misuse_count(Misuse::EmptyName), quiet.misuse_count(Misuse::EmptyName)), (0, 1));
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use self::{
     engine::{CountingIds, TestEngine},
 };
 #[doc(no_inline)]
-pub use crate::{Clock, FakeClock, panic_on_misuse, tree::OwnedStatus};
+pub use crate::{Clock, FakeClock, tree::OwnedStatus};
 use crate::{
     engine::Engine,
     record::{Kind, SpanId, TraceId, flags},

@@ -5,7 +5,6 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 
-use super::misuse::Misuse;
 use crate::{
     record::{SpanId, TraceId},
     sync::{AtomicU64, Ordering::Relaxed, fork::ForkWord, ticks},
@@ -46,8 +45,14 @@ impl RandomIds {
         Some((high, low, not_zero(generator.next_u64())))
     }
 
-    /// The same for a generator that has a seed, or from the source that is plugged in.
-    pub(super) fn draw_from(&mut self, trace: Option<(u64, u64)>, source: Option<&dyn IdSource>) -> (u64, u64, u64) {
+    /// The same for a generator that has a seed, or from the source that is plugged in; `refused` is called for each id
+    /// of zeros that it gives.
+    pub(super) fn draw_from(
+        &mut self,
+        trace: Option<(u64, u64)>,
+        source: Option<&dyn IdSource>,
+        refused: impl Fn(),
+    ) -> (u64, u64, u64) {
         debug_assert!(self.0.is_some(), "a thread takes its seed when it turns to an engine");
         let random = self.draw(trace).unwrap_or_default();
         let Some(source) = source else {
@@ -55,10 +60,18 @@ impl RandomIds {
         };
         let (high, low) = trace.unwrap_or_else(|| {
             let id = source.trace_id();
-            if id.is_valid() { id.halves() } else { refused((random.0, random.1)) }
+            if id.is_valid() {
+                return id.halves();
+            }
+            refused();
+            (random.0, random.1)
         });
         let id = source.span_id();
-        (high, low, if id.is_valid() { id.number() } else { refused(random.2) })
+        if id.is_valid() {
+            return (high, low, id.number());
+        }
+        refused();
+        (high, low, random.2)
     }
 }
 
@@ -116,12 +129,6 @@ fn drawn() -> [u64; 4] {
     let mut words = [0; 4];
     words.iter_mut().zip(seed.as_chunks::<8>().0).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
     words
-}
-
-/// The random id in place of zeros.
-fn refused<T>(random: T) -> T {
-    Misuse::ZeroId.happened();
-    random
 }
 
 /// One instead of zero, which names nothing.

@@ -2,6 +2,7 @@
 
 use super::{
     ids::{IdSource, Seeds},
+    misuse::Misuses,
     scope::ScopeTable,
 };
 use crate::{
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     starts: AtomicU32,
     /// That spans are lost because the engine has shut down.
     closed: Notice,
+    /// Apart, so that what every start looks at stays together.
+    misuses: Box<Misuses>,
 }
 
 /// What a start leads to.
@@ -96,6 +99,7 @@ impl Shared {
             scopes: ScopeTable::default(),
             starts: AtomicU32::new(starts),
             closed: Notice::default(),
+            misuses: Box::default(),
         }
     }
 
@@ -103,6 +107,12 @@ impl Shared {
     #[must_use]
     pub(crate) fn scopes(&self) -> &ScopeTable {
         &self.scopes
+    }
+
+    /// What was misused with this engine.
+    #[must_use]
+    pub(crate) fn misuses(&self) -> &Misuses {
+        &self.misuses
     }
 
     /// The clock.

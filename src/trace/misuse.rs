@@ -6,7 +6,8 @@ use crate::sync::statics::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// A wrong use of the API: the call has no effect, or not the one that was asked for.
 ///
-/// Counted per process, not per engine, because a span that has ended no longer knows its engine.
+/// Counted by [`Engine::misuse_count`](crate::Engine::misuse_count). A context belongs to no engine: what is done wrong
+/// with one counts for the engine that the thread recorded to last, and before it recorded only in [`Misuse::count`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Misuse {
@@ -73,40 +74,60 @@ impl Misuse {
         Self::TooManyAttached,
     ];
 
-    /// How often this happened in the process.
+    /// How often this happened in the process, with any engine or none.
     #[must_use]
     pub fn count(self) -> u64 {
         // ORDERING: Relaxed. A figure to report.
         COUNTS[self as usize].load(Relaxed)
     }
+}
 
-    #[cold]
-    #[track_caller]
-    pub(super) fn happened(self) {
-        self.count_one();
+/// What was misused with one engine.
+#[derive(Debug, Default)]
+pub(crate) struct Misuses {
+    /// By kind. Written by every thread that misuses, read by reports.
+    counts: [AtomicU64; Misuse::ALL.len()],
+    /// Written by tests before they begin, read at each misuse.
+    panics: AtomicBool,
+}
+
+impl Misuses {
+    /// Makes each further misuse panic, or no longer.
+    pub(crate) fn panic(&self, on: bool) {
         // ORDERING: Relaxed. A switch that tests set before they begin.
-        let panics = PANICS.load(Relaxed);
-        // Guards are dropped by panics, too, and a second one would end the process.
-        assert!(!panics || thread::panicking(), "spanring misuse: {self:?}");
+        self.panics.store(on, Relaxed);
     }
 
-    /// As [`Misuse::happened`] where nobody would catch a panic.
+    /// How often this happened.
+    pub(crate) fn count(&self, kind: Misuse) -> u64 {
+        // ORDERING: Relaxed. A figure to report.
+        self.counts[kind as usize].load(Relaxed)
+    }
+
+    /// Counts a misuse, for the process, too.
     #[cold]
-    pub(super) fn count_one(self) {
-        // ORDERING: Relaxed. A sum.
-        COUNTS[self as usize].fetch_add(1, Relaxed);
+    #[track_caller]
+    pub(super) fn happened(&self, kind: Misuse) {
+        let panics = count(kind, Some(self));
+        assert!(!panics, "spanring misuse: {kind:?}");
     }
 }
 
-/// Makes misuse panic, for tests. Off by default; do not use it in a service.
-///
-/// The panic names the line of the call, except for [`Span::set`](crate::Span::set), starts and shared spans, where
-/// passing it on would make every call slower. Set `RUST_BACKTRACE=1` to find those.
-pub fn panic_on_misuse(on: bool) {
-    // ORDERING: Relaxed. A switch that tests set before they begin.
-    PANICS.store(on, Relaxed);
+/// Counts a misuse; whether it is to panic.
+#[cold]
+pub(super) fn count(kind: Misuse, engine: Option<&Misuses>) -> bool {
+    // ORDERING: Relaxed. A sum.
+    COUNTS[kind as usize].fetch_add(1, Relaxed);
+    let Some(Misuses { counts, panics }) = engine else {
+        return false;
+    };
+    // ORDERING: Relaxed. A sum.
+    counts[kind as usize].fetch_add(1, Relaxed);
+    // ORDERING: Relaxed. As in `panic`.
+    let panics = panics.load(Relaxed);
+    // Guards are dropped by panics, too, and a second one would end the process.
+    panics && !thread::panicking()
 }
 
 /// Plain statics: a lazy one could be interrupted by a signal handler that misuses as well, and wait for itself.
 static COUNTS: [AtomicU64; Misuse::ALL.len()] = [const { AtomicU64::new(0) }; Misuse::ALL.len()];
-static PANICS: AtomicBool = AtomicBool::new(false);

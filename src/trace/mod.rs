@@ -22,7 +22,7 @@ pub use future::{InContext, InSpan, TraceFuture, carrying};
 pub use ids::IdSource;
 pub use lanes::Sampling;
 pub(crate) use lanes::{Shared, SpanLanes};
-pub use misuse::{Misuse, panic_on_misuse};
+pub use misuse::Misuse;
 pub use scope::Scope;
 pub use shared::SharedSpan;
 pub use span::Span;

@@ -104,10 +104,10 @@ impl Open {
             return;
         }
         if self.span.is_closed() {
-            return Misuse::ChangedAfterEnd.happened();
+            return self.misused(Misuse::ChangedAfterEnd);
         }
         let Some(mut block) = self.core.take(Class::First) else {
-            return Misuse::ChangeLost.happened();
+            return self.misused(Misuse::ChangeLost);
         };
         *block.open().0 = Draft::new(0, Kind::Internal, Stamp::EPOCH);
         let mut note = Span::new(Some(block), NOTE, SpanContext::default());
@@ -118,15 +118,20 @@ impl Open {
         };
         match self.core.change(&self.span, block, len, apply, finish) {
             Change::Made => {}
-            Change::Full => Misuse::ChangeLost.happened(),
-            Change::Closed => Misuse::ChangedAfterEnd.happened(),
+            Change::Full => self.misused(Misuse::ChangeLost),
+            Change::Closed => self.misused(Misuse::ChangedAfterEnd),
         }
     }
 
     fn end(&self, end: Stamp) {
         if !self.is_foreign() && !self.core.finish(&self.span, end.to_bits(), apply, finish) {
-            Misuse::EndedTwice.happened();
+            self.misused(Misuse::EndedTwice);
         }
+    }
+
+    #[track_caller]
+    fn misused(&self, kind: Misuse) {
+        self.core.owner().misuses().happened(kind);
     }
 
     /// Whether the process has forked since: then a thread of the parent may hold the span for ever, and the parent

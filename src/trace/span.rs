@@ -70,13 +70,13 @@ impl Span {
         let state = self.context.trace_state().as_str();
         let has_state = state.is_empty() || change(block, |draft, image, _| draft.trace_state(image, state)).is_ok();
         if name.is_empty() {
-            Misuse::EmptyName.happened();
+            self.misused(Misuse::EmptyName);
         }
         if is_cut {
-            Misuse::TextCut.happened();
+            self.misused(Misuse::TextCut);
         }
         if !has_state {
-            Misuse::TextCut.happened();
+            self.misused(Misuse::TextCut);
         }
     }
 
@@ -126,7 +126,7 @@ impl Span {
         }
         let (key, value) = (Key::from_parts(name, hash), value.into());
         match self.write(|draft, image, limits| draft.attribute(image, limits, key, value)) {
-            Some(Ok(Landed::EmptyKey)) => Misuse::EmptyKey.happened(),
+            Some(Ok(Landed::EmptyKey)) => self.misused(Misuse::EmptyKey),
             Some(Err(Full { .. })) => self.count_dropped(Draft::drop_attribute),
             _ => {}
         }
@@ -179,7 +179,7 @@ impl Span {
 
     #[track_caller]
     fn add_event<'a>(&mut self, name: &str, at: Stamp, attributes: impl AttributeList<'a> + Clone) {
-        let name = uncut(named(name));
+        let name = self.uncut(self.named(name));
         let added = self.write(|draft, image, limits| draft.event(image, limits, at, name, attributes.clone()));
         if let Some(Err(Full { .. })) = added {
             self.count_dropped(Draft::drop_event);
@@ -202,7 +202,7 @@ impl Span {
         let says_something =
             target.is_valid() || !target.trace_state().is_empty() || attributes.clone().next().is_some();
         if !says_something {
-            return Misuse::InvalidLink.happened();
+            return self.misused(Misuse::InvalidLink);
         }
         let target = LinkTarget {
             ids: Ids { trace: target.trace_id(), span: target.span_id() },
@@ -223,13 +223,13 @@ impl Span {
             return;
         }
         let status = match status {
-            Status::Error(text) => Status::Error(uncut(text)),
+            Status::Error(text) => Status::Error(self.uncut(text)),
             other => other,
         };
         if let Some(Err(Full { .. })) = self.write(|draft, image, _| draft.status(image, status)) {
             // The code finds room where the text does not.
             self.write(|draft, image, _| draft.status(image, Status::Error("")));
-            Misuse::TextCut.happened();
+            self.misused(Misuse::TextCut);
         }
     }
 
@@ -279,9 +279,9 @@ impl Span {
         if self.block.is_none() {
             return;
         }
-        let name = uncut(named(name));
+        let name = self.uncut(self.named(name));
         if let Some(Err(Full { .. })) = self.write(|draft, image, _| draft.rename(image, name)) {
-            Misuse::TextCut.happened();
+            self.misused(Misuse::TextCut);
         }
     }
 
@@ -323,7 +323,7 @@ impl Span {
         if let Reading::Wall(start) = block.scratch().start().reading()
             && end < start
         {
-            Misuse::EndBeforeStart.happened();
+            block.owner().misuses().happened(Misuse::EndBeforeStart);
             end = start;
         }
         self.finish(Stamp::wall(end));
@@ -348,6 +348,35 @@ impl Span {
         let is_silent = self.block.as_ref().is_some_and(|block| !block.scratch().has_status());
         if is_silent && !self.is_unwinding {
             self.status(Status::Error("panicked"));
+        }
+    }
+
+    /// The name as it is recorded.
+    #[inline]
+    #[track_caller]
+    fn named<'n>(&self, name: &'n str) -> &'n str {
+        if name.is_empty() {
+            self.misused(Misuse::EmptyName);
+            return UNNAMED;
+        }
+        name
+    }
+
+    /// Counts a name or a text that will be cut.
+    #[track_caller]
+    fn uncut<'t>(&self, text: &'t str) -> &'t str {
+        if text.len() > TEXT_LEN_MAX {
+            self.misused(Misuse::TextCut);
+        }
+        text
+    }
+
+    /// Counts a misuse of an open span.
+    #[cold]
+    #[track_caller]
+    fn misused(&self, kind: Misuse) {
+        if let Some(block) = &self.block {
+            block.owner().misuses().happened(kind);
         }
     }
 
@@ -387,7 +416,7 @@ impl Span {
         if let Some(Err(Full { .. })) = self.write(|draft, image, limits| draft.absorb(image, limits, note)) {
             let is_cut = self.write(|draft, image, _| Ok(draft.drop_note(image, note)));
             if is_cut == Some(Ok(true)) {
-                Misuse::TextCut.happened();
+                self.misused(Misuse::TextCut);
             }
         }
     }
@@ -540,23 +569,3 @@ fn sources(mut source: Option<&(dyn Error + 'static)>) -> String {
 
 /// What an empty name is recorded as, which strict receivers would refuse (PB-03).
 const UNNAMED: &str = "unnamed";
-
-/// The name as it is recorded.
-#[inline]
-#[track_caller]
-fn named(name: &str) -> &str {
-    if name.is_empty() {
-        Misuse::EmptyName.happened();
-        return UNNAMED;
-    }
-    name
-}
-
-/// Counts a name or a text that will be cut.
-#[track_caller]
-fn uncut(text: &str) -> &str {
-    if text.len() > TEXT_LEN_MAX {
-        Misuse::TextCut.happened();
-    }
-    text
-}

@@ -156,7 +156,7 @@ impl Drop for AtExit {
     fn drop(&mut self) {
         let frames = STACK.with(|stack| stack.frames(mem::take)).unwrap_or_default();
         if frames.iter().any(|frame| !frame.is_left) {
-            Misuse::LeftAttached.count_one();
+            let _ = Misuse::LeftAttached.count_one();
         }
         // From the top: children end before their parents. A value of the program that panics here would end the
         // process.

@@ -5,6 +5,7 @@ use std::{cell::RefCell, mem::ManuallyDrop, sync::Arc};
 use super::{
     ids::RandomIds,
     lanes::{Shared, SpanLanes},
+    misuse::{self, Misuse},
 };
 use crate::{
     lane,
@@ -66,6 +67,24 @@ pub(super) fn with<R>(work: impl FnOnce(Option<&mut ThreadState>) -> R) -> R {
         compiler_fence(SeqCst);
         result
     })
+}
+
+impl Misuse {
+    /// Counts a misuse that no engine is known for: for the one that the thread recorded to last.
+    #[cold]
+    #[track_caller]
+    pub(super) fn happened(self) {
+        assert!(!self.count_one(), "spanring misuse: {self:?}");
+    }
+
+    /// As [`Misuse::happened`] where nobody would catch a panic; whether it was to.
+    #[cold]
+    pub(super) fn count_one(self) -> bool {
+        with(|state| {
+            let lanes = state.and_then(|state| state.lane.served());
+            misuse::count(self, lanes.map(|lanes| lanes.owner().misuses()))
+        })
+    }
 }
 
 /// Beside a generation: the process has no reader yet. Generations stay below it.

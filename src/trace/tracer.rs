@@ -5,6 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use super::{
     ids::{IdSource, RandomIds},
     lanes::{Sampling, SpanBlock, SpanLanes, Start},
+    misuse::Misuse,
     span::Span,
     stack,
     thread_state::{self, ThreadState},
@@ -371,7 +372,9 @@ impl Tracer {
     /// The parent's trace or a new one, and an id of its own; also for spans that do not record (CRE-01).
     #[inline(always)]
     fn ids(&self, random: &mut RandomIds, parent: Option<&SpanContext>) -> (u64, u64, u64) {
-        random.draw_from(parent.map(SpanContext::trace_halves), self.lanes.owner().ids.as_deref())
+        let shared = self.lanes.owner();
+        let refused = || shared.misuses().happened(Misuse::ZeroId);
+        random.draw_from(parent.map(SpanContext::trace_halves), shared.ids.as_deref(), refused)
     }
 
     /// What is counted for this start.

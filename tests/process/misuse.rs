@@ -12,8 +12,7 @@ use std::{
 
 use spanring::{
     Config, Engine, IdSource, Link, Misuse, Sampling, SharedSpan, Span, SpanContext, SpanId, Status, TraceId,
-    TraceState, Tracer, Value,
-    testing::{finished, panic_on_misuse},
+    TraceState, Tracer, Value, testing::finished,
 };
 
 use crate::alone;
@@ -304,10 +303,10 @@ fn misuse_panics_where_tests_ask_for_it() {
     let engine = engine();
     let ended = span(&engine).share();
     ended.end();
-    panic_on_misuse(true);
+    engine.panic_on_misuse(true);
     let result = catch_unwind(AssertUnwindSafe(|| ended.set("late", 1)));
     let wrong_start = catch_unwind(AssertUnwindSafe(|| engine.tracer("t").span("").start()));
-    panic_on_misuse(false);
+    engine.panic_on_misuse(false);
     assert!(result.is_err() && wrong_start.is_err());
     ended.set("late", 1);
     let now = Misuse::ALL.map(Misuse::count);
@@ -356,14 +355,14 @@ fn panic_names_the_line_of_the_call() {
     let engine = engine();
     for (index, call) in calls.into_iter().enumerate() {
         let mut span = span(&engine);
-        panic_on_misuse(true);
+        engine.panic_on_misuse(true);
         let before = panic::take_hook();
         panic::set_hook(Box::new(|panic| {
             *PLACE.lock().unwrap() = panic.location().map_or_else(String::new, |place| place.file().to_owned());
         }));
         let result = catch_unwind(AssertUnwindSafe(|| call(&mut span)));
         panic::set_hook(before);
-        panic_on_misuse(false);
+        engine.panic_on_misuse(false);
         assert!(result.is_err(), "{index}");
         assert_eq!(*PLACE.lock().unwrap(), file!(), "{index}");
     }
@@ -423,9 +422,9 @@ fn start_that_panics_leaves_no_span_live() {
         };
         let engine = Engine::start(Config { memory_budget: 4 << 20, ids, ..Config::default() }).unwrap();
         let tracer = engine.tracer("t");
-        panic_on_misuse(true);
+        engine.panic_on_misuse(true);
         let started = catch_unwind(AssertUnwindSafe(|| start(&tracer)));
-        panic_on_misuse(false);
+        engine.panic_on_misuse(false);
         assert!(started.is_err(), "{index}");
         let spans = finished(&engine);
         assert!(spans.iter().all(|span| !span.name.is_empty()), "{index}: {spans:?}");
