@@ -12,7 +12,7 @@ use std::{
 
 use spanring::{
     Config, Engine, Key, Kind, Sampling, Span, SpanContext, SpanId, Status, TraceId, TraceState, Tracer,
-    propagate::{Extractor, Injector},
+    propagate::{Extractor, Injector, Refused},
 };
 
 const METHOD: Key<'static> = Key::new("http.request.method");
@@ -99,9 +99,10 @@ impl Extractor for Headers {
 
 impl Injector for Headers {
     #[inline]
-    fn set(&mut self, _name: &'static str, value: &str) {
+    fn set(&mut self, _name: &'static str, value: &str) -> Result<(), Refused> {
         self.0.clear();
         self.0.extend_from_slice(value.as_bytes());
+        Ok(())
     }
 }
 
