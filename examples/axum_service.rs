@@ -5,8 +5,8 @@
 //! curl -X POST http://ADDRESS/orders/7
 //! ```
 //!
-//! The trace of the order: `/orders/{id}` with the children `audit`, `GET /stock`, `receipt` and `mail`; the request that
-//! `GET /stock` makes is its child. 60 lines of code, 15 of them for the trace.
+//! The trace of the order: `/orders/{id}` with the children `audit`, `GET /stock`, `receipt` and `mail`; the request
+//! that `GET /stock` makes is its child. 60 lines of code, 15 of them for the trace.
 
 #![expect(clippy::print_stdout, reason = "it says where it listens")]
 

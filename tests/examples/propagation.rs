@@ -18,13 +18,14 @@ struct Received {
     body: String,
 }
 
-/// The `traceparent` of a call, and its `tracestate`.
+/// The `traceparent` of a call, its `tracestate`, and its `baggage`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Call {
     trace: String,
     span: String,
     flags: String,
     state: Vec<String>,
+    baggage: Vec<String>,
 }
 
 struct Harness {
@@ -137,7 +138,7 @@ impl Call {
         assert!(is_hex(trace) && is_hex(span) && is_set(trace) && is_set(span), "{parents:?}");
         assert!(["00", "01", "02", "03"].contains(&flags), "{parents:?}");
         let (trace, span, flags) = (trace.to_owned(), span.to_owned(), flags.to_owned());
-        Self { trace, span, flags, state: all("tracestate") }
+        Self { trace, span, flags, state: all("tracestate"), baggage: all("baggage") }
     }
 }
 
@@ -329,6 +330,19 @@ fn tst_06_of_equal_keys_one_is_left() {
     for states in [&["foo=1,foo=1"][..], &["foo=1,foo=2"], &["foo=1", "foo=1"], &["foo=1", "foo=2"]] {
         assert_eq!(harness.state(states), "foo=1", "{states:?}");
     }
+}
+
+/// BAG-07: whether or not there is a trace that goes on.
+#[test]
+fn bag_07_baggage_goes_on() {
+    let harness = Harness::start();
+    let good = good();
+    let baggage = [("baggage", "tenant=blue,user=ad%20a;kind=person"), ("baggage", "tier=1")];
+    let headers: Vec<_> = [("traceparent", good.as_str())].into_iter().chain(baggage).collect();
+    for call in [harness.continues(&headers), harness.call(&baggage)] {
+        assert_eq!(call.baggage, ["tenant=blue,user=ad%20a;kind=person,tier=1"]);
+    }
+    assert_eq!(harness.call(&[]).baggage, [""; 0]);
 }
 
 /// What the caller may send besides: a service answers, and goes on.

@@ -34,7 +34,7 @@ rules! {
     atomic_orderings_are_argued_where_they_stand: each(&["src"], argued::orderings);
     ordering_labels_have_two_sides_a_row_and_a_model: argued::labels(sources("src"), &paths("loom-tests/tests"));
     files_and_functions_hold_one_idea: each(&["src"], shape::sizes);
-    comments_are_no_wider_than_a_page: each(&["src", "tests", "benches", "loom-tests", "fuzz"], shape::widths);
+    comments_are_no_wider_than_a_page: each(&["src", "tests", "examples", "benches", "loom-tests", "fuzz"], shape::widths);
     nothing_is_left_for_later_and_nothing_sleeps: each(&["src", "tests", "loom-tests"], shape::leftovers);
     conditional_code_stays_in_its_places: each(&["src"], places::conditions);
     machine_is_reached_through_its_door: each(&["src"], places::machine);
