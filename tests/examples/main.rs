@@ -8,5 +8,5 @@ mod printed;
 mod program;
 
 mod propagation;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod services;

@@ -42,8 +42,17 @@ impl Program {
         url.split('/').next().unwrap_or_default().to_owned()
     }
 
-    #[cfg(unix)]
-    pub fn signal(&self, signal: libc::c_int) {
+    /// Sends the signal, once the program has a handler for it: a server may serve before.
+    #[cfg(target_os = "linux")]
+    pub fn signal(&mut self, signal: libc::c_int) {
+        let is_handled = |status: &str| {
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal - 1) & 1 == 1
+        };
+        while !is_handled(&fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap()) {
+            assert!(self.process.try_wait().unwrap().is_none(), "it has ended");
+            std::thread::yield_now();
+        }
         let id = self.process.id().try_into().unwrap();
         // SAFETY: It is our own child, and nobody has waited for it.
         assert_eq!(unsafe { libc::kill(id, signal) }, 0);

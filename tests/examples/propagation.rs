@@ -320,6 +320,8 @@ fn tst_05_lists_go_on_whole_or_not_at_all() {
     let (first, rest) = (members(20).join(","), members(33)[20..].join(","));
     assert_eq!(harness.state(&[&first, &rest]), "");
     assert_eq!(harness.state(&[&members(20).join(","), "no member"]), "");
+    assert_eq!(harness.state(&["foo=1", &format!("{}=1", "z".repeat(256))]), format!("foo=1,{}=1", "z".repeat(256)));
+    assert_eq!(harness.state(&["foo=1", &format!("{}=1", "z".repeat(257))]), "");
     let long = format!("foo={},bar={}", "f".repeat(256), "b".repeat(256));
     assert_eq!(harness.state(&[&long]), long, "512 characters and more");
 }

@@ -13,8 +13,8 @@ use std::{
 
 use futures_core::Stream;
 use spanring::{
-    Config, Context, Engine, Status, TraceFuture, TraceStream, Tracer, carrying, current_ids, current_span,
-    testing::{FinishedSpan, finished},
+    Context, Status, TraceFuture, TraceStream, Tracer, carrying, current_ids, current_span,
+    testing::{FinishedSpan, TestEngine},
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -37,7 +37,7 @@ where
     let own_thread = Builder::new_current_thread().max_blocking_threads(1).enable_time().start_paused(true).build();
     let mut spans = vec![];
     for runtime in [one_worker.unwrap(), own_thread.unwrap()] {
-        let engine = Engine::start(Config::default()).unwrap();
+        let engine = TestEngine::start();
         let tracer = engine.tracer("t");
         let work = case(tracer.clone());
         let request = async move {
@@ -47,9 +47,9 @@ where
         let request = runtime.spawn(request.in_span(tracer.root("request").start()));
         let worker = runtime.block_on(request).unwrap();
         assert_eq!(probe(&runtime), worker, "the next task is on the same thread");
-        spans = finished(&engine);
+        spans = engine.finished();
         assert_tree(&spans, expected);
-        assert!(engine.ledger().is_closed());
+        engine.assert_clean();
     }
     spans
 }
@@ -133,6 +133,31 @@ fn spawned_tasks() {
     check(case, &[&request[..], &[("leaf", "in a span"), ("bare", "")]].concat());
 }
 
+/// As libraries take an executor: a function of their own type of task.
+#[test]
+fn executor_of_boxed_tasks() {
+    type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+    let case = |tracer: Tracer| async move {
+        let (execute, mut queue) = tokio::sync::mpsc::unbounded_channel::<Boxed>();
+        let spawn = carrying::<Boxed, _>(move |task| execute.send(Box::pin(task)).unwrap());
+        let library = |spawn: &dyn Fn(Boxed), name: &'static str| {
+            let tracer = tracer.clone();
+            spawn(Box::pin(async move { leaf(&tracer, name) }));
+        };
+        library(&spawn, "first");
+        tracer.in_span("inner", |_| library(&spawn, "second"));
+        drop(spawn);
+        let executor = async move {
+            while let Some(task) = queue.recv().await {
+                task.await;
+                assert!(Context::current().is_empty());
+            }
+        };
+        tokio::spawn(executor).await.unwrap();
+    };
+    check(case, &[("first", "request"), ("inner", "request"), ("second", "inner")]);
+}
+
 #[test]
 fn blocking_work() {
     let case = |tracer: Tracer| async move {
@@ -202,7 +227,7 @@ fn timeouts() {
 #[test]
 fn timers_of_several_futures() {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let engine = Engine::start(Config::default()).unwrap();
+    let engine = TestEngine::start();
     let tracer = engine.tracer("t");
     let ticking = |name: &'static str, minutes: u64| {
         let tracer = &tracer;
@@ -218,7 +243,7 @@ fn timers_of_several_futures() {
     };
     runtime.block_on(request.in_span(tracer.root("request").start()));
     probe(&runtime);
-    let spans = finished(&engine);
+    let spans = engine.finished();
     let expected = [
         ("early", "request"),
         ("late", "request"),
@@ -504,7 +529,7 @@ fn scopes_of_rayon_and_of_threads() {
 #[test]
 fn guards_held_over_an_await_on_a_local_set() {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let engine = Engine::start(Config::default()).unwrap();
+    let engine = TestEngine::start();
     let tracer = engine.tracer("t");
     let work = |name: &'static str, leaves: [&'static str; 3]| {
         let tracer = tracer.clone();
@@ -544,7 +569,7 @@ fn guards_held_over_an_await_on_a_local_set() {
         ("b2", "b"),
         ("b3", "b"),
     ];
-    let spans = finished(&engine);
+    let spans = engine.finished();
     assert_tree(&spans, &expected);
     for name in ["a", "b"] {
         let span = spans.iter().find(|span| span.name == name).unwrap();
