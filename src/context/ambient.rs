@@ -15,6 +15,7 @@ use super::SpanContext;
 #[derive(Clone, Default)]
 pub struct Context {
     span: SpanContext,
+    /// Everything else, in one word: most contexts have nothing else.
     values: Option<Arc<Entry>>,
 }
 
@@ -42,9 +43,31 @@ impl Context {
     /// The same with this span in place of the one that it has.
     #[inline]
     #[must_use]
-    pub fn with_span_context(mut self, span: SpanContext) -> Self {
-        self.span = span;
-        self
+    pub fn with_span_context(self, span: SpanContext) -> Self {
+        Self { span, ..self }
+    }
+
+    /// The identity of the span, and a context without it.
+    #[inline]
+    pub(crate) fn part(self) -> (SpanContext, Self) {
+        (self.span, Self { span: SpanContext::default(), values: self.values })
+    }
+
+    /// Whether its drop runs no code of the program.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.values.is_none()
+    }
+
+    /// Whether both are of the same span, and have the very same values.
+    #[inline]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let are_equal = match (&self.values, &other.values) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        are_equal && self.span == other.span
     }
 
     /// The same with a value of the program, which replaces one of the same type. Its type is its key: make one of your

@@ -4,6 +4,7 @@ use std::{
     error::Error,
     fmt::{self, Display},
     marker::PhantomData,
+    mem,
     ops::Deref,
     time::SystemTime,
 };
@@ -13,7 +14,7 @@ use super::{
     misuse::Misuse,
     shared::SharedSpan,
     span::Span,
-    stack::{self, Held, Place, Stash},
+    stack::{self, Held, Place},
 };
 use crate::{
     context::{AsParent, Context, SpanContext},
@@ -22,6 +23,7 @@ use crate::{
 
 impl Context {
     /// What is current in this thread: empty where nothing is attached and no span is entered.
+    #[inline]
     #[must_use]
     pub fn current() -> Self {
         stack::current()
@@ -40,17 +42,14 @@ impl Context {
     }
 
     /// Makes this context the current one of this thread, until the guard is dropped.
+    #[inline]
     #[track_caller]
     pub fn attach(self) -> Attached {
-        if self.span_context().is_remote() && stack::parent().is_some_and(|current| !current.is_remote()) {
+        if self.span_context().is_remote()
+            && stack::look(|current| current.is_valid() && !current.is_remote()) == Some(true)
+        {
             Misuse::RemoteOverCurrent.happened();
         }
-        self.attach_again()
-    }
-
-    /// As [`Context::attach`], for a future that comes back to its context.
-    #[track_caller]
-    pub(super) fn attach_again(self) -> Attached {
         Attached { place: stack::attach(self, Held::Nothing).ok(), here: PhantomData }
     }
 
@@ -116,18 +115,13 @@ impl Attached {
             stack::end_above(place);
         }
     }
-
-    /// What is attached on top, to be put there again when the thread comes back to this work.
-    pub(super) fn stash(&self) -> Stash {
-        self.place.map_or_else(Stash::default, Stash::above)
-    }
 }
 
 impl Drop for Attached {
     #[track_caller]
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            drop(stack::leave(place));
+            stack::detach(place);
         }
     }
 }
@@ -150,11 +144,6 @@ impl Entered {
         }
     }
 
-    /// As [`Attached::stash`].
-    pub(super) fn stash(&self) -> Stash {
-        self.current.place.map_or_else(Stash::default, Stash::above)
-    }
-
     /// Leaves the span without an end.
     #[track_caller]
     pub fn exit(mut self) -> Span {
@@ -163,12 +152,9 @@ impl Entered {
 
     #[track_caller]
     fn take(&mut self) -> Span {
-        let held = self.current.place.take().map_or(Held::Nothing, stack::leave);
-        match (held, self.aside.take()) {
-            (Held::Own(span), _) | (_, Some(span)) => span,
-            // A change of the span is being made, and has left it: who makes the change ends it.
-            _ => Span::new(None, 0, self.current.context.clone()),
-        }
+        let left = self.current.place.take().and_then(stack::leave).and_then(|(context, held)| whole(context, held));
+        // Where there is none, a change of the span is being made, and has left it: who makes the change ends it.
+        left.or(self.aside.take()).unwrap_or_else(|| Span::new(None, 0, self.current.context.clone()))
     }
 }
 
@@ -223,14 +209,21 @@ impl Span {
     /// As [`Span::enter`], with what else is in this context.
     #[track_caller]
     pub(super) fn enter_in(self, context: Context) -> Entered {
-        let span = self.context().clone();
-        let context = context.with_span_context(span.clone());
-        let (place, aside) = match stack::attach(context, Held::Own(self)) {
+        let (body, identity) = self.part();
+        let context = context.with_span_context(identity.clone());
+        let (place, aside) = match stack::attach(context, Held::Own(body)) {
             Ok(place) => (Some(place), None),
-            Err((_, Held::Own(span))) => (None, Some(span)),
-            Err(_) => (None, None),
+            Err((context, held)) => (None, whole(context, held)),
         };
-        Entered { current: CurrentSpan { context: span, place, here: PhantomData }, aside }
+        Entered { current: CurrentSpan { context: identity, place, here: PhantomData }, aside }
+    }
+}
+
+/// The span that a frame held.
+fn whole(context: Context, held: Held) -> Option<Span> {
+    match held {
+        Held::Own(body) => Some(Span::whole(body, context.part().0)),
+        _ => None,
     }
 }
 
@@ -299,15 +292,18 @@ pub fn current_ids() -> Option<CurrentIds> {
 }
 
 /// A span that is out of its frame while a change is made. It goes back, or ends if its frame has gone.
-struct Loan {
+struct Loan<'a> {
     place: Place,
-    span: Option<Span>,
+    identity: &'a SpanContext,
+    /// Without its identity, which no change looks at.
+    span: Span,
 }
 
-impl Drop for Loan {
+impl Drop for Loan<'_> {
     fn drop(&mut self) {
-        if let Some(span) = self.span.take() {
-            drop(stack::give_back(self.place, span));
+        let (body, _) = mem::replace(&mut self.span, Span::new(None, 0, SpanContext::default())).part();
+        if let Some(body) = stack::give_back(self.place, body) {
+            drop(Span::whole(body, self.identity.clone()));
         }
     }
 }
@@ -333,11 +329,9 @@ impl CurrentSpan {
             return;
         };
         match stack::borrow(place) {
-            Some(Held::Own(span)) => {
-                let mut loan = Loan { place, span: Some(span) };
-                if let Some(span) = &mut loan.span {
-                    change(span);
-                }
+            Some(Held::Own(body)) => {
+                let span = Span::whole(body, SpanContext::default());
+                change(&mut Loan { place, identity: &self.context, span }.span);
             }
             Some(Held::Shared(span)) => span.change_by(change),
             Some(Held::Lent) => Misuse::ChangedInItself.happened(),

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     task::{self, Poll},
@@ -10,11 +11,10 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    current::{Attached, Entered},
-    span::Span,
-    stack::Stash,
+    span::{Body, Span},
+    stack::{self, Held, Place, Stash},
 };
-use crate::context::Context;
+use crate::context::{Context, SpanContext};
 
 /// Two ways for a future to go on with what is current.
 ///
@@ -102,6 +102,74 @@ pub fn carrying<F: Future, R>(spawn: impl Fn(InContext<F>) -> R) -> impl Fn(F) -
     move |task| spawn(task.in_current_context())
 }
 
+/// What a future or a stream has attached in its turns at a thread, and takes along between them.
+#[derive(Debug)]
+struct Turn {
+    context: Context,
+    /// The span that is entered with the context; `None` during a turn.
+    body: Option<Body>,
+    stash: Stash,
+}
+
+impl Turn {
+    /// Calls `work` with everything attached.
+    #[inline]
+    fn take<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        if self.body.is_none()
+            && self.stash.is_empty()
+            && let Some(place) = stack::place_of(&self.context)
+        {
+            // It is the current one already: nothing to attach.
+            let result = work();
+            self.stash = Stash::above(place);
+            return result;
+        }
+        let held = self.body.take().map_or(Held::Nothing, Held::Own);
+        let place = match stack::attach(mem::take(&mut self.context), held) {
+            Ok(place) => place,
+            Err(parts) => {
+                self.keep(parts);
+                return work();
+            }
+        };
+        self.stash.put_back();
+        let guard = Leave { turn: self, place };
+        let result = work();
+        drop(guard);
+        result
+    }
+
+    fn keep(&mut self, (context, held): (Context, Held)) {
+        self.context = context;
+        if let Held::Own(body) = held {
+            self.body = Some(body);
+        }
+    }
+
+    /// Ends what is still attached; the span is to be ended by the caller.
+    fn end(&mut self) -> Option<Span> {
+        mem::take(&mut self.stash).end();
+        let body = self.body.take()?;
+        Some(Span::whole(body, self.context.span_context().clone()))
+    }
+}
+
+/// The end of a turn, whether it returns or panics.
+struct Leave<'a> {
+    turn: &'a mut Turn,
+    place: Place,
+}
+
+impl Drop for Leave<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.turn.stash = Stash::above(self.place);
+        if let Some(parts) = stack::leave(self.place) {
+            self.turn.keep(parts);
+        }
+    }
+}
+
 pin_project! {
     /// What [`TraceFuture::in_span`] makes, and `TraceStream::in_span`.
     #[derive(Debug)]
@@ -109,21 +177,23 @@ pin_project! {
     pub struct InSpan<W> {
         #[pin]
         work: Option<W>,
-        // `None` during a poll, and after the last.
-        span: Option<Span>,
-        context: Context,
-        stash: Stash,
+        turn: Turn,
     }
 
     impl<W> PinnedDrop for InSpan<W> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let Some(mut span) = this.span.take() {
-                span.set("spanring.cancelled", true);
-                let _entered = enter(span, this.context, this.stash);
-                let mut work = this.work;
-                work.set(None);
+            let (mut work, turn) = (this.work, this.turn);
+            if work.is_none() {
+                return;
             }
+            if let Some(body) = turn.body.take() {
+                let mut span = Span::whole(body, SpanContext::default());
+                span.set("spanring.cancelled", true);
+                turn.body = Some(span.part().0);
+            }
+            turn.take(|| work.set(None));
+            drop(turn.end());
         }
     }
 }
@@ -135,88 +205,86 @@ pin_project! {
     pub struct InContext<W> {
         #[pin]
         work: Option<W>,
-        context: Context,
-        stash: Stash,
+        turn: Turn,
     }
 
     impl<W> PinnedDrop for InContext<W> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let _attached = attach(this.context, this.stash);
             let mut work = this.work;
-            work.set(None);
+            this.turn.take(|| work.set(None));
         }
     }
 }
 
-fn enter(span: Span, context: &Context, stash: &mut Stash) -> Entered {
-    let entered = span.enter_in(context.clone());
-    stash.put_back();
-    entered
-}
-
-fn attach(context: &Context, stash: &mut Stash) -> Attached {
-    let attached = context.clone().attach_again();
-    stash.put_back();
-    attached
-}
-
 impl<W> InSpan<W> {
     pub(super) fn new(work: W, span: Span) -> Self {
-        Self { work: Some(work), span: Some(span), context: Context::current(), stash: Stash::default() }
+        let (body, identity) = span.part();
+        let context = Context::current().with_span_context(identity);
+        Self { work: Some(work), turn: Turn { context, body: Some(body), stash: Stash::default() } }
     }
 
     /// Polls the work in its span, which ends with the work; `None` where it has ended before.
+    #[inline]
     pub(super) fn poll_work<P>(
         self: Pin<&mut Self>,
         poll: impl FnOnce(Pin<&mut W>) -> P,
         is_end: impl FnOnce(&P) -> bool,
     ) -> Option<P> {
-        let mut this = self.project();
-        let (work, span) = (this.work.as_mut().as_pin_mut()?, this.span.take()?);
-        let entered = enter(span, this.context, this.stash);
+        let this = self.project();
+        let (mut work, turn) = (this.work, this.turn);
+        if turn.body.is_none() {
+            return None;
+        }
+        let mut has_ended = false;
         // As in `Span::run`.
-        let polled = catch_unwind(AssertUnwindSafe(|| poll(work)));
-        *this.stash = entered.stash();
-        match polled {
-            Ok(polled) if is_end(&polled) => {
-                // What the work has left to drop belongs to the span, too.
-                this.stash.put_back();
-                this.work.set(None);
-                entered.end_what_is_left();
-                Some(polled)
-            }
+        let result = turn.take(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                let polled = work.as_mut().as_pin_mut().map(poll);
+                has_ended = polled.as_ref().is_none_or(is_end);
+                if has_ended {
+                    // What the work has left to drop belongs to the span, too.
+                    work.set(None);
+                }
+                polled
+            }))
+        });
+        match result {
             Ok(polled) => {
-                *this.span = Some(entered.exit());
-                Some(polled)
+                if has_ended {
+                    drop(turn.end());
+                }
+                polled
             }
             Err(panic) => {
-                entered.record_panic(&*panic);
-                drop(entered);
+                if let Some(mut span) = turn.end() {
+                    span.fail_by(&*panic);
+                }
                 resume_unwind(panic)
             }
         }
     }
 
     /// The work, until it has ended.
+    #[cfg_attr(not(feature = "stream"), expect(dead_code, reason = "streams ask for it"))]
     pub(super) fn work(&self) -> Option<&W> {
-        self.work.as_ref().filter(|_| self.span.is_some())
+        self.work.as_ref().filter(|_| self.turn.body.is_some())
     }
 }
 
 impl<W> InContext<W> {
     pub(super) fn new(work: W, context: Context) -> Self {
-        Self { work: Some(work), context, stash: Stash::default() }
+        Self { work: Some(work), turn: Turn { context, body: None, stash: Stash::default() } }
     }
 
+    #[inline]
     pub(super) fn poll_work<P>(self: Pin<&mut Self>, poll: impl FnOnce(Pin<&mut W>) -> P) -> P {
         let this = self.project();
-        let attached = attach(this.context, this.stash);
-        let polled = poll(this.work.as_pin_mut().expect("it is there until the drop"));
-        *this.stash = attached.stash();
-        polled
+        let work = this.work.as_pin_mut().expect("it is there until the drop");
+        this.turn.take(|| poll(work))
     }
 
+    #[cfg_attr(not(feature = "stream"), expect(dead_code, reason = "streams ask for it"))]
     pub(super) fn work(&self) -> Option<&W> {
         self.work.as_ref()
     }
@@ -225,6 +293,7 @@ impl<W> InContext<W> {
 impl<F: Future> Future for InSpan<F> {
     type Output = F::Output;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let polled = self.poll_work(|work| work.poll(cx), Poll::is_ready);
         polled.expect("a future in a span is not polled after it was ready or has panicked")
@@ -234,6 +303,7 @@ impl<F: Future> Future for InSpan<F> {
 impl<F: Future> Future for InContext<F> {
     type Output = F::Output;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         self.poll_work(|work| work.poll(cx))
     }

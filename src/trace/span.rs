@@ -1,6 +1,14 @@
 //! A span while the program has it: mutations write wire bytes at once, the end moves them into a lane.
 
-use std::{any, error::Error, fmt::Display, sync::Arc, thread, time::SystemTime};
+use std::{
+    any::{self, Any},
+    error::Error,
+    fmt::Display,
+    mem,
+    sync::Arc,
+    thread,
+    time::SystemTime,
+};
 
 use super::{
     lanes::{Shared, SpanBlock, SpanLanes},
@@ -35,7 +43,36 @@ pub struct Span {
     context: SpanContext,
 }
 
+/// An open span without its identity, as a thread's stack holds it beside its context.
+#[derive(Debug)]
+pub(super) struct Body {
+    block: Option<SpanBlock>,
+    generation: u32,
+    is_unwinding: bool,
+}
+
+impl Body {
+    /// Whether there is anything to change.
+    pub(super) fn is_recording(&self) -> bool {
+        self.block.is_some()
+    }
+}
+
 impl Span {
+    /// The span without its identity, and the identity.
+    #[inline]
+    pub(super) fn part(mut self) -> (Body, SpanContext) {
+        let (generation, is_unwinding) = (self.generation, self.is_unwinding);
+        (Body { block: self.block.take(), generation, is_unwinding }, mem::take(&mut self.context))
+    }
+
+    /// The inverse of [`Span::part`].
+    #[inline]
+    pub(super) fn whole(body: Body, context: SpanContext) -> Self {
+        let Body { block, generation, is_unwinding } = body;
+        Self { block, generation, is_unwinding, context }
+    }
+
     #[inline]
     pub(super) fn new(block: Option<SpanBlock>, generation: u32, context: SpanContext) -> Self {
         let is_unwinding = block.is_some() && thread::panicking();
@@ -267,8 +304,15 @@ impl Span {
         }
     }
 
+    /// Fails the span by a panic that was caught.
+    pub(super) fn fail_by(&mut self, panic: &(dyn Any + Send)) {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        self.fail_as("panic", text.unwrap_or("a value that is no text"));
+    }
+
     #[track_caller]
-    pub(super) fn fail_as(&mut self, kind: &str, text: &str) {
+    fn fail_as(&mut self, kind: &str, text: &str) {
         self.event_with("exception", [("exception.type", kind), ("exception.message", text)]);
         self.status(Status::Error(text));
     }
@@ -458,7 +502,7 @@ fn change<R>(
         let Some(larger) = block.grown(image_len, full.need.saturating_add(RESERVE)) else {
             return Err(full);
         };
-        give_back(std::mem::replace(block, larger));
+        give_back(mem::replace(block, larger));
     }
 }
 

@@ -6,7 +6,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use super::{misuse::Misuse, shared::SharedSpan, span::Span};
+use super::{
+    misuse::Misuse,
+    shared::SharedSpan,
+    span::{Body, Span},
+};
 use crate::{
     context::{Context, SpanContext},
     sync::{
@@ -28,21 +32,21 @@ struct Stack {
 
 /// A context that is attached, and the span that is entered with it.
 #[derive(Debug)]
-struct Frame {
-    serial: u64,
+pub(super) struct Frame {
     context: Context,
     held: Held,
+    serial: u64,
     /// Its guard is gone, while others on top of it are still there.
     is_left: bool,
 }
 
-/// The span of a frame.
+/// The span of a frame. Its identity is that of the context.
 #[derive(Debug, Default)]
 pub(super) enum Held {
     /// The context has an identity alone.
     #[default]
     Nothing,
-    Own(Span),
+    Own(Body),
     /// A change of the span is being made, by code that may ask for it.
     Lent,
     Shared(SharedSpan),
@@ -73,78 +77,142 @@ struct AtExit;
 /// Called after each attach and detach, with what is current then.
 static SWITCHED: SetOnce<fn(&Context)> = SetOnce::new();
 
-impl Stack {
-    /// Gives `work` the frames; `None` in the middle of their use (a signal handler, an allocator that traces). No code
-    /// of the program runs in `work`.
-    fn frames<R>(&self, work: impl FnOnce(&mut Vec<Frame>) -> R) -> Option<R> {
-        let mut frames = self.frames.try_borrow_mut().ok()?;
+/// Gives `work` the frames; `None` in the middle of their use (a signal handler, an allocator that traces). No code of
+/// the program runs in `work`.
+#[inline(always)]
+fn frames<R>(work: impl FnOnce(&Stack, &mut Vec<Frame>) -> R) -> Option<R> {
+    STACK.with(|stack| {
+        let mut frames = stack.frames.try_borrow_mut().ok()?;
         // ORDERING: SeqCst, for the compiler alone: a signal handler on this thread must find the cell borrowed for as
         // long as its content is being changed. No other thread ever looks at it.
         compiler_fence(SeqCst);
-        let result = work(&mut frames);
-        self.depth.set(frames.len());
+        let result = work(stack, &mut frames);
+        stack.depth.set(frames.len());
         // ORDERING: SeqCst, for the compiler alone, as above.
         compiler_fence(SeqCst);
         Some(result)
-    }
-
-    /// Puts a frame on top; hands its parts back where there is no place for it.
-    fn push(&self, context: Context, held: Held) -> Result<Place, (Context, Held)> {
-        let mut parts = Some((context, held));
-        let mut is_full = false;
-        let place = self.frames(|frames| {
-            is_full = frames.len() >= DEPTH_MAX;
-            if is_full {
-                return None;
-            }
-            if frames.capacity() == 0 {
-                // A thread that has emptied it takes no more.
-                AT_EXIT.try_with(|_| ()).ok()?;
-                frames.reserve(DEPTH_USUAL);
-            }
-            let (context, held) = parts.take()?;
-            let place = Place { at: frames.len(), serial: self.serial.get() + 1 };
-            self.serial.set(place.serial);
-            frames.push(Frame { serial: place.serial, context, held, is_left: false });
-            Some(place)
-        });
-        if let Some(place) = place.flatten() {
-            return Ok(place);
-        }
-        if is_full {
-            Misuse::TooManyAttached.happened();
-        }
-        Err(parts.unwrap_or_default())
-    }
-
-    /// Takes the frame off, and with it those on top whose guards are gone already. What it held is for the caller.
-    #[track_caller]
-    fn leave(&self, place: Place) -> Held {
-        let left = self.frames(|frames| {
-            let at = find(frames, place)?;
-            if at + 1 == frames.len() {
-                return frames.pop().map(|frame| (frame.held, Some(frame.context), None));
-            }
-            let frame = &mut frames[at];
-            frame.is_left = true;
-            let held = mem::replace(&mut frame.held, Held::Nothing);
-            let is_child_open = frames[at + 1..].iter().any(|frame| matches!(frame.held, Held::Own(_) | Held::Lent));
-            let is_parent = !matches!(held, Held::Nothing | Held::Shared(_));
-            Some((held, None, Some(is_parent && is_child_open)))
-        });
-        // Contexts have values of the program, which may do as they like when they are dropped: so nothing is borrowed.
-        let Some((held, _context, out_of_order)) = left.flatten() else {
-            return Held::Nothing;
-        };
-        match out_of_order {
-            None => while self.frames(|frames| frames.pop_if(|frame| frame.is_left)).flatten().is_some() {},
-            Some(true) => Misuse::ParentEndedFirst.happened(),
-            Some(false) => Misuse::DetachedOutOfOrder.happened(),
-        }
-        held
-    }
+    })
 }
 
+/// Attaches a context. Hands it back, with what is to be held, where the thread has no place for it.
+#[inline]
+#[track_caller]
+pub(super) fn attach(context: Context, held: Held) -> Result<Place, (Context, Held)> {
+    let place = STACK.with(|stack| {
+        // As `frames` does; apart, because here the context is either moved in or handed back.
+        let Ok(mut frames) = stack.frames.try_borrow_mut() else {
+            return Err((context, held));
+        };
+        if frames.len() == frames.capacity() {
+            drop(frames);
+            return attach_slowly(context, held);
+        }
+        // ORDERING: SeqCst, for the compiler alone, as in `frames`.
+        compiler_fence(SeqCst);
+        let place = Place { at: frames.len(), serial: stack.serial.get() + 1 };
+        stack.serial.set(place.serial);
+        frames.push(Frame { context, held, serial: place.serial, is_left: false });
+        stack.depth.set(place.at + 1);
+        // ORDERING: SeqCst, for the compiler alone, as in `frames`.
+        compiler_fence(SeqCst);
+        Ok(place)
+    })?;
+    switched();
+    Ok(place)
+}
+
+/// Makes room for more frames first.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn attach_slowly(context: Context, held: Held) -> Result<Place, (Context, Held)> {
+    let is_full = frames(|_, frames| frames.len() >= DEPTH_MAX).unwrap_or(true);
+    if is_full {
+        Misuse::TooManyAttached.happened();
+        return Err((context, held));
+    }
+    // A thread that has emptied its stack at its end takes no more.
+    let is_living = AT_EXIT.try_with(|_| ()).is_ok();
+    if is_living && frames(|_, frames| frames.reserve(DEPTH_USUAL)).is_some() {
+        return attach(context, held);
+    }
+    Err((context, held))
+}
+
+/// Takes off a frame of which nobody needs anything.
+#[inline]
+#[track_caller]
+pub(super) fn detach(place: Place) {
+    let is_off = frames(|_, frames| {
+        let at = frames.len().wrapping_sub(1);
+        let is_plain = |frame: &Frame| frame.serial == place.serial && matches!(frame.held, Held::Nothing);
+        // Dropped where it is: that runs no code of the program.
+        let is_off = frames.get(at).is_some_and(|frame| is_plain(frame) && frame.context.is_plain());
+        if is_off {
+            frames.truncate(at);
+        }
+        is_off && !frames.last().is_some_and(|frame| frame.is_left)
+    });
+    if is_off == Some(true) { switched() } else { detach_slowly(place) }
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn detach_slowly(place: Place) {
+    end_left();
+    drop(leave(place));
+}
+
+/// Takes the frame off. What it held is for the caller.
+#[inline]
+#[track_caller]
+pub(super) fn leave(place: Place) -> Option<(Context, Held)> {
+    let top = frames(|_, frames| {
+        let frame = frames.pop_if(|frame| frame.serial == place.serial)?;
+        Some((frame, frames.last().is_some_and(|frame| frame.is_left)))
+    });
+    let left = match top.flatten() {
+        Some((frame, is_left_below)) => {
+            if is_left_below {
+                end_left();
+            }
+            Some((frame.context, frame.held))
+        }
+        None => leave_from_below(place),
+    };
+    switched();
+    left
+}
+
+/// Takes off the frames on top whose guards are gone already.
+#[cold]
+fn end_left() {
+    // Contexts have values of the program, which may do as they like when they are dropped: so nothing is borrowed.
+    while frames(|_, frames| frames.pop_if(|frame| frame.is_left)).flatten().is_some() {}
+}
+
+/// Leaves a frame that others are on top of: its context stays for as long as they do.
+#[cold]
+#[track_caller]
+fn leave_from_below(place: Place) -> Option<(Context, Held)> {
+    let left = frames(|_, frames| {
+        let at = find(frames, place)?;
+        let (frame, above) = frames[at..].split_first_mut()?;
+        let held = mem::take(&mut frame.held);
+        frame.is_left = true;
+        let is_child_open = above.iter().any(|frame| matches!(frame.held, Held::Own(_) | Held::Lent));
+        Some((frame.context.clone(), held, is_child_open))
+    });
+    let (context, held, is_child_open) = left.flatten()?;
+    match held {
+        Held::Own(_) | Held::Lent if is_child_open => Misuse::ParentEndedFirst.happened(),
+        _ => Misuse::DetachedOutOfOrder.happened(),
+    }
+    Some((context, held))
+}
+
+#[inline]
 fn find(frames: &[Frame], place: Place) -> Option<usize> {
     if frames.get(place.at).is_some_and(|frame| frame.serial == place.serial) {
         return Some(place.at);
@@ -152,16 +220,25 @@ fn find(frames: &[Frame], place: Place) -> Option<usize> {
     frames.iter().position(|frame| frame.serial == place.serial)
 }
 
+impl Frame {
+    /// Ends the span, if it is entered here.
+    fn end(self) {
+        if let Held::Own(body) = self.held {
+            drop(Span::whole(body, self.context.part().0));
+        }
+    }
+}
+
 impl Drop for AtExit {
     fn drop(&mut self) {
-        let frames = STACK.with(|stack| stack.frames(mem::take)).unwrap_or_default();
+        let frames = frames(|_, frames| mem::take(frames)).unwrap_or_default();
         if frames.iter().any(|frame| !frame.is_left) {
             let _ = Misuse::LeftAttached.count_one();
         }
         // From the top: children end before their parents. A value of the program that panics here would end the
         // process.
         for frame in frames.into_iter().rev() {
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(frame)));
+            let _ = catch_unwind(AssertUnwindSafe(|| frame.end()));
         }
     }
 }
@@ -175,18 +252,21 @@ pub(super) fn set_hook(hook: fn(&Context)) -> bool {
 #[inline]
 fn switched() {
     if let Some(hook) = SWITCHED.get() {
-        hook(&current());
+        tell(*hook);
     }
 }
 
+#[cold]
+#[inline(never)]
+fn tell(hook: fn(&Context)) {
+    hook(&current());
+}
+
 /// Ends all that is on top of the frame.
+#[inline]
 #[track_caller]
 pub(super) fn end_above(place: Place) {
-    for frame in Stash::above(place).0.into_iter().rev() {
-        if !frame.is_left {
-            Misuse::DetachedOutOfOrder.happened();
-        }
-    }
+    Stash::above(place).end();
 }
 
 /// What a future leaves attached from one poll to the next: guards that are held while it waits.
@@ -195,35 +275,47 @@ pub(super) struct Stash(Vec<Frame>);
 
 impl Stash {
     /// Takes what is on top of the frame; without an allocation if that is nothing.
+    #[inline]
     pub(super) fn above(place: Place) -> Self {
-        let above = |frames: &mut Vec<Frame>| {
-            let at = find(frames, place)? + 1;
-            (at < frames.len()).then(|| frames.split_off(at))
+        let above = |_: &Stack, frames: &mut Vec<Frame>| {
+            let is_top = frames.last().is_none_or(|frame| frame.serial == place.serial);
+            if is_top { Vec::new() } else { find(frames, place).map_or(vec![], |at| frames.split_off(at + 1)) }
         };
-        Self(STACK.with(|stack| stack.frames(above)).flatten().unwrap_or_default())
+        Self(frames(above).unwrap_or_default())
     }
 
     /// Attaches it again, on top of what is there. Its guards find it.
+    #[inline]
     pub(super) fn put_back(&mut self) {
         if !self.0.is_empty() {
-            STACK.with(|stack| stack.frames(|frames| frames.append(&mut self.0)));
+            frames(|_, frames| frames.append(&mut self.0));
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Ends it: the guards were leaked.
+    #[inline]
+    #[track_caller]
+    pub(super) fn end(mut self) {
+        while let Some(frame) = self.0.pop() {
+            if !frame.is_left {
+                Misuse::DetachedOutOfOrder.happened();
+            }
+            frame.end();
         }
     }
 }
 
-/// Attaches, for as long as the guard lives.
-#[track_caller]
-pub(super) fn attach(context: Context, held: Held) -> Result<Place, (Context, Held)> {
-    let place = STACK.with(|stack| stack.push(context, held))?;
-    switched();
-    Ok(place)
-}
-
-#[track_caller]
-pub(super) fn leave(place: Place) -> Held {
-    let held = STACK.with(|stack| stack.leave(place));
-    switched();
-    held
+impl Drop for Stash {
+    fn drop(&mut self) {
+        while let Some(frame) = self.0.pop() {
+            frame.end();
+        }
+    }
 }
 
 /// Whether anything is current: all that a start looks at where nothing is.
@@ -232,52 +324,62 @@ pub(super) fn is_something() -> bool {
     STACK.with(|stack| stack.depth.get() > 0)
 }
 
+/// The context on top; an empty one where there is none.
+#[inline]
+pub(super) fn current() -> Context {
+    frames(|_, frames| frames.last().map(|frame| frame.context.clone())).flatten().unwrap_or_default()
+}
+
+/// The place of the frame on top, if it has this context.
+#[inline]
+pub(super) fn place_of(context: &Context) -> Option<Place> {
+    frames(|_, frames| {
+        let frame = frames.last().filter(|frame| frame.context.is_same(context))?;
+        Some(Place { at: frames.len() - 1, serial: frame.serial })
+    })
+    .flatten()
+}
+
 /// The identity of the span that is current, if there is one. A copy, so that the code of the program that runs during
 /// a start may attach as well.
 pub(super) fn parent() -> Option<SpanContext> {
-    let top = |frames: &mut Vec<Frame>| frames.last().map(|frame| frame.context.span_context().clone());
-    STACK.with(|stack| stack.frames(top)).flatten().filter(SpanContext::is_valid)
-}
-
-/// The context on top; an empty one where there is none.
-pub(super) fn current() -> Context {
-    STACK
-        .with(|stack| stack.frames(|frames| frames.last().map(|frame| frame.context.clone())))
-        .flatten()
-        .unwrap_or_default()
+    look(SpanContext::clone).filter(SpanContext::is_valid)
 }
 
 /// The identity of the span on top, and its place.
 pub(super) fn top() -> Option<(SpanContext, Place)> {
-    let top = |frames: &mut Vec<Frame>| {
+    frames(|_, frames| {
         let frame = frames.last()?;
         Some((frame.context.span_context().clone(), Place { at: frames.len() - 1, serial: frame.serial }))
-    };
-    STACK.with(|stack| stack.frames(top)).flatten()
+    })
+    .flatten()
 }
 
 /// Looks at the identity of the span on top. No code of the program runs in `look`.
 #[inline]
 pub(super) fn look<R>(look: impl FnOnce(&SpanContext) -> R) -> Option<R> {
-    let top = |frames: &mut Vec<Frame>| frames.last().map(|frame| look(frame.context.span_context()));
-    if is_something() { STACK.with(|stack| stack.frames(top)).flatten() } else { None }
+    if !is_something() {
+        return None;
+    }
+    frames(|_, frames| frames.last().map(|frame| look(frame.context.span_context()))).flatten()
 }
 
 /// Whether the span of the frame records.
 pub(super) fn is_recording(place: Place) -> bool {
-    let is_recording = |frames: &mut Vec<Frame>| match &frames[find(frames, place)?].held {
+    let is_recording = |_: &Stack, frames: &mut Vec<Frame>| match &frames[find(frames, place)?].held {
         Held::Nothing => Some(false),
-        Held::Own(span) => Some(span.is_recording()),
+        Held::Own(body) => Some(body.is_recording()),
         Held::Lent => Some(true),
         Held::Shared(span) => Some(span.is_recording()),
     };
-    STACK.with(|stack| stack.frames(is_recording)).flatten().unwrap_or(false)
+    frames(is_recording).flatten().unwrap_or(false)
 }
 
-/// What a frame lends for a change: its span, which is out of it until the loan is over; a handle, if it is shared.
+/// What a frame lends for a change: its span, which is out of it until it is given back; a handle, if it is shared.
 /// `None` where there is no such frame any more.
+#[inline]
 pub(super) fn borrow(place: Place) -> Option<Held> {
-    let borrow = |frames: &mut Vec<Frame>| {
+    let borrow = |_: &Stack, frames: &mut Vec<Frame>| {
         let at = find(frames, place)?;
         let held = &mut frames[at].held;
         Some(match held {
@@ -288,19 +390,18 @@ pub(super) fn borrow(place: Place) -> Option<Held> {
         })
     };
     // In the middle of a use of the frames, as in the middle of a change.
-    STACK.with(|stack| stack.frames(borrow)).unwrap_or(Some(Held::Lent))
+    frames(borrow).unwrap_or(Some(Held::Lent))
 }
 
 /// Gives back the span that a frame has lent, and hands it over where the frame has gone meanwhile.
-pub(super) fn give_back(place: Place, span: Span) -> Option<Span> {
-    let mut span = Some(span);
-    STACK.with(|stack| {
-        stack.frames(|frames| {
-            let frame = find(frames, place).map(|at| &mut frames[at]);
-            if let Some(frame) = frame.filter(|frame| matches!(frame.held, Held::Lent)) {
-                frame.held = span.take().map_or(Held::Nothing, Held::Own);
-            }
-        })
+#[inline]
+pub(super) fn give_back(place: Place, body: Body) -> Option<Body> {
+    let mut body = Some(body);
+    frames(|_, frames| {
+        let frame = find(frames, place).map(|at| &mut frames[at]);
+        if let Some(frame) = frame.filter(|frame| matches!(frame.held, Held::Lent)) {
+            frame.held = body.take().map_or(Held::Nothing, Held::Own);
+        }
     });
-    span
+    body
 }

@@ -1,7 +1,6 @@
 //! Closures that run in a span: it is the current one meanwhile, and ends with them; a panic is recorded.
 
 use std::{
-    any::Any,
     fmt::Display,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -81,7 +80,7 @@ impl Span {
         match result {
             Ok(result) => result,
             Err(panic) => {
-                entered.record_panic(&*panic);
+                entered.change_by(|span| span.fail_by(&*panic));
                 drop(entered);
                 resume_unwind(panic)
             }
@@ -102,13 +101,5 @@ impl Span {
             }
             result
         })
-    }
-}
-
-impl CurrentSpan {
-    pub(super) fn record_panic(&self, panic: &(dyn Any + Send)) {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        self.change_by(|span| span.fail_as("panic", text.unwrap_or("a value that is no text")));
     }
 }
