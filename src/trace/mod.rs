@@ -2,6 +2,7 @@
 
 mod annotate;
 mod current;
+mod failure;
 mod future;
 mod ids;
 mod lanes;

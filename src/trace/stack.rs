@@ -98,7 +98,7 @@ fn frames<R>(work: impl FnOnce(&Stack, &mut Vec<Frame>) -> R) -> Option<R> {
 #[inline]
 #[track_caller]
 pub(super) fn attach(context: Context, held: Held) -> Result<Place, (Context, Held)> {
-    let place = STACK.with(|stack| {
+    STACK.with(|stack| {
         // As `frames` does; apart, because here the context is either moved in or handed back.
         let Ok(mut frames) = stack.frames.try_borrow_mut() else {
             return Err((context, held));
@@ -115,10 +115,10 @@ pub(super) fn attach(context: Context, held: Held) -> Result<Place, (Context, He
         stack.depth.set(place.at + 1);
         // ORDERING: SeqCst, for the compiler alone, as in `frames`.
         compiler_fence(SeqCst);
+        drop(frames);
+        switched();
         Ok(place)
-    })?;
-    switched();
-    Ok(place)
+    })
 }
 
 /// Makes room for more frames first.
