@@ -24,7 +24,7 @@ fn main() {
     let tracer = engine.tracer("instructions");
     let (order, parent) = (order(), unsampled_parent());
     let (around, mut headers) = (Context::of(sampled_parent()), Headers::default());
-    trace_context::inject(around.span_context(), &mut headers);
+    let _ = trace_context::inject(around.span_context(), &mut headers);
     let mut task = task::Context::from_waker(Waker::noop());
     let mut in_context = Box::pin(pending::<()>().in_context(Context::of(parent.clone())));
     let mut in_span = Box::pin(pending::<()>().in_span(tracer.root("task").start()));
@@ -44,7 +44,7 @@ fn main() {
             "in_span" => tracer.in_span("step", |_| ()),
             "poll" => drop(black_box(in_context.as_mut().poll(&mut task))),
             "poll_in_span" => drop(black_box(in_span.as_mut().poll(&mut task))),
-            "write" => trace_context::inject(black_box(around.span_context()), &mut headers),
+            "write" => drop(black_box(trace_context::inject(black_box(around.span_context()), &mut headers))),
             "parse" => drop(black_box(trace_context::extract(black_box(&headers)))),
             _ => panic!("usage: instructions WORKLOAD COUNT; see .ci/instructions for their names"),
         }

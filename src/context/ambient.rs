@@ -6,16 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use super::SpanContext;
+use super::{SpanContext, baggage::Baggage};
 
-/// What a piece of work takes along: the identity of the span that it belongs to, and values of the program.
+/// What a piece of work takes along: the identity of the span that it belongs to, baggage, and values of the program.
 ///
 /// It never changes: what is set makes a new one. To clone one allocates nothing. A context has a span's identity
 /// alone, so a span that is to be changed from elsewhere has to be [shared](crate::Span::share).
 #[derive(Clone, Default)]
 pub struct Context {
     span: SpanContext,
-    /// Everything else, in one word: most contexts have nothing else.
+    baggage: Baggage,
     values: Option<Arc<Entry>>,
 }
 
@@ -30,7 +30,7 @@ impl Context {
     /// The context of this span, and nothing else.
     #[must_use]
     pub fn of(span: SpanContext) -> Self {
-        Self { span, values: None }
+        Self { span, ..Self::default() }
     }
 
     /// The identity of the span; not valid where there is none.
@@ -38,6 +38,19 @@ impl Context {
     #[must_use]
     pub fn span_context(&self) -> &SpanContext {
         &self.span
+    }
+
+    /// What is told to those who are called, too.
+    #[inline]
+    #[must_use]
+    pub fn baggage(&self) -> &Baggage {
+        &self.baggage
+    }
+
+    /// The same with this baggage in place of the one that it has.
+    #[must_use]
+    pub fn with_baggage(self, baggage: Baggage) -> Self {
+        Self { baggage, ..self }
     }
 
     /// The same with this span in place of the one that it has.
@@ -50,7 +63,7 @@ impl Context {
     /// The identity of the span, and a context without it.
     #[inline]
     pub(crate) fn part(self) -> (SpanContext, Self) {
-        (self.span, Self { span: SpanContext::default(), values: self.values })
+        (self.span, Self { span: SpanContext::default(), ..self })
     }
 
     /// Whether its drop runs no code of the program.
@@ -67,7 +80,7 @@ impl Context {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,
         };
-        are_equal && self.span == other.span
+        are_equal && self.span == other.span && self.baggage == other.baggage
     }
 
     /// The same with a value of the program, which replaces one of the same type. Its type is its key: make one of your
@@ -92,7 +105,7 @@ impl Context {
     /// Whether there is neither a span nor anything else.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.span.is_valid() && self.values.is_none()
+        !self.span.is_valid() && self.baggage.is_empty() && self.values.is_none()
     }
 }
 
@@ -115,7 +128,7 @@ impl From<SpanContext> for Context {
 impl fmt::Display for Context {
     /// A line for a log: `trace_id=… span_id=… trace_flags=01`, and what else there is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { span, values: _ } = self;
+        let Self { span, baggage, values: _ } = self;
         if span.is_valid() {
             let (trace_id, span_id, flags) = (span.trace_id(), span.span_id(), span.trace_flags());
             write!(f, "trace_id={trace_id} span_id={span_id} trace_flags={flags:02x}")?;
@@ -124,6 +137,9 @@ impl fmt::Display for Context {
         }
         if span.is_remote() {
             f.write_str(" remote")?;
+        }
+        if !baggage.is_empty() {
+            write!(f, " baggage={}", baggage.len())?;
         }
         match self.entries().count() {
             0 => Ok(()),
@@ -134,7 +150,9 @@ impl fmt::Display for Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("span", &self.span).field("values", &self.entries().count()).finish()
+        let Self { span, baggage, values: _ } = self;
+        let values = self.entries().count();
+        f.debug_struct("Context").field("span", span).field("baggage", baggage).field("values", &values).finish()
     }
 }
 
@@ -208,7 +226,9 @@ mod tests {
     #[test]
     fn context_is_shown_in_a_line() {
         assert_eq!(Context::default().to_string(), "no span");
-        let shown = "trace_id=abababababababababababababababab span_id=cdcdcdcdcdcdcdcd trace_flags=01 remote values=1";
-        assert_eq!(Context::of(span()).with_value(1_u8).to_string(), shown);
+        let shown = "trace_id=abababababababababababababababab span_id=cdcdcdcdcdcdcdcd trace_flags=01 remote baggage=1 \
+                     values=1";
+        let context = Context::of(span()).with_value(1_u8);
+        assert_eq!(context.with_baggage(Baggage::default().with("tenant", "7").unwrap()).to_string(), shown);
     }
 }

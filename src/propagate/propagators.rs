@@ -5,7 +5,7 @@ use std::fmt;
 use arrayvec::ArrayVec;
 
 use super::{Dropped, Extractor, Injector, b3, baggage, trace_context};
-use crate::context::{Baggage, SpanContext};
+use crate::context::{Baggage, Context, SpanContext};
 
 /// A format that contexts travel in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,11 +59,10 @@ impl Propagator {
 /// request.insert("baggage".into(), "tenant=blue".into());
 ///
 /// let propagators = Propagators::new([Propagator::TraceContext, Propagator::B3, Propagator::Baggage]);
-/// let received = propagators.extract(&request).with_trust(Trust::Continue);
-/// let caller = received.span_context.expect("the header is good");
+/// let caller = propagators.extract(&request).with_trust(Trust::Continue).into_context();
 ///
 /// let mut outgoing: HashMap<String, String> = HashMap::new();
-/// propagators.inject(&caller, &received.baggage, &mut outgoing);
+/// propagators.inject(&caller, &mut outgoing);
 /// assert_eq!(outgoing["traceparent"], "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
 /// assert_eq!(outgoing["baggage"], "tenant=blue");
 /// ```
@@ -104,8 +103,9 @@ impl Propagators {
         extracted
     }
 
-    /// Sends this span, as the caller's, and this baggage on; and says what was left out.
-    pub fn inject(&self, context: &SpanContext, baggage: &Baggage, carrier: &mut (impl Injector + ?Sized)) -> Dropped {
+    /// Sends a context on, its span as the caller's, and says what was left out.
+    pub fn inject(&self, context: &Context, carrier: &mut (impl Injector + ?Sized)) -> Dropped {
+        let (context, baggage) = (context.span_context(), context.baggage());
         let mut dropped = Dropped::default();
         for propagator in &self.0 {
             dropped += match propagator {
@@ -154,6 +154,12 @@ pub struct Extracted {
 }
 
 impl Extracted {
+    /// The caller's context, to be attached, or to be the parent of a span.
+    #[must_use]
+    pub fn into_context(self) -> Context {
+        Context::of(self.span_context.unwrap_or_default()).with_baggage(self.baggage)
+    }
+
     /// What this much trust leaves of it.
     #[must_use]
     pub fn with_trust(self, trust: Trust) -> Self {
@@ -242,11 +248,11 @@ mod tests {
     #[test]
     fn prp_05_every_format_writes_its_fields() {
         let extracted = Propagators::default().extract(&all());
-        let context = extracted.span_context.unwrap();
+        let context = extracted.into_context();
         for each in Propagator::ALL {
             let mut carrier = Pairs::new();
             let propagators = Propagators::new([each]);
-            assert_eq!(propagators.inject(&context, &extracted.baggage, &mut carrier), Dropped::default());
+            assert_eq!(propagators.inject(&context, &mut carrier), Dropped::default());
             let names: Vec<&str> = carrier.iter().map(|(name, _)| &**name).collect();
             assert_eq!(names, propagators.fields().collect::<Vec<_>>());
             assert_eq!(names, each.fields());
@@ -257,7 +263,7 @@ mod tests {
         }
         let every = Propagators::new(Propagator::ALL);
         let mut carrier = Pairs::new();
-        every.inject(&context, &extracted.baggage, &mut carrier);
+        every.inject(&context, &mut carrier);
         assert_eq!(carrier.len(), 7);
     }
 

@@ -1,14 +1,6 @@
 //! A span while the program has it: mutations write wire bytes at once, the end moves them into a lane.
 
-use std::{
-    any::{self, Any},
-    error::Error,
-    fmt::Display,
-    mem,
-    sync::Arc,
-    thread,
-    time::SystemTime,
-};
+use std::{mem, sync::Arc, thread, time::SystemTime};
 
 use super::{
     lanes::{Shared, SpanBlock, SpanLanes},
