@@ -52,7 +52,7 @@ pub(crate) fn store_among_exchanges(word: &AtomicU32, value: u32, order: Orderin
 /// What loom has no counterpart of: atomics for statics, which say nothing of other memory, and the compiler's own
 /// fence.
 pub(crate) mod statics {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, compiler_fence};
 }
 
 /// A number that many threads read.

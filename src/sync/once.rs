@@ -6,6 +6,7 @@ use std::{marker::PhantomData, ptr};
 use super::{
     AtomicPtr,
     Ordering::{Acquire, Relaxed, Release},
+    statics,
 };
 
 /// An empty place, or the value that came there first.
@@ -80,6 +81,39 @@ impl<T> Drop for SetOnce<T> {
     }
 }
 
+/// As [`SetOnce`], for a static: its value is never dropped. In a model, too, whose own places cannot be static.
+#[derive(Debug)]
+pub(crate) struct SetForEver<T: 'static>(statics::AtomicPtr<T>);
+
+impl<T: Send + Sync> SetForEver<T> {
+    /// An empty place.
+    #[must_use]
+    pub(crate) const fn new() -> Self {
+        Self(statics::AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// The value, if there is one.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&'static T> {
+        // ORDERING: [once] Acquire. As in `SetOnce::get`.
+        let value = self.0.load(Acquire);
+        // SAFETY: the address is null or that of a leaked box, which is never written again.
+        unsafe { value.as_ref() }
+    }
+
+    /// Sets the value; false when another was there first.
+    pub(crate) fn set(&self, value: T) -> bool {
+        let mine = Box::into_raw(Box::new(value));
+        // ORDERING: [once] Release. As in `SetOnce::set`.
+        let is_first = self.0.compare_exchange(ptr::null_mut(), mine, Release, Relaxed).is_ok();
+        if !is_first {
+            // SAFETY: the address is the box made above, which nobody else has seen.
+            drop(unsafe { Box::from_raw(mine) });
+        }
+        is_first
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +125,13 @@ mod tests {
         assert_eq!(place.set(String::from("first")), Ok(()));
         assert_eq!(place.set(String::from("second")), Err(String::from("second")));
         assert_eq!(place.get().map(String::as_str), Some("first"));
+    }
+
+    #[test]
+    fn first_value_of_a_static_stays() {
+        static PLACE: SetForEver<String> = SetForEver::new();
+        assert_eq!(PLACE.get(), None);
+        assert!(PLACE.set(String::from("first")) && !PLACE.set(String::from("second")));
+        assert_eq!(PLACE.get().map(String::as_str), Some("first"));
     }
 }

@@ -233,9 +233,7 @@ impl<W> InSpan<W> {
     ) -> Option<P> {
         let this = self.project();
         let (mut work, turn) = (this.work, this.turn);
-        if turn.body.is_none() {
-            return None;
-        }
+        turn.body.as_ref()?;
         let mut has_ended = false;
         // As in `Span::run`.
         let result = turn.take(|| {
@@ -266,7 +264,6 @@ impl<W> InSpan<W> {
     }
 
     /// The work, until it has ended.
-    #[cfg_attr(not(feature = "stream"), expect(dead_code, reason = "streams ask for it"))]
     pub(super) fn work(&self) -> Option<&W> {
         self.work.as_ref().filter(|_| self.turn.body.is_some())
     }
@@ -284,7 +281,6 @@ impl<W> InContext<W> {
         this.turn.take(|| poll(work))
     }
 
-    #[cfg_attr(not(feature = "stream"), expect(dead_code, reason = "streams ask for it"))]
     pub(super) fn work(&self) -> Option<&W> {
         self.work.as_ref()
     }

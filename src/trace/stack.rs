@@ -14,7 +14,7 @@ use super::{
 use crate::{
     context::{Context, SpanContext},
     sync::{
-        once::SetOnce,
+        once::SetForEver,
         statics::{Ordering::SeqCst, compiler_fence},
     },
 };
@@ -75,7 +75,7 @@ thread_local! {
 struct AtExit;
 
 /// Called after each attach and detach, with what is current then.
-static SWITCHED: SetOnce<fn(&Context)> = SetOnce::new();
+static SWITCHED: SetForEver<fn(&Context)> = SetForEver::new();
 
 /// Gives `work` the frames; `None` in the middle of their use (a signal handler, an allocator that traces). No code of
 /// the program runs in `work`.
@@ -245,7 +245,7 @@ impl Drop for AtExit {
 
 /// Has `hook` called after each switch; false when there is one already.
 pub(super) fn set_hook(hook: fn(&Context)) -> bool {
-    SWITCHED.set(hook).is_ok()
+    SWITCHED.set(hook)
 }
 
 /// Tells the program's hook what is current now.

@@ -77,7 +77,7 @@ impl Injector for Command {
 mod tests {
     use super::*;
     use crate::{
-        Baggage, SpanContext, SpanId, TraceId, TraceState,
+        Baggage, Context, SpanContext, SpanId, TraceId, TraceState,
         propagate::{Dropped, Propagators},
     };
 
@@ -106,7 +106,10 @@ mod tests {
         let context = SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 1, state);
         let baggage = Baggage::default().with("a", "é").unwrap();
         let mut command = Command::new("child");
-        assert_eq!(Propagators::default().inject(&context, &baggage, &mut command), Dropped::default());
+        assert_eq!(
+            Propagators::default().inject(&Context::of(context.clone()).with_baggage(baggage.clone()), &mut command),
+            Dropped::default()
+        );
         let variables = |command: &Command| -> Vec<(String, Option<OsString>)> {
             let owned = |(name, value): (&std::ffi::OsStr, Option<&std::ffi::OsStr>)| {
                 (name.to_str().unwrap().to_owned(), value.map(ToOwned::to_owned))
@@ -121,7 +124,7 @@ mod tests {
 
         assert_eq!(command.set("a", "x\0"), Err(Refused::Unfit));
         let stateless = SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 1, TraceState::default());
-        Propagators::default().inject(&stateless, &Baggage::default(), &mut command);
+        Propagators::default().inject(&stateless.into(), &mut command);
         assert!(variables(&command).contains(&("TRACESTATE".into(), None)), "the child does not inherit it");
     }
 

@@ -38,7 +38,7 @@ use crate::propagate::{Extractor, Injector, Refused};
 ///
 /// let mut outgoing: HashMap<String, MessageAttributeValue> = HashMap::new();
 /// let mut carrier = TypedMap::attributes(&mut outgoing, text, value);
-/// let dropped = propagators.inject(&received.span_context.unwrap(), &received.baggage, &mut carrier);
+/// let dropped = propagators.inject(&received.into_context(), &mut carrier);
 /// assert_eq!((dropped.fields, &*outgoing["traceparent"].data_type), (0, "String"));
 /// ```
 pub struct TypedMap<B, K, V> {
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Baggage, SpanContext, SpanId, TraceId, TraceState,
+        Baggage, Context, SpanContext, SpanId, TraceId, TraceState,
         propagate::{Dropped, Propagators, carriers::tests::found},
     };
 
@@ -142,13 +142,13 @@ mod tests {
     #[test]
     fn attributes_past_the_tenth_are_refused_and_counted() {
         let context = SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 1, TraceState::new("a=1").unwrap());
-        let baggage = Baggage::default().with("a", "1").unwrap();
+        let context = Context::of(context).with_baggage(Baggage::default().with("a", "1").unwrap());
         let sent = |own: usize| {
             let mut attributes: HashMap<String, Typed> =
                 (0..own).map(|number| (number.to_string(), Typed::Number(0))).collect();
             let mut carrier = TypedMap::attributes(&mut attributes, text, typed);
-            let dropped = Propagators::default().inject(&context, &baggage, &mut carrier);
-            assert_eq!(Propagators::default().inject(&context, &baggage, &mut carrier), dropped, "again is no more");
+            let dropped = Propagators::default().inject(&context, &mut carrier);
+            assert_eq!(Propagators::default().inject(&context, &mut carrier), dropped, "again is no more");
             let names = ["traceparent", "tracestate", "baggage"].map(|name| attributes.contains_key(name));
             (names, dropped)
         };
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(sent(10), ([false; 3], fields(3)));
 
         let mut table: BTreeMap<String, Typed> = (0..100).map(|n| (n.to_string(), Typed::Number(0))).collect();
-        let dropped = Propagators::default().inject(&context, &baggage, &mut TypedMap::table(&mut table, text, typed));
+        let dropped = Propagators::default().inject(&context, &mut TypedMap::table(&mut table, text, typed));
         assert_eq!((dropped, table.len()), (fields(0), 103));
     }
 }
