@@ -6,7 +6,7 @@ use std::{marker::PhantomData, ptr};
 use super::{
     AtomicPtr,
     Ordering::{Acquire, Relaxed, Release},
-    statics,
+    statics::AtomicPtr as StaticPtr,
 };
 
 /// An empty place, or the value that came there first.
@@ -83,13 +83,13 @@ impl<T> Drop for SetOnce<T> {
 
 /// As [`SetOnce`], for a static: its value is never dropped. In a model, too, whose own places cannot be static.
 #[derive(Debug)]
-pub(crate) struct SetForEver<T: 'static>(statics::AtomicPtr<T>);
+pub(crate) struct SetForEver<T: 'static>(StaticPtr<T>);
 
 impl<T: Send + Sync> SetForEver<T> {
     /// An empty place.
     #[must_use]
     pub(crate) const fn new() -> Self {
-        Self(statics::AtomicPtr::new(ptr::null_mut()))
+        Self(StaticPtr::new(ptr::null_mut()))
     }
 
     /// The value, if there is one.

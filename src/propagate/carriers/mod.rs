@@ -162,11 +162,11 @@ mod tests {
             ("tracestate".into(), b"d=4".to_vec()),
         ];
         let received = Propagators::default().extract(&headers);
-        let context = received.span_context.unwrap();
-        assert_eq!(context.trace_state().as_str(), "b=2,d=4");
-        assert_eq!(received.baggage.len(), 2);
+        let context = received.into_context();
+        assert_eq!(context.span_context().trace_state().as_str(), "b=2,d=4");
+        assert_eq!(context.baggage().len(), 2);
         let mut outgoing = headers.clone();
-        Propagators::default().inject(&context, &received.baggage, &mut outgoing);
+        Propagators::default().inject(&context, &mut outgoing);
         let baggage: Vec<_> =
             outgoing.iter().filter(|(name, _)| name == "baggage").map(|(_, value)| &value[..]).collect();
         assert_eq!((outgoing.len(), baggage), (4, vec![&b"a=1,c=3"[..]]));
