@@ -335,6 +335,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn two_thousand_spans_have_room_between_two_looks() {
+        let engine = TestEngine::start();
+        let tracer = engine.tracer("t");
+        for number in 0..2000 {
+            let mut span = tracer.root("GET /orders/{id}").start();
+            (0..5).for_each(|key| span.set(&format!("http.attribute.{key}"), number));
+        }
+        assert_eq!(engine.finished().len(), 2000);
+        engine.assert_clean();
+    }
+
+    #[test]
     fn finder_says_what_there_is() {
         let engine = TestEngine::start();
         assert_eq!(message_of(|| engine.span("x")), "no finished span is named `x`; there are none");

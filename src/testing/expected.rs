@@ -71,12 +71,14 @@ impl Node {
 
     /// Whether a span has this name.
     pub(super) fn names(&self, span: &FinishedSpan) -> bool {
-        self.name == shown_name(&span.name) || self.name == format!("{:?}", span.name)
+        forms(&span.name).contains(&self.name)
     }
 
     /// Whether a span has this name and everything that is asked for. An orphan has to be asked for.
     pub(super) fn fits(&self, span: &FinishedSpan, origin: Origin) -> bool {
-        let facts = facts(span, origin);
+        let mut facts = facts(span, origin);
+        let events = span.events.iter().flat_map(|event| forms(&event.name));
+        facts.extend(events.map(|name| format!("{EVENT}{name}")));
         let is_hidden = origin == Origin::Orphan && !self.wants.iter().any(|want| want == ORPHAN);
         self.names(span) && !is_hidden && self.wants.iter().all(|want| facts.contains(want))
     }
@@ -110,7 +112,7 @@ fn facts(span: &FinishedSpan, origin: Origin) -> Vec<String> {
             }
         }
     }
-    facts.extend(span.attributes.iter().map(|(key, value)| format!("{key} = {value}")));
+    facts.extend(span.attributes.iter().map(|(key, value)| format!("{} = {value}", shown_key(key))));
     facts.extend(span.events.iter().map(|event| format!("{EVENT}{}", shown_name(&event.name))));
     if span.is_parent_remote() == Some(true) {
         facts.push(REMOTE_PARENT.to_owned());
@@ -131,18 +133,30 @@ fn normal(part: &str) -> Result<String, String> {
     if is_known {
         return Ok(part.to_owned());
     }
-    let Some((key, value)) = part.split_once('=') else {
+    let after_key = if part.starts_with('"') { quoted_len(part) } else { 0 };
+    let Some(at) = part[after_key..].find('=') else {
         return Err(format!(
             "`{part}` is no kind (server), status (unset, ok, error, error \"text\"), attribute (key = value), `event name`, \
              `{REMOTE_PARENT}` or `{ORPHAN}`"
         ));
     };
-    Ok(format!("{} = {}", key.trim(), value.trim()))
+    let (key, value) = part.split_at(after_key + at);
+    Ok(format!("{} = {}", key.trim(), value[1..].trim()))
+}
+
+/// The ways to write a name: as it is shown, as it is, in quotes.
+fn forms(name: &str) -> [String; 3] {
+    [shown_name(name), name.to_owned(), format!("{name:?}")]
+}
+
+/// A key as it is, or in quotes where it would not be read back.
+fn shown_key(key: &str) -> String {
+    if key.contains('=') { format!("{key:?}") } else { shown_name(key) }
 }
 
 /// The name, as it is or in quotes, and what follows it.
 fn split_name(line: &str) -> (&str, &str) {
-    let end = line.strip_prefix('"').map_or(0, |quoted| 1 + quoted_len(quoted));
+    let end = if line.starts_with('"') { quoted_len(line) } else { 0 };
     let end = line[end..].find(SEPARATOR).map_or(line.len(), |at| end + at);
     let (name, rest) = line.split_at(end);
     (name.trim_end(), rest.strip_prefix(SEPARATOR).unwrap_or_default())
@@ -154,8 +168,8 @@ fn parts(text: &str) -> Vec<&str> {
     let (mut start, mut at) = (0, 0);
     while at < text.len() {
         let rest = &text[at..];
-        if let Some(quoted) = rest.strip_prefix('"') {
-            at += 1 + quoted_len(quoted);
+        if rest.starts_with('"') {
+            at += quoted_len(rest);
         } else if rest.starts_with(SEPARATOR) {
             parts.push(&text[start..at]);
             at += SEPARATOR.len();
@@ -169,10 +183,10 @@ fn parts(text: &str) -> Vec<&str> {
     parts
 }
 
-/// The bytes up to the quotation mark that ends a text, and the mark.
+/// The bytes of a text in quotes, with both marks; all there are if it has no end.
 fn quoted_len(text: &str) -> usize {
     let mut is_escaped = false;
-    for (at, character) in text.char_indices() {
+    for (at, character) in text.char_indices().skip(1) {
         match character {
             '"' if !is_escaped => return at + 1,
             '\\' => is_escaped = !is_escaped,

@@ -73,8 +73,8 @@ impl fmt::Display for Indent {
 pub(crate) fn shown_name(name: &str) -> String {
     let is_plain = !name.is_empty()
         && name.trim() == name
-        && !name.starts_with('"')
-        && !name.contains(" | ")
+        && !name.contains('"')
+        && !format!(" {name} ").contains(" | ")
         && !name.chars().any(char::is_control);
     if is_plain { name.to_owned() } else { format!("{name:?}") }
 }

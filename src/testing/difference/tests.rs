@@ -2,9 +2,11 @@
 
 use std::{thread, time::Duration};
 
+use proptest::prelude::*;
+
 use crate::{
-    Kind, SpanContext, SpanId, Status, TraceId, TraceState,
-    testing::{TestEngine, engine::tests::message_of},
+    Config, Kind, SpanContext, SpanId, Status, TraceId, TraceState,
+    testing::{TestEngine, engine::tests::message_of, expected::Expected},
 };
 
 const STEP: Duration = Duration::from_millis(1);
@@ -99,7 +101,7 @@ fn each_thing_that_is_asked_for_counts() {
         let text = message_of(|| assert_tree!(engine, &tree(wrong)));
         assert!(text.contains(&format!("- GET /cart | {wrong}\n")), "{text}");
     }
-    for right in ["server", "unset", "items = 3", "event cache.miss"] {
+    for right in ["server", "unset", "items = 3", "event cache.miss", "event \"cache.miss\""] {
         assert_tree!(engine, &tree(right));
     }
 }
@@ -184,7 +186,17 @@ fn orphans_have_to_be_asked_for_and_open_spans_are_told() {
 fn names_that_would_not_be_read_back_are_in_quotes() {
     let engine = TestEngine::start();
     let tracer = engine.tracer("t");
-    for name in ["a | server", " padded ", "\"quoted\" | x", "two\nlines", "say \"hi | there", "bär | ", "back\\\""] {
+    for name in [
+        "a | server",
+        " padded ",
+        "\"quoted\" | x",
+        "two\nlines",
+        "say \"hi | there",
+        "a |",
+        "| a",
+        "bär | ",
+        "back\\\"",
+    ] {
         drop(tracer.root(name).start());
         let found = message_of(|| assert_tree!(engine, ""));
         let line = found.lines().nth(1).and_then(|line| line.strip_prefix("+ ")).unwrap();
@@ -192,6 +204,36 @@ fn names_that_would_not_be_read_back_are_in_quotes() {
         let _ = engine.finished();
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 5 } else { 256 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// What a failure shows as found is what a test may expect, whatever the texts are.
+    #[test]
+    fn found_line_is_read_back(name in ODD_TEXT, key in ODD_TEXT, value in ODD_TEXT, event in ODD_TEXT) {
+        let engine = TestEngine::start_with(Config { memory_budget: 1 << 20, ..Config::default() });
+        let mut span = engine.tracer("t").root(&name).start();
+        span.set(key.as_str(), value.as_str());
+        span.event(&event);
+        span.status(Status::Error(&value));
+        drop(span);
+        let found = message_of(|| assert_tree!(engine, ""));
+        let line = found.split_once('\n').and_then(|(_, line)| line.strip_prefix("+ ")).unwrap();
+        assert_tree!(engine, line);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "[ a|=\"\\\\\n€]{0,24}") {
+        let _ = Expected::parse(&text);
+    }
+}
+
+/// Texts of what means something in a line.
+const ODD_TEXT: &str = "( \\| |[ a|=\"\\\\\n€]){0,6}";
 
 #[test]
 fn tree_that_cannot_be_read_is_refused_with_its_line() {
