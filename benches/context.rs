@@ -8,7 +8,11 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use spanring::{Context, TraceFuture as _, current_ids, internals::ticks, propagate::trace_context};
+use spanring::{
+    Baggage, Context, TraceFuture as _, current_ids,
+    internals::ticks,
+    propagate::{baggage, trace_context},
+};
 
 #[path = "../tests/workload/mod.rs"]
 #[allow(dead_code, reason = "other benches use the rest")]
@@ -57,6 +61,11 @@ fn context(c: &mut Criterion) {
         b.iter(|| trace_context::inject(parent.span_context(), black_box(&mut headers)));
     });
     group.bench_function("traceparent_parse", |b| b.iter(|| trace_context::extract(black_box(&headers))));
+    let members = [("tenant", "blue"), ("user.id", "0123456789"), ("region", "été 1")];
+    let members = members.iter().try_fold(Baggage::default(), |all, (name, value)| all.with(name, value));
+    let members = members.expect("three members have room");
+    group.bench_function("baggage_write", |b| b.iter(|| baggage::inject(&members, black_box(&mut headers))));
+    group.bench_function("baggage_parse", |b| b.iter(|| baggage::extract(black_box(&headers))));
     group.finish();
     drained.report("context");
 }

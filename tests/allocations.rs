@@ -18,8 +18,11 @@ use std::{
 };
 
 use spanring::{
-    Config, Context, Engine, Ledger, Span, SpanContext, Status, TraceFuture, Tracer, Value, current_ids, current_span,
+    Baggage, Config, Context, Engine, Ledger, Span, SpanContext, Status, TraceFuture, Tracer, Value, current_ids,
+    current_span,
+    propagate::{Dropped, b3, baggage, trace_context},
 };
+use workload::Headers;
 
 struct Counting;
 
@@ -196,6 +199,31 @@ fn contexts_allocate_nothing_after_the_first_of_a_thread() {
     };
     (0..WARM_UP).for_each(|_| round());
     assert_eq!(calls(|| (0..ROUNDS).for_each(|_| round())), 0);
+}
+
+/// What is read and written has no memory but that of a trace state or a baggage: a text, and the count of its users.
+#[test]
+fn propagators_allocate_nothing_of_their_own() {
+    let parent = workload::sampled_parent();
+    let mut baggage = Baggage::default();
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        baggage = baggage.with(name, "été %").unwrap();
+    }
+    let mut headers = Headers::default();
+    let mut written = |inject: &dyn Fn(&mut Headers) -> Dropped| {
+        inject(&mut headers);
+        assert_eq!(calls(|| assert_eq!(inject(&mut headers), Dropped::default())), 0);
+        headers.clone()
+    };
+    let traceparent = written(&|headers| trace_context::inject(&parent, headers));
+    let single = written(&|headers| b3::inject(&parent, headers));
+    written(&|headers| b3::inject_multi(&parent, headers));
+    let members = written(&|headers| baggage::inject(&baggage, headers));
+    assert_eq!(calls(|| assert_eq!(trace_context::extract(&traceparent).as_ref(), Some(&parent))), 0);
+    assert_eq!(calls(|| assert!(b3::extract(&single).is_some())), 0);
+    assert_eq!(calls(|| drop(baggage::extract(&members))), 4, "two allocations, which are freed again");
+    assert_eq!(calls(|| assert!(baggage::extract(&traceparent).0.is_empty())), 0);
+    assert_eq!(calls(|| drop(baggage.clone())), 0);
 }
 
 #[test]

@@ -47,8 +47,9 @@ pub fn inject(context: &SpanContext, carrier: &mut (impl Injector + ?Sized)) -> 
         return Dropped::default();
     }
     let (trace, span, sampled) = write(context);
-    let parts = [&trace[..], b"-", &span, b"-", sampled.as_bytes()];
-    let header: ArrayVec<u8, SINGLE_LEN> = parts.into_iter().flatten().copied().collect();
+    let ids = [&trace[..], b"-", &span];
+    let decision = sampled.into_iter().flat_map(|sampled| [&b"-"[..], sampled.as_bytes()]);
+    let header: ArrayVec<u8, SINGLE_LEN> = ids.into_iter().chain(decision).flatten().copied().collect();
     set(carrier, [(SINGLE, text(&header))])
 }
 
@@ -58,7 +59,11 @@ pub fn inject_multi(context: &SpanContext, carrier: &mut (impl Injector + ?Sized
         return Dropped::default();
     }
     let (trace, span, sampled) = write(context);
-    set(carrier, [(TRACE_ID, text(&trace)), (SPAN_ID, text(&span)), (SAMPLED, sampled)])
+    let ids = [(TRACE_ID, text(&trace)), (SPAN_ID, text(&span))];
+    if sampled.is_none() {
+        carrier.unset(SAMPLED);
+    }
+    set(carrier, ids.into_iter().chain(sampled.map(|sampled| (SAMPLED, sampled))))
 }
 
 /// `trace_id-span_id-sampled`.
@@ -112,14 +117,19 @@ fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     (digits.len() == 2 * N).then(|| from_lower_hex(digits)).flatten()
 }
 
-fn write(context: &SpanContext) -> ([u8; 32], [u8; 16], &'static str) {
+/// Trace and span in hex, and the decision, if it is made.
+fn write(context: &SpanContext) -> ([u8; 32], [u8; 16], Option<&'static str>) {
     let (mut trace, mut span) = ([0; 32], [0; 16]);
     put_hex(&context.trace_id().0, &mut trace);
     put_hex(&context.span_id().0, &mut span);
-    (trace, span, if context.is_sampled() { "1" } else { "0" })
+    let decision = if context.is_sampled() { "1" } else { "0" };
+    (trace, span, (!context.is_undecided()).then_some(decision))
 }
 
-fn set<const N: usize>(carrier: &mut (impl Injector + ?Sized), fields: [(&'static str, &str); N]) -> Dropped {
+fn set<'a>(
+    carrier: &mut (impl Injector + ?Sized),
+    fields: impl IntoIterator<Item = (&'static str, &'a str)>,
+) -> Dropped {
     let mut dropped = Dropped::default();
     for (name, value) in fields {
         dropped.fields += u32::from(carrier.set(name, value).is_err());
@@ -244,6 +254,12 @@ mod tests {
             assert_eq!(multi, headers(&fields));
             assert_eq!((extract(&single), extract(&multi)), (Some(context.clone()), Some(context)));
         }
+        let undecided = context(true).undecided();
+        let (mut single, mut multi) = (Pairs::new(), headers(&[("x-b3-sampled", "1")]));
+        inject(&undecided, &mut single);
+        inject_multi(&undecided, &mut multi);
+        assert_eq!(single, headers(&[("b3", &format!("{TRACE}-{SPAN}"))]), "whoever comes next decides");
+        assert_eq!(multi, headers(&[("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN)]));
         assert_eq!((FIELDS, MULTI_FIELDS), (["b3"], ["x-b3-traceid", "x-b3-spanid", "x-b3-sampled"]));
         let mut none = Pairs::new();
         assert_eq!(inject(&SpanContext::default(), &mut none), Dropped::default());

@@ -84,24 +84,28 @@ pub fn sampled_parent() -> SpanContext {
     SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 1, TraceState::default())
 }
 
-/// The leanest carrier there is: a buffer for the one header.
-#[derive(Debug, Default)]
-pub struct Headers(Vec<u8>);
+/// The leanest carrier there is: a buffer for the header that was set last.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    name: &'static str,
+    value: Vec<u8>,
+}
 
 impl Extractor for Headers {
     #[inline]
     fn values(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        if name == "traceparent" {
-            visit(&self.0);
+        if name == self.name {
+            visit(&self.value);
         }
     }
 }
 
 impl Injector for Headers {
     #[inline]
-    fn set(&mut self, _name: &'static str, value: &str) -> Result<(), Refused> {
-        self.0.clear();
-        self.0.extend_from_slice(value.as_bytes());
+    fn set(&mut self, name: &'static str, value: &str) -> Result<(), Refused> {
+        self.name = name;
+        self.value.clear();
+        self.value.extend_from_slice(value.as_bytes());
         Ok(())
     }
 }
