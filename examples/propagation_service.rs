@@ -30,7 +30,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::Value;
-use spanring::{Baggage, Config, Context, Engine, Kind, TraceFuture, Tracer, current_span};
+use spanring::{Config, Context, Engine, Kind, TraceFuture, Tracer, current_span};
 use tokio::net::TcpListener;
 
 struct Service {
@@ -54,11 +54,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// A `HeaderMap` keeps the lines of a header apart, as the standard wants it: two `traceparent` are none.
 async fn test(State(service): State<Arc<Service>>, headers: HeaderMap, body: Bytes) -> Result<(), StatusCode> {
-    let caller = service.engine.propagators().extract(&headers);
-    let span = service.tracer.root("POST /test").kind(Kind::Server).parent(&caller.span_context).start();
-    // A future in a span goes on with the values of the context that it is made in.
-    let context = Context::default().with_value(caller.baggage);
-    let result = context.run(|| service.call_all(&body).in_span(span)).await;
+    let caller = service.engine.propagators().extract(&headers).into_context();
+    let span = service.tracer.span("POST /test").kind(Kind::Server).parent(&caller).start();
+    // A future in a span goes on with the baggage of the context that it is made in.
+    let result = caller.run(|| service.call_all(&body).in_span(span)).await;
     // Nobody exports what has ended: make room.
     service.engine.drain(|_, _| {});
     result
@@ -91,9 +90,7 @@ impl Service {
     async fn post(&self, url: &str, arguments: &Value) -> Result<StatusCode, Box<dyn Error + Send + Sync>> {
         let request = Request::post(url).header(CONTENT_TYPE, "application/json");
         let mut request = request.body(Body::from(arguments.to_string()))?;
-        let context = Context::current();
-        let baggage = context.value::<Baggage>().cloned().unwrap_or_default();
-        self.engine.propagators().inject(context.span_context(), &baggage, request.headers_mut());
+        self.engine.propagators().inject(&Context::current(), request.headers_mut());
         Ok(self.client.request(request).await?.status())
     }
 }

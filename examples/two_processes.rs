@@ -12,19 +12,19 @@ mod shown;
 
 use std::{env, error::Error, process::Command};
 
-use spanring::{Baggage, Config, Engine, Kind, propagate::Environment};
+use spanring::{Config, Context, Engine, Kind, propagate::Environment};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::start(Config::default())?;
     let tracer = engine.tracer("backup");
     if env::args().nth(1).as_deref() == Some("compress") {
-        let caller = engine.propagators().extract(&Environment::of_process());
-        tracer.root("compress").parent(&caller.span_context).start().run(|_| ());
+        let caller = engine.propagators().extract(&Environment::of_process()).into_context();
+        tracer.span("compress").parent(&caller).start().run(|_| ());
     } else {
         tracer.in_span("backup", |_| {
-            tracer.span("start compress").kind(Kind::Client).start().try_run(|span| {
+            tracer.span("start compress").kind(Kind::Client).start().try_run(|_| {
                 let mut compress = Command::new(env::current_exe()?);
-                engine.propagators().inject(span.context(), &Baggage::default(), &mut compress);
+                engine.propagators().inject(&Context::current(), &mut compress);
                 compress.arg("compress").status()
             })
         })?;
