@@ -71,6 +71,11 @@ impl Clock {
         }
     }
 
+    /// Nanoseconds on a clock that never steps back, which begins anywhere.
+    pub(crate) fn monotonic_nanos(&self) -> u64 {
+        self.source.fake.as_ref().map_or_else(ticks::monotonic_nanos, FakeClock::monotonic_nanos)
+    }
+
     /// Leaves the counter for good, because the kernel no longer trusts it.
     fn distrust(&self) {
         // ORDERING: Relaxed. As in `now`.

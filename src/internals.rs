@@ -8,6 +8,7 @@ pub use crate::{
         Seat, SeatId, Seats, Shape, Share, Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,
     },
     record::{Draft, Finish, Full, Ids, LinkTarget, Record, Stamp, Timeline},
+    sample::{Exchange, NotExchanged},
     sync::{
         AtomicU32, AtomicU64, Counter, cell::UnsafeCell, cpu, fork::ForkWord, latest::Latest, once::SetOnce, ticks,
     },

@@ -24,6 +24,8 @@ mod context;
 
 pub mod propagate;
 
+pub mod sample;
+
 mod trace;
 
 mod batch;
@@ -58,12 +60,13 @@ pub use record::{
     AttributeList, AttributeValue, InvalidId, Key, Kind, Lazy, List, SpanId, SpanLimits, Status, Text, TraceId, Value,
 };
 pub use report::{Diagnostic, DiagnosticSink, ExportTime, Health, Ledger, Lost, Memory, Receipt, Stats, Topic};
+pub use sample::Sampling;
 pub use sync::{deadline::Deadline, signal::Signal};
 #[cfg(feature = "stream")]
 pub use trace::TraceStream;
 pub use trace::{
-    Annotate, Attached, CurrentIds, CurrentSpan, Entered, IdSource, InContext, InSpan, Misuse, Sampling, Scope,
-    SharedSpan, Span, SpanBuilder, TraceFuture, Tracer, carrying, current_ids, current_span,
+    Annotate, Attached, CurrentIds, CurrentSpan, Entered, IdSource, InContext, InSpan, Misuse, Scope, SharedSpan, Span,
+    SpanBuilder, TraceFuture, Tracer, carrying, current_ids, current_span,
 };
 pub use transport::{
     driver::{DriverChoice, UnknownDriver},

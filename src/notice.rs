@@ -15,6 +15,10 @@ pub(crate) const UNREAD: &str = "spanring: a ring is half full, and no span was 
     spans are lost, and counted as `lane_full`. Set `Config::export`, as `Config::from_env` does, or call \
     `Engine::drain`.\n";
 
+/// A sampler of the program does not do its work.
+pub(crate) const SAMPLER: &str = "spanring: a sampler has panicked, or has started a span itself; such spans are sampled \
+    as their parents are, and counted as misuse.\n";
+
 /// Spans that a process leaves when it ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Leftover {

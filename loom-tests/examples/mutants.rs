@@ -79,6 +79,7 @@ const READER: &str = "lane/reader.rs";
 const SETTLE: &str = "lane/settle.rs";
 const ONCE: &str = "sync/once.rs";
 const LATEST: &str = "sync/latest.rs";
+const EXCHANGE: &str = "sample/exchange.rs";
 const SYNC: &str = "sync/mod.rs";
 const CURRENT: &str = "sync/current.rs";
 const GOAL: &str = "engine/goal.rs";
@@ -135,6 +136,12 @@ const MUTANTS: &[Mutant] = &[
         ["Some(start)", "Some(end)"]),
     mutant("reclaim", "record runs over the end", RING, ONLY,
         ["if need > rest { rest } else { 0 }", "0"]),
+    mutant("exchange", "sampler is named Relaxed", EXCHANGE, ONLY,
+        ["(seen, next, Release, Relaxed)", "(seen, next, Relaxed, Relaxed)"]),
+    mutant("exchange", "sampler is looked for Relaxed", EXCHANGE, ONLY,
+        ["self.word.load(Acquire)", "self.word.load(Relaxed)"]),
+    mutant("exchange", "exchange does not look for a shutdown", EXCHANGE, ONLY,
+        ["while seen != closed", "while seen != u32::MAX"]),
     mutant("alarm", "going to sleep is Relaxed", ALARM, ONLY,
         ["self.asleep.swap(true, AcqRel)", "self.asleep.swap(true, Relaxed)"]),
     mutant("alarm", "ringing is Relaxed", ALARM, ONLY,

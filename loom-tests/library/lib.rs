@@ -25,6 +25,11 @@ mod engine {
     pub mod per_process;
 }
 
+#[path = "../../src/sample"]
+mod sample {
+    pub mod exchange;
+}
+
 pub use sync::deadline::Deadline;
 
 /// As in `src/internals.rs`.
@@ -39,6 +44,7 @@ pub mod internals {
             Block, Change, Class, Combined, Hold, Lanes, Left, Marks, Offer, Pool, Ring, SeatId, Seats, Shape, Share,
             Shut, Spill, SpillRefusal, Stack, Tally, UNIT, Visit,
         },
+        sample::exchange::{Exchange, NotExchanged},
         sync::{AtomicU32, Counter, cpu, fork::ForkWord, latest::Latest, once::SetOnce},
         transport::driver,
     };

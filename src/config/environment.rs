@@ -13,7 +13,7 @@ use super::{
 use crate::{
     propagate::{Propagator, Propagators},
     report::QUEUE_SPAN_BYTES,
-    trace::Sampling,
+    sample::{ParentBased, Sampling, TraceIdRatio},
     transport::{
         client::endpoint::Endpoint,
         http::headers::{HeaderError, Headers},
@@ -47,6 +47,8 @@ pub(super) struct Environment<'a> {
     exports: bool,
     /// Spans of the queue, and the variable that says so.
     queue: Option<(usize, &'static str)>,
+    /// The variable that asks for a share of all traces, and whether children are as their parents.
+    shared: Option<(bool, &'static str)>,
     /// The variable by which nothing is recorded, because nobody would have it.
     unrecorded: Option<&'static str>,
     read: &'a Read<'a>,
@@ -57,7 +59,8 @@ pub(super) struct Environment<'a> {
 impl<'a> Environment<'a> {
     pub(super) fn new(read: &'a Read<'a>) -> Self {
         let config = Config { origins: Origins::of_environment(), ..Config::default() };
-        Self { config, export: Export::default(), exports: true, queue: None, unrecorded: None, read, ignored: vec![] }
+        let export = Export::default();
+        Self { config, export, exports: true, queue: None, shared: None, unrecorded: None, read, ignored: vec![] }
     }
 
     /// The configuration that was read.
@@ -125,6 +128,56 @@ impl<'a> Environment<'a> {
         if !propagators.is_empty() {
             self.config.propagators = Propagators::new(propagators.into_iter().flatten());
             self.config.origins.note(row.setting, row.names[0]);
+        }
+    }
+
+    /// CFG-12: the sampler. One that samples a share has it in the next variable.
+    pub(super) fn sampler(&mut self, row: &Row) {
+        #[derive(Clone, Copy)]
+        enum Known {
+            ParentBased,
+            ParentOnly,
+            AlwaysOn,
+            AlwaysOff,
+            Ratio { by_parent: bool },
+        }
+        let known = [
+            ("parentbased_always_on", Known::ParentBased),
+            ("parentbased_always_off", Known::ParentOnly),
+            ("parentbased_traceidratio", Known::Ratio { by_parent: true }),
+            ("always_on", Known::AlwaysOn),
+            ("always_off", Known::AlwaysOff),
+            ("traceidratio", Known::Ratio { by_parent: false }),
+        ];
+        let why = |why| format!("{why}; every trace that begins here is recorded and sent");
+        let Some((sampler, name)) = self.first(row, |text| word(text, &known).map_err(why)) else {
+            return;
+        };
+        self.config.sampling = match sampler {
+            Known::ParentBased => Sampling::ParentBased,
+            Known::ParentOnly => Sampling::ParentOnly,
+            Known::AlwaysOn => Sampling::AlwaysOn,
+            Known::AlwaysOff => Sampling::AlwaysOff,
+            Known::Ratio { by_parent } => {
+                self.shared = Some((by_parent, name));
+                share(by_parent, TraceIdRatio::all())
+            }
+        };
+        self.config.origins.note(row.setting, name);
+    }
+
+    /// The share of traces that are sampled, where the sampler takes one: all without it, and where it is none.
+    pub(super) fn sampler_argument(&mut self, row: &Row) {
+        let Some((by_parent, sampler)) = self.shared else {
+            return self.refuse(row, "", "the sampler takes no argument");
+        };
+        let ratio = |text: &str| {
+            let ratio = text.parse().ok().and_then(|ratio| TraceIdRatio::new(ratio).ok());
+            ratio.ok_or_else(|| format!("{} is not a number from 0 to 1", shown(text)))
+        };
+        if let Some((ratio, _)) = self.first(row, ratio) {
+            self.config.sampling = share(by_parent, ratio);
+            self.config.origins.note("sampling", sampler);
         }
     }
 
@@ -318,6 +371,10 @@ pub(super) fn word<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String
         let names: Vec<_> = known.iter().map(|&(name, _)| name).collect();
         format!("{} is not supported, only {}", shown(text), names.join(", "))
     })
+}
+
+fn share(by_parent: bool, ratio: TraceIdRatio) -> Sampling {
+    if by_parent { ParentBased::new(ratio).into() } else { ratio.into() }
 }
 
 /// A whole number; a sign has no meaning of its own (CFG-04).

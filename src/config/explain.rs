@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     record::SpanLimits,
+    sample::Sampling,
     transport::client::{endpoint::Endpoint, proxy::Proxy},
 };
 
@@ -97,6 +98,14 @@ const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const SECRET: &str = "***";
 const NONE: &str = "none";
 
+/// One of the program by its description, which says more than what it is made of.
+fn sampler(sampling: &Sampling) -> String {
+    match sampling {
+        Sampling::By(sampler) => sampler.description().into_owned(),
+        known => format!("{known:?}"),
+    }
+}
+
 /// Every setting there is. Structs are taken apart, so that none can be forgotten.
 fn settings(config: &Config) -> Vec<Setting> {
     let Config {
@@ -115,7 +124,7 @@ fn settings(config: &Config) -> Vec<Setting> {
     let mut settings = vec![
         plain("memory_budget", format!("{memory_budget} bytes")),
         plain("lanes", lanes.map_or("by the number of cores".to_owned(), |lanes| lanes.to_string())),
-        plain("sampling", format!("{sampling:?}")),
+        plain("sampling", sampler(sampling)),
         plain("ids", if ids.is_some() { "a source of the program" } else { "random" }),
         plain("clock", if clock.is_some() { "a clock of the program" } else { "the machine's" }),
         plain("worker", format!("{worker:?}")),

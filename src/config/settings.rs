@@ -8,7 +8,8 @@ use crate::{
     lane::{Class, LANES_MAX, Seats, Shape, UNIT},
     propagate::Propagators,
     record::SpanLimits,
-    trace::{IdSource, Sampling},
+    sample::Sampling,
+    trace::IdSource,
 };
 
 /// How an engine is set up. Every field has a default that suits a service with a few cores; write

@@ -8,10 +8,7 @@ use super::{
     export::traces_url,
     settings::Config,
 };
-use crate::{
-    trace::Sampling,
-    transport::{driver::DriverChoice, http::compression::Compression},
-};
+use crate::transport::{driver::DriverChoice, http::compression::Compression};
 
 /// A row: the variables, of which the first that can be read counts; the setting; what happens where they are ignored,
 /// unless the setting stays what it is; how they are read; and what the documentation says.
@@ -72,8 +69,11 @@ variables! {
         |to, row| to.set(row, |to| &mut to.config.limits.attribute_per_link_count, count),
         "";
     ["OTEL_TRACES_SAMPLER"] sets "sampling",
-        |to, row| to.set(row, |to| &mut to.config.sampling, sampler),
-        "`always_on`, `always_off`, `parentbased_always_on`, `parentbased_always_off`; ratios are not supported";
+        |to, row| to.sampler(row),
+        "`always_on`, `always_off`, `traceidratio`, each also after `parentbased_`; `parentbased_always_on` by default";
+    ["OTEL_TRACES_SAMPLER_ARG"] else "OTEL_TRACES_SAMPLER alone decides what is recorded, and a ratio without it is 1",
+        |to, row| to.sampler_argument(row),
+        "for `traceidratio`: a share from 0 to 1, 1 by default";
     ["OTEL_PROPAGATORS"] sets "propagators",
         |to, row| to.propagators(row),
         "`tracecontext`, `baggage`, `b3`, `b3multi`, or several of them in a list; `none`";
@@ -137,9 +137,6 @@ variables! {
         else "there is one line for each change, and `Export::diagnostics` can sift them by topic",
         |to, row| to.refuse(row, "info", "diagnostics have no levels"),
         "not supported";
-    ["OTEL_TRACES_SAMPLER_ARG"] else "OTEL_TRACES_SAMPLER alone decides what is recorded",
-        |to, row| to.refuse(row, "", "no sampler that takes an argument is supported"),
-        "not supported";
 }
 
 impl Config {
@@ -190,16 +187,6 @@ impl Config {
         environment.mistyped(names, ROWS);
         environment.finish()
     }
-}
-
-fn sampler(text: &str) -> Result<Sampling, String> {
-    let samplers = [
-        ("parentbased_always_on", Sampling::ParentBased),
-        ("parentbased_always_off", Sampling::ParentOnly),
-        ("always_on", Sampling::AlwaysOn),
-        ("always_off", Sampling::AlwaysOff),
-    ];
-    word(text, &samplers).map_err(|why| format!("{why}; every trace that begins here is recorded and sent"))
 }
 
 fn compression(text: &str) -> Result<Compression, String> {

@@ -30,6 +30,7 @@ use crate::{
     lane::Lanes,
     propagate::Propagators,
     report::{Health, Ledger, Memory, Receipt, Reporter, Stats, Topic},
+    sample::{NotExchanged, Sampling},
     sync::deadline::Deadline,
     trace::{Misuse, Scope, Shared, SpanLanes, Tracer},
 };
@@ -187,6 +188,20 @@ impl Engine {
     #[must_use]
     pub fn propagators(&self) -> &Propagators {
         &self.propagators
+    }
+
+    /// Samples like this from now on. Spans that start at the same time are sampled the old way or the new one; those
+    /// that have started stay as they are. Starts neither wait nor write for it.
+    ///
+    /// A sampler that is replaced stays until the engine ends, because a start may still ask it: an engine takes 64 of
+    /// them, besides the four other kinds of [`Sampling`], which cost nothing. One that changes all the time is better
+    /// a sampler with atomics of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the engine has had 64 samplers, or has shut down; it samples as before then.
+    pub fn set_sampler(&self, sampler: impl Into<Sampling>) -> Result<(), NotExchanged> {
+        self.lanes.owner().set_sampling(sampler.into())
     }
 
     /// What became of every span so far. Sums plain counters; call it from any thread, as often as

@@ -42,6 +42,7 @@
 //! The models offer records as a span's end does: by `Lease::claim_at_once`, and where that does not do, by
 //! `Lease::claim`. What a thread keeps for itself has no ordering; that it stays with the ring that took its span is
 //! modelled in `share.rs`.
+//! | [sampler] | `Exchange::set` | `Exchange::get` | that a sampler is in its place | `exchange.rs` |
 //! | [once] | `SetOnce::set` | `SetOnce::get` | a value that is set once | `once.rs` |
 //! | [last] | `Combined::close` | `Hold::release` | what the last change of a shared span is | `combine.rs` |
 

@@ -173,7 +173,8 @@ mod tests {
     use crate::{
         clock::Clock,
         lane::{Lanes, SeatId, Shape},
-        trace::{Sampling, Shared},
+        sample::Sampling,
+        trace::Shared,
     };
 
     /// A thread was stopped in a ring while the worker gave up: what it publishes later waits for nobody.

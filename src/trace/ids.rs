@@ -45,6 +45,11 @@ impl RandomIds {
         Some((high, low, not_zero(generator.next_u64())))
     }
 
+    /// A random number for a sampler; zero without a seed.
+    pub(super) fn number(&mut self) -> u64 {
+        self.0.as_mut().map_or(0, Xoshiro256PlusPlus::next_u64)
+    }
+
     /// The same for a generator that has a seed, or from the source that is plugged in; `refused` is called for each id
     /// of zeros that it gives.
     pub(super) fn draw_from(

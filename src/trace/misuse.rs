@@ -50,11 +50,15 @@ pub enum Misuse {
     ChangedElsewhere,
     /// A thread has 4096 contexts attached. A further one is not: guards are leaked in a loop, or code calls itself.
     TooManyAttached,
+    /// A sampler has panicked. The span is sampled as its parent is, or as a root. Mend the sampler.
+    SamplerPanicked,
+    /// A sampler has started a span, which is sampled as its parent is. Do not trace in samplers.
+    StartedInSampler,
 }
 
 impl Misuse {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::ChangedAfterEnd,
         Self::EndedTwice,
         Self::EmptyKey,
@@ -72,6 +76,8 @@ impl Misuse {
         Self::ChangedInItself,
         Self::ChangedElsewhere,
         Self::TooManyAttached,
+        Self::SamplerPanicked,
+        Self::StartedInSampler,
     ];
 
     /// How often this happened in the process, with any engine or none.

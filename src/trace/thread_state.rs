@@ -24,6 +24,8 @@ pub(super) struct ThreadState {
     pub(super) random: RandomIds,
     /// The process that this state belongs to, with [`UNREAD`] until it has a reader.
     pub(super) generation: u32,
+    /// Whether a sampler of the program runs: a span that it starts does not come to a sampler again.
+    pub(super) is_sampling: bool,
 }
 
 thread_local! {
@@ -92,7 +94,7 @@ const UNREAD: u32 = 1 << 31;
 
 impl ThreadState {
     const fn new() -> Self {
-        Self { lane: lane::Share::new(), random: RandomIds::unseeded(), generation: 0 }
+        Self { lane: lane::Share::new(), random: RandomIds::unseeded(), generation: 0, is_sampling: false }
     }
 
     /// Turns to another engine, or to a new process; false while another thread settles it.

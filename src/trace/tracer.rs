@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     ids::{IdSource, RandomIds},
-    lanes::{Sampling, SpanBlock, SpanLanes, Start},
+    lanes::{Rule, SpanBlock, SpanLanes, Start},
     misuse::Misuse,
     span::Span,
     stack,
@@ -15,13 +15,14 @@ use crate::{
     context::{AsParent, Link, SpanContext, TraceState},
     lane::{Class, Tally},
     record::{Key, Kind, SpanId, Stamp, Value, flags, wire_flags},
+    sample::Verdict,
 };
 
 /// Starts spans for one instrumentation scope. Cheap to clone: keep one wherever spans are started.
 #[derive(Clone, Debug)]
 pub struct Tracer {
-    lanes: Arc<SpanLanes>,
-    scope: u16,
+    pub(super) lanes: Arc<SpanLanes>,
+    pub(super) scope: u16,
 }
 
 impl Tracer {
@@ -60,7 +61,7 @@ impl Tracer {
     /// Whether a span started now could record. Ask each time, before work that is only done for a span.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        !self.lanes.owner().is_closed() && self.lanes.owner().sampling != Sampling::AlwaysOff
+        self.lanes.owner().may_record()
     }
 }
 
@@ -173,7 +174,10 @@ impl<'a> SpanBuilder<'a> {
     fn start_described(self) -> Span {
         let mut span = match self.identity {
             Some(identity) => self.tracer.begin_known(self.name, self.kind, self.parent, identity),
-            None => self.tracer.begin(self.name, self.kind, self.parent),
+            None => {
+                let details = Details { attributes: self.attributes, links: self.links, origin: self.origin };
+                self.tracer.begin_described(self.name, self.kind, self.parent, &details)
+            }
         };
         if let Some(time) = self.start {
             span.set_start(Stamp::wall(unix_nanos(time)));
@@ -185,6 +189,14 @@ impl<'a> SpanBuilder<'a> {
         }
         span
     }
+}
+
+/// What else a sampler sees of a span that is being described.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Details<'a> {
+    pub(super) attributes: &'a [(Key<'a>, Value<'a>)],
+    pub(super) links: &'a [Link<'a>],
+    pub(super) origin: Option<&'a SpanContext>,
 }
 
 impl Tracer {
@@ -209,22 +221,43 @@ impl Tracer {
 
     #[inline(never)]
     fn begin_root(&self, name: &str, kind: Kind) -> Span {
-        self.begin_either::<true>(name, kind, None)
+        self.begin_either::<true>(name, kind, None, None)
     }
 
     #[inline(never)]
     fn begin_child(&self, name: &str, kind: Kind, parent: &SpanContext) -> Span {
-        self.begin_either::<false>(name, kind, Some(parent))
+        self.begin_either::<false>(name, kind, Some(parent), None)
+    }
+
+    #[inline(never)]
+    fn begin_described(&self, name: &str, kind: Kind, parent: Parent<'_>, details: &Details<'_>) -> Span {
+        let current;
+        let parent = match parent {
+            Parent::Current => {
+                current = stack::parent();
+                current.as_ref()
+            }
+            Parent::None => None,
+            Parent::Given(parent) => Some(parent),
+        };
+        self.begin_either::<false>(name, kind, parent, Some(details))
     }
 
     /// `IS_ROOT` only tells the compiler apart what it would else keep in one piece, uninlined.
     #[inline(always)]
-    fn begin_either<const IS_ROOT: bool>(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
+    fn begin_either<const IS_ROOT: bool>(
+        &self,
+        name: &str,
+        kind: Kind,
+        parent: Option<&SpanContext>,
+        details: Option<&Details<'_>>,
+    ) -> Span {
         let lanes = &*self.lanes;
-        match (lanes.owner().start(parent), parent) {
-            (Start::Plain, _) => {}
-            (Start::NotSampled, Some(parent)) => return self.begin_unsampled(name, kind, parent),
-            _ => return self.begin_otherwise(name, kind, parent),
+        match (lanes.owner().start(parent), parent, details) {
+            (Start::Plain, ..) => {}
+            (Start::NotSampled, Some(parent), _) => return self.begin_unsampled(name, kind, parent),
+            (_, _, None) => return self.begin_otherwise(name, kind, parent),
+            (_, _, Some(details)) => return self.begin_by_rule(name, kind, parent, details),
         }
         // Plain numbers and one address come out of the thread's state, to be kept in registers; the span is put
         // together at the very end, where it will live. Moved around half-built it would cost more than everything else
@@ -236,7 +269,7 @@ impl Tracer {
             Some((ids, block, state.generation))
         });
         let Some((ids, block, generation)) = seed else {
-            return self.begin_otherwise(name, kind, parent);
+            return self.begin_kept(name, kind, parent);
         };
         let random = parent.map_or(flags::RANDOM, |parent| parent.trace_flags() & flags::RANDOM);
         self.grow(ids, flags::SAMPLED | random, block, generation, name, kind, parent)
@@ -255,20 +288,40 @@ impl Tracer {
                 let trace_flags = parent.trace_flags() & flags::RANDOM;
                 Span::new(None, 0, SpanContext::local(ids, trace_flags, parent.trace_state().clone()))
             }
-            None => self.begin_otherwise(name, kind, Some(parent)),
+            None => self.begin_decided(name, kind, Some(parent), Verdict::Drop),
         }
     }
 
-    /// Begins a span that does not record, whose thread has something to fetch first, or whose ids are not random.
+    /// Begins a span that is sampled, and whose thread has something to fetch first.
+    #[inline(never)]
+    fn begin_kept(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
+        self.begin_decided(name, kind, parent, Verdict::RecordAndSample)
+    }
+
+    /// Begins a span of which the settings say whether it records.
     #[inline(never)]
     fn begin_otherwise(&self, name: &str, kind: Kind, parent: Option<&SpanContext>) -> Span {
-        let wanted = self.is_wanted(parent);
+        self.begin_by_rule(name, kind, parent, &Details::default())
+    }
+
+    fn begin_by_rule(&self, name: &str, kind: Kind, parent: Option<&SpanContext>, details: &Details<'_>) -> Span {
+        match self.lanes.owner().rule(parent) {
+            Rule::Wanted(true) => self.begin_decided(name, kind, parent, Verdict::RecordAndSample),
+            Rule::Wanted(false) => self.begin_decided(name, kind, parent, Verdict::Drop),
+            Rule::Ask(sampler) => self.begin_asked(sampler, name, kind, parent, details),
+        }
+    }
+
+    /// Begins a span whose thread may have something to fetch first, or whose ids are not random.
+    #[inline(never)]
+    fn begin_decided(&self, name: &str, kind: Kind, parent: Option<&SpanContext>, verdict: Verdict) -> Span {
+        let verdict = self.unless_closed(verdict);
         // Here and in the seeds, the program's source of ids is asked before a block is taken and counted: it may
         // panic.
-        let random = parent.map_or_else(|| self.random_flag(), |parent| parent.trace_flags() & flags::RANDOM);
-        let seed = thread_state::ready(&self.lanes, |state| self.seed(state, parent, wanted));
+        let random = self.random_flags(parent);
+        let seed = thread_state::ready(&self.lanes, |state| self.seed(state, parent, verdict));
         // In a signal handler that interrupted the thread in its own state, or while a child settles: without it.
-        let (ids, block) = seed.unwrap_or_else(|| self.seed_aside(parent, wanted));
+        let (ids, block) = seed.unwrap_or_else(|| self.seed_aside(parent, verdict));
         match block {
             Some(block) => {
                 let generation = self.lanes.generation();
@@ -296,9 +349,10 @@ impl Tracer {
             Parent::None => None,
             Parent::Given(parent) => Some(parent),
         };
-        let wanted = identity.is_sampled() && !self.lanes.owner().is_closed();
-        let seed = thread_state::ready(&self.lanes, |state| self.seed(state, parent, wanted));
-        let (_, block) = seed.unwrap_or_else(|| self.seed_aside(parent, wanted));
+        let verdict = if identity.is_sampled() { Verdict::RecordAndSample } else { Verdict::Drop };
+        let verdict = self.unless_closed(verdict);
+        let seed = thread_state::ready(&self.lanes, |state| self.seed(state, parent, verdict));
+        let (_, block) = seed.unwrap_or_else(|| self.seed_aside(parent, verdict));
         let here = |trace_flags| SpanContext::local(identity.ids(), trace_flags, identity.trace_state().clone());
         let Some(mut block) = block else {
             return Span::new(None, 0, here(identity.trace_flags() & !flags::SAMPLED));
@@ -333,62 +387,74 @@ impl Tracer {
         Span::new(Some(block), generation, SpanContext::local(ids, trace_flags, trace_state))
     }
 
-    /// The sampler's decision.
+    /// An engine that has shut down records nothing.
     #[inline(always)]
-    fn is_wanted(&self, parent: Option<&SpanContext>) -> bool {
-        let shared = self.lanes.owner();
-        let wanted = match shared.sampling {
-            Sampling::ParentBased => parent.is_none_or(SpanContext::is_sampled),
-            Sampling::ParentOnly => parent.is_some_and(SpanContext::is_sampled),
-            Sampling::AlwaysOn => true,
-            Sampling::AlwaysOff => false,
-        };
-        wanted && !shared.is_closed()
+    pub(super) fn unless_closed(&self, verdict: Verdict) -> Verdict {
+        if self.lanes.owner().is_closed() { Verdict::Drop } else { verdict }
     }
 
     /// Ids and a block from the thread's own state.
-    fn seed(&self, state: &mut ThreadState, parent: Option<&SpanContext>, wanted: bool) -> Seed {
+    fn seed(&self, state: &mut ThreadState, parent: Option<&SpanContext>, verdict: Verdict) -> Seed {
         let ids = self.ids(&mut state.random, parent);
-        let block = if wanted { state.lane.take() } else { None };
-        state.lane.teller(&self.lanes).count(self.tally(wanted, block.is_some()));
-        (ids, block)
+        (ids, self.block(state, verdict))
     }
 
     /// Ids and a block without the thread's own state.
     #[cold]
     #[inline(never)]
-    fn seed_aside(&self, parent: Option<&SpanContext>, wanted: bool) -> Seed {
+    fn seed_aside(&self, parent: Option<&SpanContext>, verdict: Verdict) -> Seed {
         let lanes = &self.lanes;
         let ids = self.ids(&mut lanes.owner().seeds.generator(lanes.generation()), parent);
+        (ids, self.block_aside(verdict))
+    }
+
+    /// A block from the thread's own state, if the span records; the start is counted.
+    #[inline(always)]
+    pub(super) fn block(&self, state: &mut ThreadState, verdict: Verdict) -> Option<SpanBlock> {
+        let block = if verdict == Verdict::Drop { None } else { state.lane.take() };
+        state.lane.teller(&self.lanes).count(self.tally(verdict, block.is_some()));
+        block
+    }
+
+    /// A block without the thread's own state, if the span records; the start is counted.
+    #[cold]
+    pub(super) fn block_aside(&self, verdict: Verdict) -> Option<SpanBlock> {
+        let lanes = &self.lanes;
         if lanes.needs_settling() {
             lanes.add_unsettled();
-            return (ids, None);
+            return None;
         }
-        let block = if wanted { lanes.take(Class::First) } else { None };
-        lanes.seats().shared().count(self.tally(wanted, block.is_some()));
-        (ids, block)
+        let block = if verdict == Verdict::Drop { None } else { lanes.take(Class::First) };
+        lanes.seats().shared().count(self.tally(verdict, block.is_some()));
+        block
     }
 
     /// The parent's trace or a new one, and an id of its own; also for spans that do not record (CRE-01).
     #[inline(always)]
-    fn ids(&self, random: &mut RandomIds, parent: Option<&SpanContext>) -> (u64, u64, u64) {
+    pub(super) fn ids(&self, random: &mut RandomIds, parent: Option<&SpanContext>) -> (u64, u64, u64) {
         let shared = self.lanes.owner();
         let refused = || shared.misuses().happened(Misuse::ZeroId);
         random.draw_from(parent.map(SpanContext::trace_halves), shared.ids.as_deref(), refused)
     }
 
-    /// What is counted for this start.
+    /// What is counted for this start. A span that only records is not sampled: nothing more is counted for it.
     #[inline]
-    fn tally(&self, wanted: bool, has_block: bool) -> Tally {
-        match (wanted, has_block) {
-            (true, true) => Tally::Recording,
-            (true, false) => Tally::LiveLimit,
-            (false, _) if self.lanes.owner().is_closed() => {
+    fn tally(&self, verdict: Verdict, has_block: bool) -> Tally {
+        match (verdict, has_block) {
+            (Verdict::RecordAndSample, true) => Tally::Recording,
+            (Verdict::RecordAndSample, false) => Tally::LiveLimit,
+            _ if self.lanes.owner().is_closed() => {
                 self.lanes.owner().tell_closed();
                 Tally::StartedClosed
             }
-            (false, _) => Tally::NotSampled,
+            _ => Tally::NotSampled,
         }
+    }
+
+    /// The random flag of the parent, or that of a new trace.
+    #[inline]
+    pub(super) fn random_flags(&self, parent: Option<&SpanContext>) -> u8 {
+        parent.map_or_else(|| self.random_flag(), |parent| parent.trace_flags() & flags::RANDOM)
     }
 
     /// The flag that promises seven random bytes in a new trace id (CRE-05).

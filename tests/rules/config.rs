@@ -305,7 +305,7 @@ fn cfg_06_words_are_read_in_any_case_and_unknown_ones_are_ignored() {
     assert!(good(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/Protobuf")]).export.is_some());
     let unknown = [
         ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
-        ("OTEL_TRACES_SAMPLER", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER", "xray"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "snappy"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
@@ -340,7 +340,7 @@ fn cfg_06_variables_without_effect_are_warnings() {
     let cases = [
         ("OTEL_LOG_LEVEL", "debug", "Export::diagnostics"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.01", "OTEL_TRACES_SAMPLER alone"),
-        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "every trace"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_jaeger_remote", "every trace"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "port 4318"),
     ];
     for (name, text, instead) in cases {
@@ -363,7 +363,7 @@ fn cfg_06_lines_end_with_what_is_used_instead() {
         (&[("OTEL_PROPAGATORS", "jaeger")], "propagators stays tracecontext,baggage"),
         (&[("OTEL_PROPAGATORS", "xray,b3")], "b3, b3multi, none; propagators stays b3"),
         (
-            &[("OTEL_TRACES_SAMPLER", "traceidratio")],
+            &[("OTEL_TRACES_SAMPLER", "jaeger_remote")],
             "every trace that begins here is recorded and sent; sampling stays ParentBased",
         ),
         (&[("OTEL_EXPORTER_OTLP_COMPRESSION", "snappy")], "export.compression stays Auto"),

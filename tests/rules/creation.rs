@@ -80,7 +80,7 @@ fn cre_01_dropped_spans_have_ids_of_their_own() {
 fn cre_02_sampled_flag_promises_a_recording_span() {
     let parents = [None, Some(remote(0, "")), Some(remote(SAMPLED, "")), Some(remote(0xFF, ""))];
     for decision in [Sampling::ParentBased, Sampling::ParentOnly, Sampling::AlwaysOn, Sampling::AlwaysOff] {
-        let engine = sampling(decision);
+        let engine = sampling(decision.clone());
         let tracer = engine.tracer("t");
         for is_closed in [false, true] {
             for parent in &parents {

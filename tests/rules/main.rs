@@ -8,5 +8,6 @@ mod creation;
 mod limits;
 mod operations;
 mod rig;
+mod sampling;
 mod values;
 mod wire;
