@@ -33,6 +33,9 @@ pub trait TraceFuture: Future + Sized {
     /// The span covers the whole future: it is the current one whenever the future is polled, and ends when the future
     /// is ready. If the future is dropped before, the span has the attribute `spanring.cancelled`. A panic of the
     /// future fails the span.
+    ///
+    /// Baggage and values are those that are current at this call. Where they have come with a request, make it in
+    /// their context: `context.run(|| work.in_span(span))`.
     fn in_span(self, span: Span) -> InSpan<Self> {
         InSpan::new(self, span)
     }

@@ -20,6 +20,8 @@ pub trait TraceStream: Stream + Sized {
     /// stream. If the stream is dropped before its end, the span has the attribute `spanring.cancelled`. A panic of the
     /// stream fails the span, and ends both.
     ///
+    /// Baggage and values are those that are current at this call, as for a future.
+    ///
     /// What is done with an item is not in the span: the stream has none of its own between two items.
     fn in_span(self, span: Span) -> InSpan<Self> {
         InSpan::new(self, span)

@@ -13,7 +13,7 @@ use std::{
 
 use futures_core::Stream;
 use spanring::{
-    Context, Status, TraceFuture, TraceStream, Tracer, carrying, current_ids, current_span,
+    Baggage, Context, Status, TraceFuture, TraceStream, Tracer, carrying, current_ids, current_span,
     testing::{FinishedSpan, TestEngine},
 };
 use tokio::{
@@ -131,6 +131,22 @@ fn spawned_tasks() {
     };
     let request = ["in a context", "short", "in a span", "carried", "in a set"].map(|name| (name, "request"));
     check(case, &[&request[..], &[("leaf", "in a span"), ("bare", "")]].concat());
+}
+
+#[test]
+fn baggage_of_a_future_in_a_span_is_that_of_its_making() {
+    let case = |tracer: Tracer| async move {
+        let tenant = || async {
+            yield_now().await;
+            Context::current().baggage().get("tenant").map(str::to_owned)
+        };
+        let context = Context::current().with_baggage(Baggage::default().with("tenant", "blue").unwrap());
+        let inside = context.clone().run(|| tenant().in_span(tracer.span("inside").start()));
+        let outside = tenant().in_span(tracer.span("outside").start()).in_context(context);
+        assert_eq!((inside.await.as_deref(), outside.await), (Some("blue"), None));
+        assert_eq!(tenant().await, None);
+    };
+    check(case, &[("inside", "request"), ("outside", "request")]);
 }
 
 /// As libraries take an executor: a function of their own type of task.
