@@ -55,7 +55,10 @@ pub use config::{
     Config, ConfigError, Export, Load, Origins, ProxyChoice, Resource, ResourceValue, Sizing, WorkerChoice, size,
 };
 pub use context::{AsParent, Baggage, Context, InvalidBaggage, InvalidTraceState, Link, SpanContext, TraceState};
-pub use engine::{Engine, StartError, flush_on_panic, flush_on_signals, shut_down_at_exit, shut_down_on_signals};
+pub use engine::{
+    Engine, Global, StartError, early_spans, flush_on_panic, flush_on_signals, init, init_with, shut_down_at_exit,
+    shut_down_on_signals, tracer,
+};
 pub use record::{
     AttributeList, AttributeValue, InvalidId, Key, Kind, Lazy, List, SpanId, SpanLimits, Status, Text, TraceId, Value,
 };

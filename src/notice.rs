@@ -10,6 +10,10 @@ use crate::sync::{
 pub(crate) const CLOSED: &str = "spanring: a span was started or ended after its engine was shut down or dropped; such \
     spans are lost, and counted as `closed`. Keep the `Engine` for as long as its tracers, and shut it down last.\n";
 
+/// A global tracer was taken before there was an engine.
+pub(crate) const EARLY: &str = "spanring: `spanring::tracer` was called before `spanring::init`; the spans of that tracer \
+    are not recorded, and counted in `spanring::early_spans`. Call `init` first, and take tracers after it.\n";
+
 /// Spans come, and nothing takes them out.
 pub(crate) const UNREAD: &str = "spanring: a ring is half full, and no span was taken out yet; once the memory is full \
     spans are lost, and counted as `lane_full`. Set `Config::export`, as `Config::from_env` does, or call \
@@ -89,6 +93,10 @@ pub(crate) struct Notice {
 }
 
 impl Notice {
+    pub(crate) const fn new() -> Self {
+        Self { is_said: AtomicBool::new(false) }
+    }
+
     /// Says it, unless it was said. It takes one system call, and neither allocates, locks nor waits for a thread of
     /// ours: threads that record come here, also in signal handlers.
     #[cold]

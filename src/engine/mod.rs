@@ -2,6 +2,7 @@
 
 mod desk;
 mod exporting;
+mod global;
 mod goal;
 mod handoff;
 mod hooks;
@@ -19,6 +20,7 @@ mod worker;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
+pub use global::{Global, early_spans, init, init_with, tracer};
 pub use goal::Goal;
 pub use handoff::{Asked, Awaited, Handoff};
 pub use hooks::{flush_on_panic, flush_on_signals, shut_down_at_exit, shut_down_on_signals};
@@ -93,6 +95,8 @@ pub enum StartError {
     },
     /// The system refused the thread of the export.
     Thread(io::Error),
+    /// The process has its [global engine](init) already.
+    AlreadyInitialised,
 }
 
 impl fmt::Display for StartError {
@@ -105,6 +109,10 @@ impl fmt::Display for StartError {
                     "the system refused the lanes' memory (memory_budget = {budget} bytes): {source}; lower memory_budget, or raise the process's limit"
                 )
             }
+            Self::AlreadyInitialised => f.write_str(
+                "the process has its global engine already: call `init` once, at the start of `main`, and keep what it \
+                 returns; `Engine::start` makes further engines",
+            ),
             Self::Thread(source) => {
                 write!(
                     f,
@@ -124,7 +132,7 @@ impl fmt::Debug for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Config(_) => None,
+            Self::Config(_) | Self::AlreadyInitialised => None,
             Self::Memory { source, .. } | Self::Thread(source) => Some(source),
         }
     }

@@ -7,6 +7,7 @@ mod export_fork;
 mod first_span;
 mod fork_bar;
 mod forks;
+mod global;
 mod last_span;
 mod misuse;
 mod silence;
