@@ -9,8 +9,9 @@ use super::{Engine, Side, StartError, exporting::Exporting};
 use crate::{
     config::Config,
     notice::{self, Notice},
+    sample::Sampling,
     sync::once::SetForEver,
-    trace::{Sampling, Scope, SpanLanes, Tracer},
+    trace::{Scope, SpanLanes, Tracer},
 };
 
 /// What global tracers are made of. It outlives the engine.
