@@ -69,9 +69,9 @@ pub fn init_with(config: Config) -> Result<Global, StartError> {
 
 /// A tracer of the engine that [`init`] started, from anywhere in the process.
 ///
-/// Before `init`, and after the shutdown, its spans do not record, which is told once on standard error: those of before
-/// are counted in [`early_spans`], those of after in the engine's ledger. A tracer that was taken before `init` stays as
-/// it is: take it again.
+/// Before `init`, and after the shutdown, its spans do not record, which is told once on standard error: those of
+/// before are counted in [`early_spans`], those of after in the engine's ledger. A tracer that was taken before `init`
+/// stays as it is: take it again.
 #[must_use]
 pub fn tracer(scope: impl Into<Scope>) -> Tracer {
     let Some(source) = GLOBAL.get() else {
