@@ -42,7 +42,7 @@ macro_rules! examples {
     };
 }
 
-examples! { fan_out late_worker message_headers thread_pool threads tokio_tasks two_processes }
+examples! { custom_sampler fan_out late_worker message_headers thread_pool threads tokio_tasks two_processes }
 
 /// Services, which have tests of their own.
 const SERVICES: [&str; 3] = ["axum_service", "graceful_shutdown", "propagation_service"];
