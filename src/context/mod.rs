@@ -105,6 +105,12 @@ impl SpanContext {
         self.is_undecided
     }
 
+    /// Whether a child of it is sampled by a sampler that goes by parents, and samples roots or not.
+    #[inline]
+    pub(crate) fn leads_to_sampling(&self, are_roots: bool) -> bool {
+        if self.is_undecided { are_roots } else { self.is_sampled() }
+    }
+
     /// Whether both ids are set.
     #[inline]
     #[must_use]

@@ -98,10 +98,9 @@ impl<S: Sampler + 'static> From<S> for Sampling {
 impl Sampling {
     /// The decision of the sampler that this is.
     pub(crate) fn sample<'a>(&'a self, start: &SpanStart<'a>) -> Decision<'a> {
-        let is_sampled = || start.parent().is_some_and(|parent| parent.is_sampled());
         let wanted = match self {
-            Self::ParentBased => start.parent().is_none() || is_sampled(),
-            Self::ParentOnly => is_sampled(),
+            Self::ParentBased => start.parent().is_none_or(|parent| parent.leads_to_sampling(true)),
+            Self::ParentOnly => start.parent().is_some_and(|parent| parent.leads_to_sampling(false)),
             Self::AlwaysOn => true,
             Self::AlwaysOff => false,
             Self::By(sampler) => return sampler.sample(start),

@@ -74,7 +74,8 @@ impl ParentBased {
 
 impl Sampler for ParentBased {
     fn sample<'a>(&'a self, start: &SpanStart<'a>) -> Decision<'a> {
-        let asked = match start.parent().map(|parent| (parent.is_remote(), parent.is_sampled())) {
+        let decided = start.parent().filter(|parent| !parent.is_undecided());
+        let asked = match decided.map(|parent| (parent.is_remote(), parent.is_sampled())) {
             None => &self.root,
             Some((true, true)) => &self.remote_sampled,
             Some((true, false)) => &self.remote_not_sampled,

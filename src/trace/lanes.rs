@@ -164,7 +164,7 @@ impl Shared {
     pub(super) fn start(&self, parent: Option<&SpanContext>) -> Start {
         match self.starts.number() {
             ALL_RECORD => Start::Plain,
-            AS_PARENT if parent.is_none_or(SpanContext::is_sampled) => Start::Plain,
+            AS_PARENT if parent.is_none_or(|parent| parent.leads_to_sampling(true)) => Start::Plain,
             AS_PARENT => Start::NotSampled,
             _ => Start::Other,
         }
@@ -176,8 +176,8 @@ impl Shared {
     pub(super) fn rule(&self, parent: Option<&SpanContext>) -> Rule<'_> {
         match self.starts.get() {
             Ok(ALL_RECORD | ALL_RECORD_NAMED) => Rule::Wanted(true),
-            Ok(AS_PARENT | AS_PARENT_NAMED) => Rule::Wanted(parent.is_none_or(SpanContext::is_sampled)),
-            Ok(ONLY_AS_PARENT) => Rule::Wanted(parent.is_some_and(SpanContext::is_sampled)),
+            Ok(AS_PARENT | AS_PARENT_NAMED) => Rule::Wanted(parent.is_none_or(|parent| parent.leads_to_sampling(true))),
+            Ok(ONLY_AS_PARENT) => Rule::Wanted(parent.is_some_and(|parent| parent.leads_to_sampling(false))),
             Err(Some(sampler)) => Rule::Ask(sampler),
             _ => Rule::Wanted(false),
         }

@@ -311,6 +311,28 @@ fn smp_06_ratio_depends_on_the_trace_id_alone_and_grows_with_the_ratio() {
     }
 }
 
+/// A caller that leaves the decision to us, or is not asked, decides nothing; its trace goes on all the same.
+#[test]
+fn undecided_parent_is_for_sampling_as_none() {
+    let cases = [
+        (Sampling::ParentBased, true),
+        (ParentBased::new(RateLimit::per_second(1_000)).into(), true),
+        (Sampling::ParentOnly, false),
+        (Sampling::AlwaysOn, true),
+        (Sampling::AlwaysOff, false),
+    ];
+    for (sampling, expected) in cases {
+        let engine = started(sampling.clone());
+        for flags in [0, SAMPLED] {
+            let parent = remote(trace(1), flags, "").undecided();
+            let span = engine.tracer("t").span("work").parent(&parent).start();
+            assert_eq!(span.is_recording(), expected, "{sampling:?} under flags {flags}");
+            assert_eq!(span.context().is_sampled(), expected);
+            assert_eq!((span.context().trace_id(), span.context().is_undecided()), (parent.trace_id(), false));
+        }
+    }
+}
+
 /// The table of the specification, with a sampler that leaves its mark for each of five cases.
 #[test]
 fn smp_08_each_kind_of_parent_has_a_sampler_of_its_own() {
@@ -339,6 +361,7 @@ fn smp_08_each_kind_of_parent_has_a_sampler_of_its_own() {
         (Some(local(Sampling::AlwaysOn)), "local sampled"),
         (Some(local(Sampling::AlwaysOff)), "local not sampled"),
         (Some(SpanContext::default()), "root"),
+        (Some(remote(trace(1), SAMPLED, "").undecided()), "root"),
     ] {
         tracer.span("work").parent(&parent).start().end();
         let span = finished(&engine).remove(0);
