@@ -265,11 +265,6 @@ impl<W> InSpan<W> {
             }
         }
     }
-
-    /// The work, until it has ended.
-    pub(super) fn work(&self) -> Option<&W> {
-        self.work.as_ref().filter(|_| self.turn.body.is_some())
-    }
 }
 
 impl<W> InContext<W> {
@@ -282,10 +277,6 @@ impl<W> InContext<W> {
         let this = self.project();
         let work = this.work.as_pin_mut().expect("it is there until the drop");
         this.turn.take(|| poll(work))
-    }
-
-    pub(super) fn work(&self) -> Option<&W> {
-        self.work.as_ref()
     }
 }
 

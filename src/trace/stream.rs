@@ -43,10 +43,6 @@ impl<S: Stream> Stream for InSpan<S> {
         let is_end = |polled: &Poll<Option<S::Item>>| matches!(polled, Poll::Ready(None));
         self.poll_work(|work| work.poll_next(cx), is_end).unwrap_or(Poll::Ready(None))
     }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.work().map_or((0, Some(0)), Stream::size_hint)
-    }
 }
 
 impl<S: Stream> Stream for InContext<S> {
@@ -54,9 +50,5 @@ impl<S: Stream> Stream for InContext<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<S::Item>> {
         self.poll_work(|work| work.poll_next(cx))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.work().map_or((0, None), Stream::size_hint)
     }
 }

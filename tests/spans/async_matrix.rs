@@ -371,10 +371,6 @@ impl Stream for Numbers {
         leaf(&self.tracer, &next.map_or("last".to_owned(), |number| format!("number {number}")));
         Poll::Ready(next)
     }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.left.size_hint()
-    }
 }
 
 async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> {
@@ -390,11 +386,10 @@ fn streams_consumed_whole_and_in_part() {
     let case = |tracer: Tracer| async move {
         {
             let mut whole = pin!(numbers(&tracer, 0..2).in_span(tracer.span("whole").start()));
-            assert_eq!(whole.size_hint(), (2, Some(2)));
             while let Some(number) = next(whole.as_mut()).await {
                 leaf(&tracer, &format!("use of {number}"));
             }
-            assert_eq!((next(whole.as_mut()).await, whole.size_hint()), (None, (0, Some(0))), "it stays at its end");
+            assert_eq!(next(whole.as_mut()).await, None, "it stays at its end");
         }
         {
             let mut part = pin!(numbers(&tracer, 5..9).in_span(tracer.span("part").start()));
@@ -404,7 +399,7 @@ fn streams_consumed_whole_and_in_part() {
         drop(numbers(&tracer, 0..1).in_span(tracer.span("never asked").start()));
         let context = tracer.in_span("of a context", |_| Context::current());
         let mut polled = pin!(numbers(&tracer, 7..8).in_context(context));
-        assert_eq!((polled.size_hint(), next(polled.as_mut()).await), ((1, Some(1)), Some(7)));
+        assert_eq!(next(polled.as_mut()).await, Some(7));
     };
     let expected = [
         ("whole", "request"),
