@@ -18,9 +18,13 @@ use std::{
 };
 
 use spanring::{
-    Baggage, Config, Context, Engine, Ledger, Span, SpanContext, Status, TraceFuture, Tracer, Value, current_ids,
-    current_span,
+    Baggage, Config, Context, Engine, Ledger, Sampling, Span, SpanContext, Status, TraceFuture, Tracer, Value,
+    current_ids, current_span,
     propagate::{Dropped, b3, baggage, trace_context},
+    sample::{
+        AlwaysOff, AlwaysOn, AlwaysRecord, Annotating, Composite, ParentBased, ParentThreshold, Probability, RateLimit,
+        Rule, RuleBased, TraceIdRatio,
+    },
 };
 use workload::Headers;
 
@@ -160,6 +164,39 @@ fn spans_allocate_nothing_after_the_close() {
     with_inputs(|workloads| workloads.iter_mut().for_each(|workload| check(&engine, workload)));
     let ledger = engine.ledger();
     assert_eq!(ledger.started, ledger.lost.closed, "{ledger:?}");
+}
+
+/// Each sampler, at roots and children, with what rules look at; also where it writes a threshold into an empty trace
+/// state.
+#[test]
+fn samplers_allocate_nothing() {
+    let rules = RuleBased::new()
+        .rule(Rule::new().name("GET /health*"), AlwaysOff)
+        .rule(Rule::new().attribute("tier", "gold"), Annotating::new(AlwaysOn).with("rule", "gold").with("level", 3))
+        .rule(Rule::new(), Probability::new(0.5).unwrap());
+    let parts = Composite::new(ParentThreshold::new(rules));
+    let ratio = || TraceIdRatio::new(0.5).unwrap();
+    let samplers: [Sampling; 5] = [
+        ratio().into(),
+        ParentBased::new(ratio()).remote_sampled(AlwaysOff).into(),
+        AlwaysRecord::new(ratio()).into(),
+        ParentBased::new(RateLimit::per_second(1_000)).into(),
+        parts.into(),
+    ];
+    let engine = engine();
+    let tracer = engine.tracer("test");
+    let gold = [("tier".into(), "gold".into())];
+    let round = || {
+        let root = tracer.root("GET /cart").attributes(&gold).start();
+        drop(tracer.span("below").parent(&root).start());
+        drop(tracer.root("GET /health").start());
+        drop(tracer.root("other").start());
+    };
+    for sampler in samplers {
+        engine.set_sampler(sampler.clone()).unwrap();
+        (0..WARM_UP).for_each(|_| round());
+        assert_eq!(calls(|| (0..ROUNDS).for_each(|_| round())), 0, "{}", sampler.description());
+    }
 }
 
 #[test]

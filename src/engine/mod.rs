@@ -205,6 +205,9 @@ impl Engine {
     /// them, besides the four other kinds of [`Sampling`], which cost nothing. One that changes all the time is better
     /// a sampler with atomics of its own.
     ///
+    /// An engine that was started without an export and with [`Sampling::AlwaysOff`] has the least memory there is, and
+    /// keeps it.
+    ///
     /// # Errors
     ///
     /// When the engine has had 64 samplers, or has shut down; it samples as before then.

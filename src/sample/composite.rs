@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     AlwaysOff, AlwaysOn, Composable, Decision, Intent, Sampler, SpanStart,
-    intent::{Warnings, decide},
+    intent::Decider,
     threshold::{Entry, Threshold},
 };
 
@@ -34,19 +34,19 @@ use super::{
 #[derive(Debug)]
 pub struct Composite {
     root: Box<dyn Composable>,
-    warnings: Warnings,
+    decider: Decider,
 }
 
 impl Composite {
     /// Decides by this part.
     pub fn new(root: impl Composable + 'static) -> Self {
-        Self { root: Box::new(root), warnings: Warnings::default() }
+        Self { root: Box::new(root), decider: Decider::default() }
     }
 }
 
 impl Sampler for Composite {
     fn sample<'a>(&'a self, start: &SpanStart<'a>) -> Decision<'a> {
-        decide(self.root.intent(start), start, &self.warnings)
+        self.decider.decide(self.root.intent(start), start)
     }
 
     fn description(&self) -> Cow<'_, str> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     Composable, Decision, Intent, InvalidRatio, Sampler, SpanStart,
-    intent::{Warnings, decide},
+    intent::Decider,
     threshold::{Prepared, Threshold},
 };
 
@@ -17,7 +17,7 @@ pub struct Probability {
     /// `None` samples nothing.
     prepared: Option<Prepared>,
     ratio: f64,
-    warnings: Warnings,
+    decider: Decider,
 }
 
 impl Probability {
@@ -28,13 +28,13 @@ impl Probability {
     /// When `ratio` is neither 0 nor from 2⁻⁵⁶ to 1.
     pub fn new(ratio: f64) -> Result<Self, InvalidRatio> {
         let threshold = if ratio == 0.0 { None } else { Some(Threshold::of(ratio)?) };
-        Ok(Self { prepared: threshold.map(Prepared::new), ratio, warnings: Warnings::default() })
+        Ok(Self { prepared: threshold.map(Prepared::new), ratio, decider: Decider::default() })
     }
 }
 
 impl Sampler for Probability {
     fn sample<'a>(&'a self, start: &SpanStart<'a>) -> Decision<'a> {
-        decide(self.intent(start), start, &self.warnings)
+        self.decider.decide(self.intent(start), start)
     }
 
     fn description(&self) -> Cow<'_, str> {

@@ -45,7 +45,8 @@ impl<'a> Intent<'a> {
         }
     }
 
-    /// The span is sampled if the randomness of its trace reaches this, which the trace state tells others.
+    /// The span is sampled if the randomness of its trace reaches this, which the trace state tells others. That takes
+    /// memory for each root, unless the threshold is [`Threshold::ALWAYS`].
     #[must_use]
     pub fn at(threshold: Threshold) -> Self {
         Self { threshold: Some(threshold), is_reliable: true, ..Self::never() }
@@ -88,9 +89,10 @@ impl<'a> Intent<'a> {
     }
 }
 
-/// What those that decide by thresholds have to say, once.
-#[derive(Debug, Default)]
-pub(super) struct Warnings {
+/// Decides by intents. It keeps the trace state of those who sample everything, and what it has to say, once.
+#[derive(Debug)]
+pub(super) struct Decider {
+    always: Prepared,
     presumed: Notice,
     too_long: Notice,
 }
@@ -100,29 +102,38 @@ const PRESUMED: &str = "spanring: a trace from elsewhere is sampled by its id, w
 const TOO_LONG: &str = "spanring: the entry `ot` of a trace state has no room for a sampling threshold, and stays as it \
     is: spans of that trace are counted wrongly; shorten it where it comes from.\n";
 
-/// Decides by an intent: what reaches its threshold is sampled (SMP-18).
-pub(super) fn decide<'a>(intent: Intent<'a>, start: &SpanStart<'a>, warnings: &Warnings) -> Decision<'a> {
-    let given = intent.trace_state;
-    let state = given.as_ref().or(start.trace_state());
-    let entry = Entry::of(state);
-    let randomness = if intent.is_reliable { entry.randomness(start.trace_id()) } else { start.chance() >> 8 };
-    let is_presumed = intent.is_reliable && entry.explicit.is_none() && !start.is_random();
-    if is_presumed && start.parent().is_some() {
-        warnings.presumed.say(PRESUMED);
+impl Default for Decider {
+    fn default() -> Self {
+        Self { always: Prepared::new(Threshold::ALWAYS), presumed: Notice::default(), too_long: Notice::default() }
     }
-    let is_kept = intent.threshold.is_some_and(|threshold| threshold.keeps(randomness));
-    let threshold = intent.threshold.filter(|_| is_kept && intent.is_reliable);
-    let ready = intent.prepared.filter(|prepared| Some(prepared.threshold()) == threshold);
-    let changed = match ready {
-        Some(prepared) if state.is_none_or(TraceState::is_empty) => Some(prepared.state(start.chance())),
-        _ => entry.with(state, threshold).unwrap_or_else(|TooLong| {
-            warnings.too_long.say(TOO_LONG);
-            None
-        }),
-    };
-    Decision {
-        verdict: if is_kept { Verdict::RecordAndSample } else { Verdict::Drop },
-        attributes: if is_kept { intent.attributes } else { Attributes::default() },
-        trace_state: changed.or(given),
+}
+
+impl Decider {
+    /// What reaches the threshold is sampled (SMP-18).
+    pub(super) fn decide<'a>(&self, intent: Intent<'a>, start: &SpanStart<'a>) -> Decision<'a> {
+        let given = intent.trace_state;
+        let state = given.as_ref().or(start.trace_state());
+        let entry = Entry::of(state);
+        let randomness = if intent.is_reliable { entry.randomness(start.trace_id()) } else { start.chance() >> 8 };
+        let is_presumed = intent.is_reliable && entry.explicit.is_none() && !start.is_random();
+        if is_presumed && start.parent().is_some() {
+            self.presumed.say(PRESUMED);
+        }
+        let is_kept = intent.threshold.is_some_and(|threshold| threshold.keeps(randomness));
+        let threshold = intent.threshold.filter(|_| is_kept && intent.is_reliable);
+        let mut prepared = intent.prepared.into_iter().chain([&self.always]);
+        let ready = prepared.find(|prepared| Some(prepared.threshold()) == threshold);
+        let changed = match ready {
+            Some(prepared) if state.is_none_or(TraceState::is_empty) => Some(prepared.state(start.chance())),
+            _ => entry.with(state, threshold).unwrap_or_else(|TooLong| {
+                self.too_long.say(TOO_LONG);
+                None
+            }),
+        };
+        Decision {
+            verdict: if is_kept { Verdict::RecordAndSample } else { Verdict::Drop },
+            attributes: if is_kept { intent.attributes } else { Attributes::default() },
+            trace_state: changed.or(given),
+        }
     }
 }
