@@ -52,7 +52,8 @@ pub mod internals;
 
 pub use clock::{Clock, FakeClock};
 pub use config::{
-    Config, ConfigError, Export, Load, Origins, ProxyChoice, Resource, ResourceValue, Sizing, WorkerChoice, size,
+    Config, ConfigError, Export, Load, Origins, ProxyChoice, Resource, ResourceValue, SchemaConflict, Sizing,
+    WorkerChoice, size,
 };
 pub use context::{AsParent, Baggage, Context, InvalidBaggage, InvalidTraceState, Link, SpanContext, TraceState};
 pub use engine::{

@@ -13,7 +13,7 @@ mod variables;
 pub(crate) use certificates::WatchedTls;
 pub use export::{Export, ProxyChoice};
 pub use origins::Origins;
-pub use resource::{Resource, ResourceValue};
+pub use resource::{Resource, ResourceValue, SchemaConflict};
 pub use settings::{Config, ConfigError, WorkerChoice};
 pub use sizing::{Load, Sizing, size};
 pub use variables::VARIABLES;

@@ -16,10 +16,10 @@ use crate::{
 /// `Config { memory_budget: 64 << 20, ..Config::default() }`, so that fields may be added.
 #[derive(Debug)]
 pub struct Config {
-    /// Bytes that recording may use, in all and for ever: up to half of it for rings, resident from the start, the rest
-    /// for open spans, resident as they are used. 32 MiB; at least 1 MiB, with an export 2 MiB, at most 16 GiB. Threads
-    /// may keep an eighth of the memory for open spans to themselves, also when they are idle. [`size`](crate::size)
-    /// computes it.
+    /// Bytes that recording may use, in all and for ever: up to five eighths for rings, resident from the start, the
+    /// rest for open spans, resident as they are used. 32 MiB; at least 1 MiB, with an export 2 MiB, at most 16 GiB.
+    /// Threads may keep an eighth of the memory for open spans to themselves, also when they are idle.
+    /// [`size`](crate::size) computes it.
     ///
     /// Dropping the engine gives the rings back to the system (on Linux). What open spans have used stays resident
     /// until each thread that recorded has turned to another engine, or ended: at most what the budget has for open
@@ -215,10 +215,13 @@ impl Config {
         }
         // What is never recorded needs no room.
         let (budget, lanes) = if self.records_nothing() { (BUDGET_MIN, 1) } else { (budget, lanes) };
-        let ring_bytes = floor_power_of_two(budget / 2 / lanes).min(RING_BYTES_MAX);
         let seats = (budget / 16 / Seats::SEAT_BYTES).min(SEATS_MAX);
         let requests = self.export.as_ref().map_or(0, |export| export.requests_bytes(budget));
-        let taken = ring_bytes * lanes + seats * (Seats::SEAT_BYTES + LINK_BYTES) + requests;
+        let others = seats * (Seats::SEAT_BYTES + LINK_BYTES) + requests;
+        // Sizes are powers of two, of which more than half is often the next one.
+        let rings_max = (budget - others - budget / 8).min(budget / 8 * 5).max(budget / 2);
+        let ring_bytes = floor_power_of_two(rings_max / lanes).min(RING_BYTES_MAX);
+        let taken = ring_bytes * lanes + others;
         let rest = budget - taken;
         assert!(rest >= budget / 16, "the least budget leaves room for open spans");
         let arena_bytes = rest / (UNIT + LINK_BYTES) * UNIT;
@@ -232,7 +235,7 @@ impl Config {
 
     /// The least budget for so many lanes, and what takes so much.
     fn budget_min(&self, lanes: usize) -> (usize, String) {
-        // Half of the budget is for rings.
+        // Half of the budget at least is for rings.
         let rings = (RING_BYTES_MIN * lanes * 2, format!(" for {lanes} lanes (or take fewer lanes)"));
         // Of the other half seats take an eighth and open spans another one at least, so that a third of the whole is
         // left.
@@ -293,7 +296,7 @@ mod tests {
                     + shape.arena_bytes / UNIT * LINK_BYTES
                     + shape.seats * (Seats::SEAT_BYTES + LINK_BYTES);
                 assert!(used <= budget, "{used} of {budget}");
-                assert!(shape.arena_bytes >= budget / 4);
+                assert!(shape.arena_bytes >= budget / 5);
             }
         }
     }

@@ -22,6 +22,21 @@ pub struct Load {
 }
 
 impl Load {
+    /// The usual case: server spans with five attributes, drained by the engine's own worker, of requests that take a
+    /// tenth of a second, and no outage. For others: `Load { outage, ..Load::new(peak_rps, spans_per_request) }`.
+    #[must_use]
+    pub fn new(peak_rps: f64, spans_per_request: f64) -> Self {
+        let open = whole(peak_rps * spans_per_request / 10.0);
+        Self {
+            peak_rps,
+            spans_per_request,
+            record_bytes: Self::RECORD_BYTES,
+            drain_interval: Duration::from_secs(1),
+            outage: Duration::ZERO,
+            live_spans: u32::try_from(open).unwrap_or(u32::MAX),
+        }
+    }
+
     /// Bytes of a server span with five short attributes (W1 of the benches), rounded up.
     pub const RECORD_BYTES: u32 = 280;
 }
@@ -45,6 +60,8 @@ const HEADROOM: f64 = 1.5;
 const FRAME_BYTES: u32 = 32;
 /// Enough for an engine of any number of lanes.
 const BUDGET_MIN: u64 = 4 << 20;
+/// From here on what requests take is in proportion to the budget; below, it may be more.
+const TIGHT_BUDGET_MIN: u64 = 16 << 20;
 /// Bytes of a block for an open span.
 const BLOCK_BYTES: u64 = 640;
 
@@ -52,8 +69,24 @@ const BLOCK_BYTES: u64 = 640;
 ///
 /// One thread reaches eight rings: where more lanes than that serve a load that few threads make, set `lanes` to eight.
 ///
-/// Bytes are spans times record bytes. The budget is twice the rings (which get half of it, in powers of two, so up to
-/// half of that again may stay unused) or twice the open spans, whichever is more.
+/// Bytes are spans times record bytes. The budget is eight fifths of the rings, which are a power of two (up to half of
+/// them may stay unused), or more where so many spans are open, or where it is small.
+///
+/// ```
+/// use std::time::Duration;
+/// use spanring::{Load, size};
+///
+/// // 1,000 requests/s × 5 spans × 5 s = 25,000, × 1.5 = 37,500 spans, for a program that drains every five seconds:
+/// let load = Load { drain_interval: Duration::from_secs(5), ..Load::new(1_000.0, 5.0) };
+/// let sizing = size(&load);
+/// assert_eq!(sizing.spans, 37_500);
+/// assert_eq!(sizing.ring_bytes, 37_500 * (280 + 32)); // 11.2 MiB, in rings of 16 MiB together
+/// assert_eq!(sizing.memory_budget.div_ceil(1 << 20), 26); // MiB
+///
+/// // The engine's own worker comes every second: 7,500 spans, and 8 MiB.
+/// let sizing = size(&Load::new(1_000.0, 5.0));
+/// assert_eq!((sizing.spans, sizing.memory_budget), (7_500, 8 << 20));
+/// ```
 #[must_use]
 pub fn size(load: &Load) -> Sizing {
     let rate = (load.peak_rps * load.spans_per_request).max(0.0);
@@ -62,8 +95,21 @@ pub fn size(load: &Load) -> Sizing {
     let ring_bytes = spans.saturating_mul(u64::from(load.record_bytes.saturating_add(FRAME_BYTES)));
     let rings = ring_bytes.checked_next_power_of_two().unwrap_or(u64::MAX / 4);
     let live = u64::from(load.live_spans).saturating_mul(BLOCK_BYTES);
-    let memory_budget = rings.saturating_mul(2).max(live.saturating_mul(4)).max(BUDGET_MIN);
+    let memory_budget = budget(rings, live);
     Sizing { spans, ring_bytes, memory_budget: usize::try_from(memory_budget).unwrap_or(usize::MAX) }
+}
+
+/// The least budget that gives rings of these bytes, and room for open spans of these.
+fn budget(rings: u64, live: u64) -> u64 {
+    // Rings have at most five eighths of a budget, and open spans then a sixth at least.
+    let tight = rings.saturating_mul(8).div_ceil(40) * 8;
+    if tight >= TIGHT_BUDGET_MIN && live.saturating_mul(8) <= tight {
+        return tight;
+    }
+    let roomy = rings.saturating_mul(2).max(live.saturating_mul(4)).max(BUDGET_MIN);
+    // Where the rings would take more than half, there is too little left for the open spans.
+    let most = 1u64.checked_shl((roomy / 8 * 5).max(1).ilog2()).unwrap_or(0);
+    roomy.max(most.saturating_mul(2))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates, which is meant")]
@@ -74,6 +120,7 @@ fn whole(value: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Export};
 
     #[test]
     fn formula_is_the_documented_one() {
@@ -89,6 +136,36 @@ mod tests {
         assert_eq!(sizing.spans, 8000 / 2 * 3 / 2 + 16_000);
         assert_eq!(sizing.ring_bytes, 22_000 * 312);
         assert_eq!(sizing.memory_budget, 16 << 20);
+    }
+
+    /// 281 MB of spans took 1 GiB.
+    #[test]
+    fn budget_is_eight_fifths_of_the_rings() {
+        let sizing = size(&Load { outage: Duration::from_secs(60), ..Load::new(3_000.0, 4.88) });
+        assert_eq!(sizing.ring_bytes / 1_000_000, 280);
+        assert_eq!(sizing.memory_budget.div_ceil(1 << 20), 820);
+    }
+
+    /// Up to four rings of the largest size, an engine of that budget has the rings, and four blocks for three open
+    /// spans.
+    #[test]
+    fn budget_has_the_rings_and_the_open_spans() {
+        for rings in (12..=32).map(|log| 1_u64 << log) {
+            for live in (0..34).map(|log| 3_u64 << log) {
+                let memory_budget = usize::try_from(budget(rings, live)).unwrap();
+                for export in [None, Some(Export { connections_max: 16, ..Export::default() })] {
+                    let config = Config { memory_budget, lanes: Some(4), export, ..Config::default() };
+                    let Ok(shape) = config.shape() else {
+                        assert!(!(8 << 20..=16 << 30).contains(&memory_budget), "{memory_budget}");
+                        continue;
+                    };
+                    let of_rings = (shape.ring_bytes * shape.lanes) as u64;
+                    assert!(of_rings >= rings, "{of_rings} of {rings} bytes, {live}");
+                    let is_small = memory_budget < 16 << 20;
+                    assert!(is_small || shape.arena_bytes as u64 >= live / 3 * 4, "{shape:?} for {rings} and {live}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -142,9 +142,9 @@ impl Engine {
     /// Starts an engine: checks the configuration, takes all memory that recording will ever use, and starts the
     /// export.
     ///
-    /// Most of its time goes into the rings, half of `memory_budget`, which the kernel clears and maps now so that no
-    /// span waits for that later: about a millisecond for each MiB, so some 15 ms at the default. A smaller budget
-    /// starts sooner.
+    /// Most of its time goes into the rings, half of `memory_budget` or more, which the kernel clears and maps now so
+    /// that no span waits for that later: about a millisecond for each MiB, so some 15 ms at the default. A smaller
+    /// budget starts sooner.
     ///
     /// # Errors
     ///

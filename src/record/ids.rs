@@ -67,16 +67,21 @@ fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidId> {
     if text.len() != 2 * N {
         return Err(InvalidId);
     }
-    from_lower_hex(text.to_ascii_lowercase().as_bytes()).ok_or(InvalidId)
+    from_digits(text.bytes().map(|digit| digit.to_ascii_lowercase())).ok_or(InvalidId)
 }
 
 /// Bytes from lower-case hex digits, twice as many; `None` if there is another character (TPA-03).
 pub(crate) fn from_lower_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     debug_assert_eq!(digits.len(), 2 * N);
+    from_digits(digits.iter().copied())
+}
+
+#[inline]
+fn from_digits<const N: usize>(mut digits: impl Iterator<Item = u8>) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let mut wrong = 0;
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
+    for byte in &mut bytes {
+        let (high, low) = (NIBBLES[usize::from(digits.next()?)], NIBBLES[usize::from(digits.next()?)]);
         wrong |= high | low;
         *byte = high << 4 | low & 0xF;
     }
@@ -100,24 +105,6 @@ const NIBBLES: [u8; 256] = {
     nibbles
 };
 
-impl FromStr for TraceId {
-    type Err = InvalidId;
-
-    /// Thirty-two hex digits. All zero is an id, too, which is not valid.
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        from_hex(text).map(Self)
-    }
-}
-
-impl FromStr for SpanId {
-    type Err = InvalidId;
-
-    /// Sixteen hex digits. All zero is an id, too, which is not valid.
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        from_hex(text).map(Self)
-    }
-}
-
 /// The text is no id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidId;
@@ -130,35 +117,83 @@ impl fmt::Display for InvalidId {
 
 impl std::error::Error for InvalidId {}
 
-fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+/// Writes lower-case hex digits, as a text: width and alignment apply.
+fn hex<const N: usize>(bytes: [u8; N], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [[0; 2]; N];
+    for (pair, byte) in text.iter_mut().zip(bytes) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xF)]];
+    }
+    f.pad(str::from_utf8(text.as_flattened()).unwrap_or_default())
 }
 
-impl fmt::Display for TraceId {
-    /// Thirty-two lower-case hex digits.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
+/// What both ids can do as bytes and as text.
+macro_rules! bytes_and_text {
+    ($id:ident, $bytes:literal, $digits:literal) => {
+        impl $id {
+            /// The id of these bytes, in the order in which they go over the wire.
+            #[inline]
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
+                Self(bytes)
+            }
+
+            /// The bytes of the id, in the order in which they go over the wire.
+            #[inline]
+            #[must_use]
+            pub const fn to_bytes(self) -> [u8; $bytes] {
+                self.0
+            }
+        }
+
+        impl From<[u8; $bytes]> for $id {
+            fn from(bytes: [u8; $bytes]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl From<$id> for [u8; $bytes] {
+            fn from(id: $id) -> Self {
+                id.0
+            }
+        }
+
+        impl FromStr for $id {
+            type Err = InvalidId;
+
+            #[doc = concat!($digits, " hex digits of either case. All zero is an id, too, which is not valid.")]
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                from_hex(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $id {
+            #[doc = concat!($digits, " lower-case hex digits.")]
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                hex(self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $id {
+            #[doc = concat!($digits, " lower-case hex digits.")]
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                hex(self.0, f)
+            }
+        }
+
+        impl fmt::LowerHex for $id {
+            #[doc = concat!($digits, " digits, after `0x` where `#` asks for it.")]
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                if f.alternate() {
+                    f.write_str("0x")?;
+                }
+                hex(self.0, f)
+            }
+        }
+    };
 }
 
-impl fmt::Debug for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
-}
-
-impl fmt::Display for SpanId {
-    /// Sixteen lower-case hex digits.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
-}
-
-impl fmt::Debug for SpanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
-}
+bytes_and_text!(TraceId, 16, "Thirty-two");
+bytes_and_text!(SpanId, 8, "Sixteen");
 
 #[cfg(test)]
 mod tests {
@@ -180,5 +215,17 @@ mod tests {
         for text in [trace, &span[1..], "+7ad6b7169203331"] {
             assert_eq!(text.parse::<SpanId>(), Err(InvalidId), "{text}");
         }
+    }
+    #[test]
+    fn ids_are_bytes_and_text_without_a_loss() {
+        let (bytes, text) = (*b"\x01\x23\x45\x67\x89\xAB\xCD\xEF", "0123456789abcdef");
+        let id = SpanId::from_bytes(bytes);
+        assert_eq!((id.to_bytes(), SpanId::from(bytes), <[u8; 8]>::from(id)), (bytes, id, bytes));
+        assert_eq!((format!("{id}"), format!("{id:?}"), format!("{id:x}")), (text.into(), text.into(), text.into()));
+        assert_eq!((format!("{id:#x}"), format!("{id:>18}|")), (format!("0x{text}"), format!("  {text}|")));
+        let trace = TraceId::from_bytes([0xF0; 16]);
+        assert_eq!((trace.to_bytes(), TraceId::from([0xF0; 16])), ([0xF0; 16], trace));
+        assert_eq!((format!("{trace:x}"), format!("{trace:#x}")), ("f0".repeat(16), format!("0x{}", "f0".repeat(16))));
+        assert_eq!(trace.to_string().parse(), Ok(trace));
     }
 }

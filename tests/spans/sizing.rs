@@ -12,13 +12,15 @@ const SECOND: Duration = Duration::from_secs(1);
 const LATE: f64 = 1.5;
 
 /// Loads of different shapes. Their rates are stretched below, until the rings that `size` asks for are just full.
-const LOADS: [Load; 6] = [
+const LOADS: [Load; 7] = [
     load(1_000.0, 1.0, 280, SECOND, Duration::ZERO),
     load(1_000.0, 8.0, 280, SECOND, Duration::ZERO),
     load(200.0, 5.0, 120, SECOND, SECOND),
     load(200.0, 3.0, 1_000, Duration::from_millis(200), Duration::from_secs(2)),
     load(300.0, 1.0, 150, SECOND, Duration::from_secs(10)),
     load(10.0, 20.0, 500, Duration::from_secs(5), Duration::from_secs(30)),
+    // Rings of more than half of the budget.
+    load(500.0, 1.0, 2_000, SECOND, Duration::from_secs(10)),
 ];
 
 #[test]
@@ -88,11 +90,12 @@ const fn load(
 /// The load with as high a rate as its memory allows by the formula: rounding up to a power of two hides nothing then.
 fn stretched(load: Load) -> Load {
     let first = size(&load);
-    let rings = first.memory_budget as u64 / 2;
+    // The least budget has rings of two mebibytes.
+    let rings = first.ring_bytes.next_power_of_two().max(2 << 20);
     let load = Load { peak_rps: load.peak_rps * rings as f64 / first.ring_bytes as f64 * 0.999, ..load };
     let sizing = size(&load);
     assert!(sizing.ring_bytes <= rings && sizing.ring_bytes > rings / 100 * 99, "{first:?} {sizing:?}");
-    assert_eq!(sizing.memory_budget, first.memory_budget, "half of the budget is for the rings");
+    assert_eq!(sizing.memory_budget, first.memory_budget, "the rings have the same size");
     load
 }
 
