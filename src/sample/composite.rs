@@ -89,7 +89,7 @@ impl ParentThreshold {
 
 impl Composable for ParentThreshold {
     fn intent<'a>(&'a self, start: &SpanStart<'a>) -> Intent<'a> {
-        let Some(parent) = start.parent() else {
+        let Some(parent) = start.parent().filter(|parent| !parent.is_undecided()) else {
             return self.root.intent(start);
         };
         let entry = Entry::of(Some(parent.trace_state()));

@@ -317,6 +317,8 @@ fn undecided_parent_is_for_sampling_as_none() {
     let cases = [
         (Sampling::ParentBased, true),
         (ParentBased::new(RateLimit::per_second(1_000)).into(), true),
+        (Composite::new(ParentThreshold::new(AlwaysOn)).into(), true),
+        (Composite::new(ParentThreshold::new(AlwaysOff)).into(), false),
         (Sampling::ParentOnly, false),
         (Sampling::AlwaysOn, true),
         (Sampling::AlwaysOff, false),
