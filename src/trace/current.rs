@@ -56,10 +56,8 @@ impl Context {
     /// Calls `work` with this context as the current one. What `work` leaves attached goes when it returns.
     #[track_caller]
     pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
-        let attached = self.attach();
-        let result = work();
-        attached.end_what_is_left();
-        result
+        let _within = Within(self.attach());
+        work()
     }
 
     /// Makes a closure that calls `work` with this context as the current one, wherever it is called: in another
@@ -114,6 +112,17 @@ impl Attached {
         if let Some(place) = self.place {
             stack::end_above(place);
         }
+    }
+}
+
+/// The context of a closure: what the closure leaves attached goes first, whether it returns or panics.
+struct Within(Attached);
+
+impl Drop for Within {
+    #[inline]
+    #[track_caller]
+    fn drop(&mut self) {
+        self.0.end_what_is_left();
     }
 }
 
@@ -238,8 +247,8 @@ impl SharedSpan {
 
 /// The span that was current when this handle was made, for changes from code that was not given it.
 ///
-/// Each call looks for the span: once it has left this thread, or has ended, a change is ignored and counted, as
-/// [`Misuse::ChangedAfterEnd`]. Where the current context only has a span's identity, because the span is somewhere
+/// Each call looks for the span: while it is not in this thread, or once it has ended, a change is ignored and counted,
+/// as [`Misuse::ChangedAfterEnd`]. Where the current context only has a span's identity, because the span is somewhere
 /// else, it is [`Misuse::ChangedElsewhere`]: [share](Span::share) the span, and [enter](SharedSpan::enter) it there.
 #[derive(Debug)]
 pub struct CurrentSpan {
@@ -318,17 +327,28 @@ impl CurrentSpan {
     /// As [`Span::is_recording`].
     #[must_use]
     pub fn is_recording(&self) -> bool {
-        self.place.is_some_and(stack::is_recording)
+        let again = || stack::is_recording(stack::place_of_span(&self.context)?);
+        self.place.and_then(|place| stack::is_recording(place).or_else(again)).unwrap_or(false)
     }
 
     /// Makes a change on the span, if it is still here. The span is out of its frame meanwhile: the program's code that
     /// a change may run finds it lent.
     #[track_caller]
     pub(super) fn change_by(&self, change: impl FnOnce(&mut Span)) {
-        let Some(place) = self.place else {
+        let Some(mut place) = self.place else {
+            if self.context.is_sampled() {
+                Misuse::ChangedElsewhere.happened();
+            }
             return;
         };
-        match stack::borrow(place) {
+        let mut held = stack::borrow(place);
+        if held.is_none()
+            && let Some(other) = stack::place_of_span(&self.context)
+        {
+            place = other;
+            held = stack::borrow(place);
+        }
+        match held {
             Some(Held::Own(body)) => {
                 let span = Span::whole(body, SpanContext::default());
                 change(&mut Loan { place, identity: &self.context, span }.span);

@@ -123,9 +123,8 @@ impl Turn {
             && let Some(place) = stack::place_of(&self.context)
         {
             // It is the current one already: nothing to attach.
-            let result = work();
-            self.stash = Stash::above(place);
-            return result;
+            let _rest = Rest { stash: &mut self.stash, place };
+            return work();
         }
         let held = self.body.take().map_or(Held::Nothing, Held::Own);
         let place = match stack::attach(mem::take(&mut self.context), held) {
@@ -151,9 +150,30 @@ impl Turn {
 
     /// Ends what is still attached; the span is to be ended by the caller.
     fn end(&mut self) -> Option<Span> {
+        // Whole before anything can panic: then it ends, too.
+        let span = self.body.take().map(|body| Span::whole(body, self.context.span_context().clone()));
         mem::take(&mut self.stash).end();
-        let body = self.body.take()?;
-        Some(Span::whole(body, self.context.span_context().clone()))
+        span
+    }
+}
+
+impl Drop for Turn {
+    #[inline]
+    fn drop(&mut self) {
+        drop(self.end());
+    }
+}
+
+/// The end of a turn that has attached nothing itself.
+struct Rest<'a> {
+    stash: &'a mut Stash,
+    place: Place,
+}
+
+impl Drop for Rest<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.stash = Stash::above(self.place);
     }
 }
 
@@ -196,7 +216,6 @@ pin_project! {
                 turn.body = Some(span.part().0);
             }
             turn.take(|| work.set(None));
-            drop(turn.end());
         }
     }
 }

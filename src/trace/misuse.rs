@@ -46,6 +46,7 @@ pub enum Misuse {
     /// ignored.
     ChangedInItself,
     /// The current context has a span's identity alone: the span is in another place, and a change is ignored.
+    /// So is one of a span that the thread had no place for when it was entered.
     /// [Share](crate::Span::share) the span, and enter it there.
     ChangedElsewhere,
     /// A thread has 4096 contexts attached. A further one is not: guards are leaked in a loop, or code calls itself.
@@ -54,11 +55,13 @@ pub enum Misuse {
     SamplerPanicked,
     /// A sampler has started a span, which is sampled as its parent is. Do not trace in samplers.
     StartedInSampler,
+    /// The hook of [`Context::on_switch`](crate::Context::on_switch) has panicked. The panic ends there.
+    HookPanicked,
 }
 
 impl Misuse {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ChangedAfterEnd,
         Self::EndedTwice,
         Self::EmptyKey,
@@ -78,6 +81,7 @@ impl Misuse {
         Self::TooManyAttached,
         Self::SamplerPanicked,
         Self::StartedInSampler,
+        Self::HookPanicked,
     ];
 
     /// How often this happened in the process, with any engine or none.

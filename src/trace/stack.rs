@@ -15,7 +15,11 @@ use crate::{
     context::{Context, SpanContext},
     sync::{
         once::SetForEver,
-        statics::{Ordering::SeqCst, compiler_fence},
+        statics::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+            compiler_fence,
+        },
     },
 };
 
@@ -26,8 +30,10 @@ struct Stack {
     depth: Cell<usize>,
     /// Not dropped with the thread, so that the destructors of others find it: [`AtExit`] empties it.
     frames: RefCell<ManuallyDrop<Vec<Frame>>>,
-    /// The serial number of the last frame.
+    /// The serial number of the last frame. Zero in a thread that has had none.
     serial: Cell<u64>,
+    /// The program's hook is being called.
+    is_telling: Cell<bool>,
 }
 
 /// A context that is attached, and the span that is entered with it.
@@ -64,9 +70,21 @@ const DEPTH_MAX: usize = 4096;
 /// Frames that a thread makes room for at first.
 const DEPTH_USUAL: usize = 16;
 
+/// What the numbers of a thread's frames begin after: a future takes frames to other threads, where they are to be
+/// found by their numbers, too.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+/// Numbers of a thread: at ten nanoseconds each they last for three hours, and then run into those of another thread.
+/// That is one of 2^24, and has to have left frames in a future that came here, and of the very same number.
+const NUMBERS_OF_A_THREAD: u64 = 1 << 40;
+
 thread_local! {
     static STACK: Stack = const {
-        Stack { depth: Cell::new(0), frames: RefCell::new(ManuallyDrop::new(Vec::new())), serial: Cell::new(0) }
+        Stack {
+            depth: Cell::new(0),
+            frames: RefCell::new(ManuallyDrop::new(Vec::new())),
+            serial: Cell::new(0),
+            is_telling: Cell::new(false),
+        }
     };
     static AT_EXIT: AtExit = const { AtExit };
 }
@@ -128,15 +146,33 @@ pub(super) fn attach(context: Context, held: Held) -> Result<Place, (Context, He
 fn attach_slowly(context: Context, held: Held) -> Result<Place, (Context, Held)> {
     let is_full = frames(|_, frames| frames.len() >= DEPTH_MAX).unwrap_or(true);
     if is_full {
-        Misuse::TooManyAttached.happened();
-        return Err((context, held));
+        return Err(report(Misuse::TooManyAttached, context, held));
     }
-    // A thread that has emptied its stack at its end takes no more.
-    let is_living = AT_EXIT.try_with(|_| ()).is_ok();
-    if is_living && frames(|_, frames| frames.reserve(DEPTH_USUAL)).is_some() {
-        return attach(context, held);
+    let is_ready = frames(|stack, frames| {
+        // A thread that has emptied its stack at its end takes no more. The first look allocates: an allocator that
+        // traces has to find the frames borrowed, because a second look meanwhile would end the process.
+        let is_living = AT_EXIT.try_with(|_| ()).is_ok();
+        if is_living {
+            frames.reserve(DEPTH_USUAL);
+        }
+        if stack.serial.get() == 0 {
+            // ORDERING: Relaxed. Each thread gets its own, in any order.
+            stack.serial.set(NUMBERS.fetch_add(NUMBERS_OF_A_THREAD, Relaxed));
+        }
+        is_living
+    });
+    if is_ready == Some(true) { attach(context, held) } else { Err((context, held)) }
+}
+
+/// Reports a misuse on the way to what a frame had. That may panic: the span has ended then.
+#[cold]
+#[track_caller]
+fn report(kind: Misuse, context: Context, held: Held) -> (Context, Held) {
+    if kind.count_one() {
+        Frame { context, held, serial: 0, is_left: true }.end();
+        kind.panic();
     }
-    Err((context, held))
+    (context, held)
 }
 
 /// Takes off a frame of which nobody needs anything.
@@ -205,11 +241,11 @@ fn leave_from_below(place: Place) -> Option<(Context, Held)> {
         Some((frame.context.clone(), held, is_child_open))
     });
     let (context, held, is_child_open) = left.flatten()?;
-    match held {
-        Held::Own(_) | Held::Lent if is_child_open => Misuse::ParentEndedFirst.happened(),
-        _ => Misuse::DetachedOutOfOrder.happened(),
-    }
-    Some((context, held))
+    let kind = match held {
+        Held::Own(_) | Held::Lent if is_child_open => Misuse::ParentEndedFirst,
+        _ => Misuse::DetachedOutOfOrder,
+    };
+    Some(report(kind, context, held))
 }
 
 #[inline]
@@ -259,7 +295,16 @@ fn switched() {
 #[cold]
 #[inline(never)]
 fn tell(hook: fn(&Context)) {
-    hook(&current());
+    // The hook's own switches are not told: one that attaches would be called for ever.
+    if STACK.with(|stack| stack.is_telling.replace(true)) {
+        return;
+    }
+    // Its panic would come out of a drop, or between a frame and its guard.
+    let told = catch_unwind(|| hook(&current()));
+    STACK.with(|stack| stack.is_telling.set(false));
+    if told.is_err() {
+        let _ = Misuse::HookPanicked.count_one();
+    }
 }
 
 /// Ends all that is on top of the frame.
@@ -281,7 +326,11 @@ impl Stash {
             let is_top = frames.last().is_none_or(|frame| frame.serial == place.serial);
             if is_top { Vec::new() } else { find(frames, place).map_or(vec![], |at| frames.split_off(at + 1)) }
         };
-        Self(frames(above).unwrap_or_default())
+        let stash = Self(frames(above).unwrap_or_default());
+        if !stash.is_empty() {
+            switched();
+        }
+        stash
     }
 
     /// Attaches it again, on top of what is there. Its guards find it.
@@ -289,6 +338,7 @@ impl Stash {
     pub(super) fn put_back(&mut self) {
         if !self.0.is_empty() {
             frames(|_, frames| frames.append(&mut self.0));
+            switched();
         }
     }
 
@@ -302,10 +352,11 @@ impl Stash {
     #[track_caller]
     pub(super) fn end(mut self) {
         while let Some(frame) = self.0.pop() {
-            if !frame.is_left {
+            let is_left = frame.is_left;
+            frame.end();
+            if !is_left {
                 Misuse::DetachedOutOfOrder.happened();
             }
-            frame.end();
         }
     }
 }
@@ -364,15 +415,26 @@ pub(super) fn look<R>(look: impl FnOnce(&SpanContext) -> R) -> Option<R> {
     frames(|_, frames| frames.last().map(|frame| look(frame.context.span_context()))).flatten()
 }
 
-/// Whether the span of the frame records.
-pub(super) fn is_recording(place: Place) -> bool {
+/// The place of a span that is in another one than before: a future takes its span off between its turns.
+#[cold]
+pub(super) fn place_of_span(span: &SpanContext) -> Option<Place> {
+    frames(|_, frames| {
+        let is_of_span = |frame: &Frame| frame.context.span_context().ids() == span.ids();
+        let at = frames.iter().rposition(|frame| is_of_span(frame) && !matches!(frame.held, Held::Nothing))?;
+        Some(Place { at, serial: frames[at].serial })
+    })
+    .flatten()
+}
+
+/// Whether the span of the frame records; `None` where there is no such frame any more.
+pub(super) fn is_recording(place: Place) -> Option<bool> {
     let is_recording = |_: &Stack, frames: &mut Vec<Frame>| match &frames[find(frames, place)?].held {
         Held::Nothing => Some(false),
         Held::Own(body) => Some(body.is_recording()),
         Held::Lent => Some(true),
         Held::Shared(span) => Some(span.is_recording()),
     };
-    frames(is_recording).flatten().unwrap_or(false)
+    frames(is_recording).flatten()
 }
 
 /// What a frame lends for a change: its span, which is out of it until it is given back; a handle, if it is shared.

@@ -76,7 +76,16 @@ impl Misuse {
     #[cold]
     #[track_caller]
     pub(super) fn happened(self) {
-        assert!(!self.count_one(), "spanring misuse: {self:?}");
+        if self.count_one() {
+            self.panic();
+        }
+    }
+
+    /// What [`Engine::panic_on_misuse`](crate::Engine::panic_on_misuse) asks for.
+    #[cold]
+    #[track_caller]
+    pub(super) fn panic(self) -> ! {
+        panic!("spanring misuse: {self:?}");
     }
 
     /// As [`Misuse::happened`] where nobody would catch a panic; whether it was to.

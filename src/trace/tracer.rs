@@ -119,7 +119,8 @@ impl<'a> SpanBuilder<'a> {
     }
 
     /// The span's own ids and trace flags, where it was begun elsewhere and is only recorded here: by a bridge, an
-    /// importer. It records whatever the sampling says, if it is sampled and valid; else it is as any other span.
+    /// importer. It records whatever the sampling says, if it is sampled and valid; else it is as any other span. The
+    /// current span is its parent only if it is another one of the same trace.
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
@@ -343,7 +344,11 @@ impl Tracer {
         let current;
         let parent = match parent {
             Parent::Current => {
-                current = stack::parent();
+                // One of another trace would be no parent, and a bridge may have attached the span itself.
+                let is_above = |current: &SpanContext| {
+                    current.trace_id() == identity.trace_id() && current.span_id() != identity.span_id()
+                };
+                current = stack::parent().filter(is_above);
                 current.as_ref()
             }
             Parent::None => None,

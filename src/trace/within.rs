@@ -80,8 +80,7 @@ impl Span {
         match result {
             Ok(result) => result,
             Err(panic) => {
-                entered.change_by(|span| span.fail_by(&*panic));
-                drop(entered);
+                entered.exit().fail_by(&*panic);
                 resume_unwind(panic)
             }
         }

@@ -1,9 +1,21 @@
 //! Wrong use of contexts: repaired, counted once by its kind, and never a leak into the next request.
 
-use std::{mem, sync::Mutex, thread};
+use std::{
+    future::{Future, pending, poll_fn},
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+    task::{self, Poll, Waker},
+    thread,
+};
 
 use spanring::{
-    Context, CurrentSpan, Misuse, SpanContext, SpanId, TraceId, TraceState, current_span, testing::finished,
+    Context, CurrentSpan, Misuse, SpanContext, SpanId, TraceFuture, TraceId, TraceState, Tracer, current_span,
+    testing::finished,
 };
 
 use crate::misuse::{Counts, engine};
@@ -209,22 +221,224 @@ fn values_of_a_context_may_attach_when_they_are_dropped() {
     assert_eq!(counts.only(Misuse::LeftAttached), 1);
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+fn panics<R>(work: impl FnOnce() -> R) -> bool {
+    catch_unwind(AssertUnwindSafe(|| drop(work()))).is_err()
+}
+
+fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut task::Context::from_waker(Waker::noop()))
+}
+
+/// With `panic_on_misuse`, a panic comes from the middle of a detach. The spans have ended all the same.
+#[test]
+fn span_ends_though_its_misuse_panics() {
+    type Case = (Misuse, fn(&Tracer));
+    let cases: [Case; 5] = [
+        (Misuse::ParentEndedFirst, |tracer| {
+            let parent = tracer.span("parent").start().enter();
+            let child = tracer.span("child").start().enter();
+            assert!(panics(|| drop(parent)));
+            drop(child);
+        }),
+        (Misuse::ParentEndedFirst, |tracer| {
+            let parent = tracer.span("parent").start().enter();
+            let _child = tracer.span("child").start().enter();
+            assert!(panics(|| parent.exit()));
+        }),
+        (Misuse::DetachedOutOfOrder, |tracer| {
+            let leak = |_: &CurrentSpan| mem::forget(tracer.span("leaked").start().enter());
+            assert!(panics(|| tracer.in_span("closure", leak)));
+        }),
+        (Misuse::DetachedOutOfOrder, |tracer| {
+            let leak = async { mem::forget(tracer.span("leaked").start().enter()) };
+            let mut future = Box::pin(tracer.in_span_async("future", leak));
+            assert!(panics(|| poll(future.as_mut())));
+        }),
+        (Misuse::TooManyAttached, |tracer| {
+            let full: Vec<_> = (0..4096).map(|_| remote(1).attach()).collect();
+            assert!(panics(|| tracer.span("too many").start().enter()));
+            full.into_iter().rev().for_each(drop);
+        }),
+    ];
+    let mut counts = Counts::begin();
+    for (kind, case) in cases {
+        let engine = engine();
+        let tracer = engine.tracer("t");
+        engine.panic_on_misuse(true);
+        case(&tracer);
+        assert_eq!(counts.only(kind), 1);
+        assert!(Context::current().is_empty(), "{kind:?}");
+        let (ledger, spans) = (engine.ledger(), finished(&engine).len());
+        assert_eq!((ledger.is_closed(), ledger.started), (true, u64::try_from(spans).unwrap()), "{kind:?}");
+    }
+}
+
+#[test]
+fn span_of_a_future_ends_though_the_drop_of_the_future_panics() {
+    let mut counts = Counts::begin();
+    let engine = engine();
+    let tracer = engine.tracer("t");
+    let started = |bomb: Bomb| {
+        let mut future = Box::pin(tracer.in_span_async("future", async {
+            let _bomb = bomb;
+            let _held = tracer.span("held").start().enter();
+            pending::<()>().await;
+        }));
+        assert!(poll(future.as_mut()).is_pending());
+        future
+    };
+    assert!(panics(|| drop(started(Bomb))));
+    assert!(Context::current().is_empty());
+    let leaking = async {
+        mem::forget(Context::current().with_value(Bomb).attach());
+        mem::forget(tracer.span("leaked").start().enter());
+    };
+    let mut leaking = Box::pin(tracer.in_span_async("future", leaking));
+    assert!(panics(|| poll(leaking.as_mut())));
+    drop(leaking);
+    assert!(Context::current().is_empty());
+    assert_eq!((finished(&engine).len(), engine.ledger().is_closed()), (4, true));
+    counts.of([Misuse::DetachedOutOfOrder]);
+}
+
+#[test]
+fn guards_that_are_leaked_by_a_panic_end_with_the_closure_or_the_future() {
+    let mut counts = Counts::begin();
+    let leak = || {
+        mem::forget(remote(2).attach());
+        panic!("leaked");
+    };
+    assert!(panics(|| remote(1).run(leak)));
+    assert!(Context::current().is_empty());
+    let outer = remote(1).attach();
+    assert!(panics(|| poll(pin!(async { leak() }.in_current_context()))));
+    assert_eq!(current_id(), 1);
+    assert!(panics(|| poll(pin!(async { leak() }.in_context(remote(3))))));
+    assert_eq!(current_id(), 1);
+    drop(outer);
+    assert!(Context::current().is_empty());
+    let [count] = counts.of([Misuse::DetachedOutOfOrder]);
+    assert_eq!(count, 3);
+}
+
+/// What a future leaves attached goes to another thread with it, where the number of a frame means another one.
+#[test]
+fn guards_that_are_leaked_by_a_future_go_with_it_to_another_thread() {
+    let mut counts = Counts::begin();
+    let engine = engine();
+    let tracer = engine.tracer("t");
+    for attached_before in 0..4 {
+        let leaking = {
+            let tracer = tracer.clone();
+            let mut polls = 0;
+            poll_fn(move |_| {
+                polls += 1;
+                if polls == 1 {
+                    mem::forget(tracer.span("leaked").start().enter());
+                    return Poll::Pending;
+                }
+                assert!(current_span().is_recording());
+                if polls == 2 { Poll::Pending } else { Poll::Ready(()) }
+            })
+        };
+        let mut future = Box::pin(tracer.in_span_async("future", leaking));
+        let future = thread::spawn(move || {
+            assert!(poll(future.as_mut()).is_pending());
+            future
+        });
+        let mut future = future.join().unwrap();
+        let here = thread::spawn(move || {
+            (0..attached_before).for_each(|_| drop(remote(1).attach()));
+            assert!(poll(future.as_mut()).is_pending());
+            assert!(Context::current().is_empty());
+            assert!(poll(future.as_mut()).is_ready());
+            assert!(Context::current().is_empty());
+        });
+        here.join().unwrap();
+        assert_eq!(counts.only(Misuse::DetachedOutOfOrder), 1);
+    }
+    assert_eq!((finished(&engine).len(), engine.ledger().is_closed()), (8, true));
+}
+
+/// A signal handler, the destructor of a thread-local value: what happens to a span there is counted.
+#[test]
+fn changes_of_a_span_that_found_no_place_are_counted() {
+    let mut counts = Counts::begin();
+    let engine = engine();
+    let tracer = engine.tracer("t");
+    let full: Vec<_> = (0..4096).map(|_| remote(1).attach()).collect();
+    let entered = tracer.span("too many").start().enter();
+    entered.set("lost", 1);
+    drop(entered);
+    assert_eq!(counts.of([Misuse::TooManyAttached, Misuse::ChangedElsewhere]), [1, 1]);
+    full.into_iter().rev().for_each(drop);
+    assert!(engine.ledger().is_closed());
+    assert_eq!(finished(&engine).len(), 1);
+}
+
 /// The hook of the process, and so the only test that sets it.
 #[test]
 fn hook_sees_each_switch() {
     static SEEN: Mutex<Vec<u8>> = Mutex::new(vec![]);
-    let _counts = Counts::begin();
+    /// 0: the hook notes what it sees; 1: it attaches as well; 2: it panics.
+    static MODE: AtomicU8 = AtomicU8::new(0);
+    let mut counts = Counts::begin();
     fn see(context: &Context) {
-        if thread::current().name().is_some_and(|name| name.contains("hook_sees")) {
-            SEEN.lock().unwrap().push(context.span_context().span_id().0[0]);
+        if !thread::current().name().is_some_and(|name| name.contains("hook_sees")) {
+            return;
+        }
+        SEEN.lock().unwrap().push(context.span_context().span_id().0[0]);
+        match MODE.load(Relaxed) {
+            0 => {}
+            1 => drop(remote(9).attach()),
+            _ => panic!("the hook"),
         }
     }
+    let seen = || mem::take(&mut *SEEN.lock().unwrap());
     assert!(Context::on_switch(see));
     assert!(!Context::on_switch(see), "there is one");
     let outer = remote(1).attach();
     remote(2).run(|| ());
     drop(outer);
-    assert_eq!(*SEEN.lock().unwrap(), [1, 2, 1, 0]);
+    assert_eq!(seen(), [1, 2, 1, 0]);
+
+    // What a future holds while it waits.
+    let mut held = None;
+    let mut future = pin!(
+        poll_fn(|_| {
+            held.get_or_insert_with(|| remote(2).attach());
+            Poll::<()>::Pending
+        })
+        .in_context(remote(1))
+    );
+    assert!(poll(future.as_mut()).is_pending());
+    assert_eq!(seen().last(), Some(&0));
+    assert!(poll(future.as_mut()).is_pending());
+    let switches = seen();
+    assert!(switches.starts_with(&[1, 2]) && switches.last() == Some(&0), "{switches:?}");
+
+    MODE.store(1, Relaxed);
+    let outer = remote(1).attach();
+    drop(outer);
+    assert_eq!(seen(), [1, 0], "switches of the hook's own are not told");
+    MODE.store(2, Relaxed);
+    let engine = engine();
+    let outer = remote(1).attach();
+    engine.tracer("t").in_span("span", |_| ());
+    drop(outer);
+    assert!(Context::current().is_empty());
+    MODE.store(0, Relaxed);
+    assert_eq!((finished(&engine).len(), engine.ledger().is_closed()), (1, true));
+    assert_eq!(counts.only(Misuse::HookPanicked), 4);
 }
 
 #[test]

@@ -413,6 +413,47 @@ fn span_of_another_place_is_recorded_by_its_own_ids() {
     assert!(engine.ledger().is_closed());
 }
 
+/// Its parent is of its own trace, and another span than itself.
+#[test]
+fn span_of_another_place_is_no_child_of_a_current_one_in_another_trace() {
+    let (engine, tracer) = engine();
+    let ids = SpanContext::remote(TraceId([7; 16]), SpanId([8; 8]), 1, TraceState::default());
+    tracer.in_span("of another trace", |_| tracer.span("current").identity(&ids).start().end());
+    Context::of(ids.clone()).run(|| tracer.span("itself").identity(&ids).start().end());
+    let above = SpanContext::remote(TraceId([7; 16]), SpanId([9; 8]), 1, TraceState::default());
+    Context::of(above).run(|| tracer.span("child").identity(&ids).start().end());
+    let spans = finished(&engine);
+    for name in ["current", "itself"] {
+        assert!(!named(&spans, name).parent_id.is_valid(), "{name}");
+    }
+    assert_eq!(named(&spans, "child").parent_id, SpanId([9; 8]));
+    tracer.root("not valid").identity(&SpanContext::default()).start().end();
+    let sampled = SpanContext::remote(TraceId([7; 16]), SpanId::NONE, 1, TraceState::default());
+    tracer.in_span("here", |_| tracer.span("half valid").identity(&sampled).start().end());
+    let spans = finished(&engine);
+    assert!(spans.iter().all(|span| span.span_id.is_valid() && span.trace_id.is_valid()));
+    assert_children(&spans, &[("here", "half valid")]);
+}
+
+#[test]
+fn handle_of_the_current_span_finds_it_again_after_an_await() {
+    let (engine, tracer) = engine();
+    let mut is_second = false;
+    let work = async {
+        let span = current_span();
+        span.set("before", 1);
+        poll_fn(|_| if std::mem::replace(&mut is_second, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+        assert!(span.is_recording());
+        span.set("after", 1);
+    };
+    let mut future = Box::pin(tracer.in_span_async("future", work));
+    let mut cx = Task::from_waker(Waker::noop());
+    assert!(future.as_mut().poll(&mut cx).is_pending());
+    assert!(future.as_mut().poll(&mut cx).is_ready());
+    let keys: Vec<_> = finished(&engine).remove(0).attributes.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["before", "after"]);
+}
+
 #[test]
 fn late_work_begins_a_trace_with_a_link_to_its_origin() {
     let (engine, tracer) = engine();

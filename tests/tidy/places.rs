@@ -96,6 +96,7 @@ const SHARED: &[(&str, &str, &str)] = &[
     ("src/engine/global.rs", "static TOLD", "a flag"),
     ("src/trace/stack.rs", "static STACK", "a thread's own"),
     ("src/trace/stack.rs", "static AT_EXIT", "a thread's own"),
+    ("src/trace/stack.rs", "static NUMBERS", "a sum; the threads of a child are none of the parent's"),
     ("src/trace/stack.rs", "static SWITCHED", "set once, without waiting"),
     ("src/sync/fork.rs", "static PROCESS", "set once, without waiting"),
     ("src/sync/fork.rs", "static ref PROCESS", "of a model"),
