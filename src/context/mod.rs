@@ -174,6 +174,10 @@ impl std::error::Error for InvalidTraceState {}
 
 /// Most members of a list (W3C Trace Context, 3.3.1.1).
 const MEMBERS_MAX: usize = 32;
+/// Most bytes of a key, and of a value.
+const PART_BYTES_MAX: usize = 256;
+/// Most bytes of a list, with an equals sign and a comma for each member.
+const BYTES_MAX: usize = MEMBERS_MAX * (2 * PART_BYTES_MAX + 2);
 
 impl TraceState {
     /// Reads a trace state from header text. Empty members, and white space around members, are left out; of equal keys
@@ -253,7 +257,7 @@ pub(crate) struct TraceStateReader {
 impl TraceStateReader {
     /// Takes the members of one more header.
     pub(crate) fn read(mut self, header: &str) -> Result<Self, InvalidTraceState> {
-        self.kept.reserve(header.len());
+        self.kept.reserve(header.len().min(BYTES_MAX.saturating_sub(self.kept.len())));
         for member in header.split(',').map(|member| member.trim_matches([' ', '\t'])) {
             if member.is_empty() {
                 continue;
@@ -286,7 +290,7 @@ fn append(text: &mut String, key: &str, value: &str) {
 /// W3C Trace Context Level 2: `[a-z0-9][a-z0-9_\-*/@]{0,255}`.
 fn is_key(key: &str) -> bool {
     let letter = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    key.len() <= 256
+    key.len() <= PART_BYTES_MAX
         && key.as_bytes().first().is_some_and(letter)
         && key.bytes().all(|byte| letter(&byte) || b"_-*/@".contains(&byte))
 }
@@ -294,7 +298,7 @@ fn is_key(key: &str) -> bool {
 /// W3C Trace Context: 1 to 256 printable characters but `,` and `=`. A member is trimmed before, so the last is no
 /// space.
 fn is_value(value: &str) -> bool {
-    (1..=256).contains(&value.len())
+    (1..=PART_BYTES_MAX).contains(&value.len())
         && value.bytes().all(|byte| (0x20..=0x7E).contains(&byte) && byte != b',' && byte != b'=')
 }
 
@@ -348,6 +352,13 @@ mod tests {
         for text in [longest, most.join(",")] {
             assert_eq!(TraceState::new(&text).unwrap().as_str(), text);
         }
+    }
+
+    /// Commas and white space alone may be as long as a header can be.
+    #[test]
+    fn trace_state_keeps_no_room_for_what_it_leaves_out() {
+        let state = TraceState::new(&format!("a=1{}", ", ".repeat(1 << 19))).unwrap();
+        assert!(state.0.is_some_and(|text| text.capacity() <= BYTES_MAX));
     }
 
     #[test]
