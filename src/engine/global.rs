@@ -60,7 +60,7 @@ pub fn init_with(config: Config) -> Result<Global, StartError> {
         Side::Manual(_) => None,
         Side::Exporting(exporting) => Some(Arc::downgrade(exporting)),
     };
-    if GLOBAL.set(Source { lanes: Arc::clone(&engine.lanes), exporting }) {
+    if GLOBAL.set(Box::leak(Box::new(Source { lanes: Arc::clone(&engine.lanes), exporting }))) {
         Ok(Global(engine))
     } else {
         Err(StartError::AlreadyInitialised)
@@ -97,7 +97,8 @@ fn early() -> &'static Engine {
     if EARLY.get().is_none() {
         let config = Config { sampling: Sampling::AlwaysOff, ..Config::default() };
         // It takes the least memory there is, and a program without that ends at its next allocation anyway.
-        EARLY.set(Engine::start(config).expect("the system refused 1 MiB"));
+        let engine = Engine::start(config).expect("the system refused 1 MiB");
+        EARLY.set(Box::leak(Box::new(engine)));
     }
     EARLY.get().expect("it was set")
 }

@@ -240,7 +240,7 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let ledger = self.ledger();
-        let stats = Stats::new(ledger, self.memory(), self.wall_clock_steps());
+        let stats = Stats::new(ledger, self.memory(), self.wall_clock_steps(), self.lanes.owner().misuses());
         match &self.side {
             Side::Manual(_) => stats,
             Side::Exporting(exporting) => exporting.complete(stats, &self.lanes),

@@ -363,7 +363,7 @@ impl Worker {
         }
     }
 
-    /// Says that spans were dropped before they came here.
+    /// Says that spans were dropped before they came here, and what was misused.
     fn tell_drops(&mut self, desk: &Desk, now: Moment) {
         if now.since(self.drops_seen) < DROPS_EVERY {
             return;
@@ -375,6 +375,12 @@ impl Worker {
         if more != Drops::default() && desk.announce(Topic::Loss, || dropped(more)) {
             starts_told.set(starts);
             ends_told.set(ends);
+        }
+        let misuses = desk.lanes.owner().misuses();
+        if let Some(news) = misuses.news()
+            && desk.announce(Topic::Misuse, || news)
+        {
+            misuses.are_told();
         }
     }
 

@@ -49,11 +49,13 @@ pub enum Topic {
     Worker,
     /// The configuration asks for something that cannot be done, or probably not meant.
     Configuration,
+    /// The API was used wrongly: each kind of [`Misuse`](crate::Misuse) once, with its first place where that is known.
+    Misuse,
     /// The files with certificates were changed to something that cannot be used, or can be used again.
     Certificates,
 }
 
-const TOPICS: usize = 8;
+const TOPICS: usize = 9;
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ use super::{
     ledger::{Ledger, Memory},
     times::{Ended, ExportTime, UNCONFIRMED},
 };
+use crate::trace::{Misuse, Misuses};
 
 /// Figures of one moment. Taking them costs the request path nothing.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Stats {
     pub oldest: Duration,
     /// How often the wall clock was seen to step.
     pub wall_clock_steps: u64,
+    /// How often each kind of misuse happened with this engine.
+    pub misuse: [(Misuse, u64); Misuse::ALL.len()],
     pub(crate) server: (String, u16),
 }
 
@@ -49,7 +52,7 @@ const EXPORTER: &str =
     r#"otel_component_name="otlp_http_span_exporter/0",otel_component_type="otlp_http_span_exporter""#;
 
 impl Stats {
-    pub(crate) fn new(ledger: Ledger, memory: Memory, wall_clock_steps: u64) -> Self {
+    pub(crate) fn new(ledger: Ledger, memory: Memory, wall_clock_steps: u64, misuses: &Misuses) -> Self {
         Self {
             ledger,
             memory,
@@ -63,6 +66,7 @@ impl Stats {
             exports: [ExportTime::default(); Ended::ALL.len()],
             oldest: Duration::ZERO,
             wall_clock_steps,
+            misuse: Misuse::ALL.map(|kind| (kind, misuses.count(kind))),
             server: (String::new(), 0),
         }
     }
@@ -108,6 +112,10 @@ impl Stats {
             "Spans that ended in a ring that was not their first choice.",
         );
         text.sample("spanring_sibling_hits_total", "", ledger.sibling_hits);
+        text.metric("spanring_misuse_total", "counter", "Wrong uses of the API, by kind.");
+        for (kind, count) in self.misuse {
+            text.sample("spanring_misuse_total", &format!(r#"kind="{}""#, kind.name()), count);
+        }
     }
 
     fn write_queue(&self, text: &mut Text) {

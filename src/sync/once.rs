@@ -81,7 +81,7 @@ impl<T> Drop for SetOnce<T> {
     }
 }
 
-/// As [`SetOnce`], for a static: its value is never dropped. In a model, too, whose own places cannot be static.
+/// As [`SetOnce`], for a static and a value that lives as long. In a model, too, whose own places cannot be static.
 #[derive(Debug)]
 pub(crate) struct SetForEver<T: 'static>(StaticPtr<T>);
 
@@ -97,20 +97,15 @@ impl<T: Send + Sync> SetForEver<T> {
     pub(crate) fn get(&self) -> Option<&'static T> {
         // ORDERING: [once] Acquire. As in `SetOnce::get`.
         let value = self.0.load(Acquire);
-        // SAFETY: the address is null or that of a leaked box, which is never written again.
+        // SAFETY: the address is null or that of a value that lives for ever and is shared.
         unsafe { value.as_ref() }
     }
 
     /// Sets the value; false when another was there first.
-    pub(crate) fn set(&self, value: T) -> bool {
-        let mine = Box::into_raw(Box::new(value));
+    pub(crate) fn set(&self, value: &'static T) -> bool {
+        let value = ptr::from_ref(value).cast_mut();
         // ORDERING: [once] Release. As in `SetOnce::set`.
-        let is_first = self.0.compare_exchange(ptr::null_mut(), mine, Release, Relaxed).is_ok();
-        if !is_first {
-            // SAFETY: the address is the box made above, which nobody else has seen.
-            drop(unsafe { Box::from_raw(mine) });
-        }
-        is_first
+        self.0.compare_exchange(ptr::null_mut(), value, Release, Relaxed).is_ok()
     }
 }
 
@@ -129,9 +124,9 @@ mod tests {
 
     #[test]
     fn first_value_of_a_static_stays() {
-        static PLACE: SetForEver<String> = SetForEver::new();
+        static PLACE: SetForEver<&str> = SetForEver::new();
         assert_eq!(PLACE.get(), None);
-        assert!(PLACE.set(String::from("first")) && !PLACE.set(String::from("second")));
-        assert_eq!(PLACE.get().map(String::as_str), Some("first"));
+        assert!(PLACE.set(&"first") && !PLACE.set(&"second"));
+        assert_eq!(PLACE.get(), Some(&"first"));
     }
 }

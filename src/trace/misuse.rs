@@ -1,8 +1,11 @@
 //! Wrong calls: ignored or corrected, and counted by kind.
 
-use std::thread;
+use std::{panic::Location, thread};
 
-use crate::sync::statics::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::{
+    once::SetForEver,
+    statics::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
 
 /// A wrong use of the API: the call has no effect, or not the one that was asked for.
 ///
@@ -84,6 +87,37 @@ impl Misuse {
         Self::HookPanicked,
     ];
 
+    /// Its name in metrics and lines, and what to do.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::ChangedAfterEnd => ("changed_after_end", "end the span later, or change it earlier"),
+            Self::EndedTwice => ("ended_twice", "remove the second end"),
+            Self::EmptyKey => ("empty_key", "give the attribute a name"),
+            Self::EmptyName => ("empty_name", "give the span or the event a name"),
+            Self::TextCut => ("text_cut", "put long text into an attribute"),
+            Self::InvalidLink => ("invalid_link", "link to a valid context"),
+            Self::EndBeforeStart => ("end_before_start", "give an end that is after the start"),
+            Self::ZeroId => ("zero_id", "have the source of ids give none of zeros"),
+            Self::ChangeLost => ("change_lost", "raise memory_budget"),
+            Self::DetachedOutOfOrder => ("detached_out_of_order", "drop guards in the reverse order, and leak none"),
+            Self::ParentEndedFirst => ("parent_ended_first", "end the child first"),
+            Self::RemoteOverCurrent => ("remote_over_current", "attach the caller's context before any span"),
+            Self::LeftAttached => ("left_attached", "leak no guard"),
+            Self::NothingToCapture => ("nothing_to_capture", "capture inside of a span"),
+            Self::ChangedInItself => ("changed_in_itself", "do not trace in a Display or an iterator of attributes"),
+            Self::ChangedElsewhere => ("changed_elsewhere", "share the span, and enter it there"),
+            Self::TooManyAttached => ("too_many_attached", "leak no guard in a loop"),
+            Self::SamplerPanicked => ("sampler_panicked", "mend the sampler"),
+            Self::StartedInSampler => ("started_in_sampler", "do not trace in samplers"),
+        }
+    }
+
+    /// Its name in the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.words().0
+    }
+
     /// How often this happened in the process, with any engine or none.
     #[must_use]
     pub fn count(self) -> u64 {
@@ -99,6 +133,8 @@ pub(crate) struct Misuses {
     counts: [AtomicU64; Misuse::ALL.len()],
     /// Written by tests before they begin, read at each misuse.
     panics: AtomicBool,
+    /// The kinds that were told, a bit each. Written by reports.
+    told: AtomicU64,
 }
 
 impl Misuses {
@@ -114,21 +150,45 @@ impl Misuses {
         self.counts[kind as usize].load(Relaxed)
     }
 
+    /// What is to be told of the kinds that happened since [`Misuses::are_told`]: where first, and what to do.
+    pub(crate) fn news(&self) -> Option<String> {
+        // ORDERING: Relaxed. One thread reports at a time, and a line too many is no harm.
+        let told = self.told.load(Relaxed);
+        let is_new = |kind: &Misuse| told & 1 << *kind as u32 == 0 && self.count(*kind) > 0;
+        let line = |kind: Misuse| {
+            let (name, remedy) = kind.words();
+            let place = PLACES[kind as usize].get().map(|place| format!(" at {}:{}", place.file(), place.line()));
+            format!("{name}{}: {remedy}", place.unwrap_or_default())
+        };
+        let lines: Vec<String> = Misuse::ALL.into_iter().filter(is_new).map(line).collect();
+        (!lines.is_empty()).then(|| format!("misuse, told once: {}", lines.join("; ")))
+    }
+
+    /// Takes what has happened so far as told.
+    pub(crate) fn are_told(&self) {
+        let kinds = Misuse::ALL.into_iter().filter(|kind| self.count(*kind) > 0);
+        // ORDERING: Relaxed. As in `news`.
+        self.told.store(kinds.fold(0, |bits, kind| bits | 1 << kind as u32), Relaxed);
+    }
+
     /// Counts a misuse, for the process, too.
     #[cold]
     #[track_caller]
     pub(super) fn happened(&self, kind: Misuse) {
-        let panics = count(kind, Some(self));
+        let panics = count(kind, Some(self), Location::caller());
         assert!(!panics, "spanring misuse: {kind:?}");
     }
 }
 
 /// Counts a misuse; whether it is to panic.
 #[cold]
-pub(super) fn count(kind: Misuse, engine: Option<&Misuses>) -> bool {
+pub(super) fn count(kind: Misuse, engine: Option<&Misuses>, place: &'static Location<'static>) -> bool {
     // ORDERING: Relaxed. A sum.
     COUNTS[kind as usize].fetch_add(1, Relaxed);
-    let Some(Misuses { counts, panics }) = engine else {
+    if !is_ours(place) {
+        let _ = PLACES[kind as usize].set(place);
+    }
+    let Some(Misuses { counts, panics, told: _ }) = engine else {
         return false;
     };
     // ORDERING: Relaxed. A sum.
@@ -138,6 +198,14 @@ pub(super) fn count(kind: Misuse, engine: Option<&Misuses>) -> bool {
     // Guards are dropped by panics, too, and a second one would end the process.
     panics && !thread::panicking()
 }
+
+/// Whether it is a line of this library, which a call came to that passes its caller on no further.
+fn is_ours(place: &Location<'_>) -> bool {
+    file!().strip_suffix("trace/misuse.rs").is_some_and(|source| place.file().starts_with(source))
+}
+
+/// Where each kind happened first, as far as it is known.
+static PLACES: [SetForEver<Location<'static>>; Misuse::ALL.len()] = [const { SetForEver::new() }; Misuse::ALL.len()];
 
 /// Plain statics: a lazy one could be interrupted by a signal handler that misuses as well, and wait for itself.
 static COUNTS: [AtomicU64; Misuse::ALL.len()] = [const { AtomicU64::new(0) }; Misuse::ALL.len()];

@@ -24,6 +24,7 @@ pub use future::{InContext, InSpan, TraceFuture, carrying};
 pub use ids::IdSource;
 pub(crate) use lanes::{Shared, SpanLanes};
 pub use misuse::Misuse;
+pub(crate) use misuse::Misuses;
 pub use scope::Scope;
 pub use shared::SharedSpan;
 pub use span::Span;

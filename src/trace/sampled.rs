@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    panic::{self, AssertUnwindSafe},
+    panic::{self, AssertUnwindSafe, Location},
 };
 
 use super::{
@@ -99,7 +99,7 @@ impl Tracer {
     fn as_parent<'a>(&self, start: &SpanStart<'a>, why: Misuse) -> Decision<'a> {
         let shared = self.lanes.owner();
         // Where misuse is to panic this one does not: it would be in the middle of a start.
-        let _ = misuse::count(why, Some(shared.misuses()));
+        let _ = misuse::count(why, Some(shared.misuses()), Location::caller());
         shared.sampler_failed.say(notice::SAMPLER);
         Sampling::ParentBased.sample(start)
     }

@@ -281,7 +281,7 @@ impl Drop for AtExit {
 
 /// Has `hook` called after each switch; false when there is one already.
 pub(super) fn set_hook(hook: fn(&Context)) -> bool {
-    SWITCHED.set(hook)
+    SWITCHED.set(Box::leak(Box::new(hook)))
 }
 
 /// Tells the program's hook what is current now.

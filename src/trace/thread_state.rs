@@ -1,6 +1,6 @@
 //! What each thread has for itself: its share of the lanes, and its random ids.
 
-use std::{cell::RefCell, mem::ManuallyDrop, sync::Arc};
+use std::{cell::RefCell, mem::ManuallyDrop, panic::Location, sync::Arc};
 
 use super::{
     ids::RandomIds,
@@ -90,10 +90,12 @@ impl Misuse {
 
     /// As [`Misuse::happened`] where nobody would catch a panic; whether it was to.
     #[cold]
+    #[track_caller]
     pub(super) fn count_one(self) -> bool {
+        let place = Location::caller();
         with(|state| {
             let lanes = state.and_then(|state| state.lane.served());
-            misuse::count(self, lanes.map(|lanes| lanes.owner().misuses()))
+            misuse::count(self, lanes.map(|lanes| lanes.owner().misuses()), place)
         })
     }
 }

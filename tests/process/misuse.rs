@@ -536,3 +536,34 @@ fn api_19_changes_of_several_threads_all_land() {
         assert_eq!(counts.only(Misuse::ChangedAfterEnd), 0);
     }
 }
+
+/// Each kind is told once, with its first place, by the thread of the export; and is in the metrics.
+#[test]
+fn misuse_is_told_once_with_its_place() {
+    use spanring::{Diagnostic, DiagnosticSink, Export, Topic};
+    let counts = Counts::begin();
+    let (sender, lines) = std::sync::mpsc::channel();
+    let sink = DiagnosticSink::new(move |line: &Diagnostic| {
+        if line.topic == Topic::Misuse {
+            sender.send(line.text.clone()).unwrap();
+        }
+    });
+    let export = Export { diagnostics: Some(sink), ..Export::to("http://127.0.0.1:9") };
+    let config = Config { export: Some(export), ..Config::default() };
+    let engine = Engine::start(config).unwrap();
+    let shared = span(&engine).share();
+    shared.end();
+    for _ in 0..3 {
+        shared.end();
+        span(&engine).link(&SpanContext::default());
+    }
+    let line = lines.recv().unwrap();
+    let known =
+        ["misuse, told once: ended_twice", ": remove the second end", "invalid_link at tests/process/misuse.rs:"];
+    assert!(known.iter().all(|part| line.contains(part)), "{line}");
+    let metrics = engine.stats().prometheus();
+    assert!(metrics.contains(r#"spanring_misuse_total{kind="ended_twice"} 3"#), "{metrics}");
+    drop(engine);
+    assert_eq!(lines.recv().ok(), None, "it is told once");
+    drop(counts);
+}
