@@ -67,21 +67,20 @@ fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], InvalidId> {
     if text.len() != 2 * N {
         return Err(InvalidId);
     }
-    from_digits(text.bytes().map(|digit| digit.to_ascii_lowercase())).ok_or(InvalidId)
+    let mut digits = [0; 32];
+    let digits = &mut digits[..text.len()];
+    digits.copy_from_slice(text.as_bytes());
+    digits.make_ascii_lowercase();
+    from_lower_hex(digits).ok_or(InvalidId)
 }
 
 /// Bytes from lower-case hex digits, twice as many; `None` if there is another character (TPA-03).
 pub(crate) fn from_lower_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     debug_assert_eq!(digits.len(), 2 * N);
-    from_digits(digits.iter().copied())
-}
-
-#[inline]
-fn from_digits<const N: usize>(mut digits: impl Iterator<Item = u8>) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let mut wrong = 0;
-    for byte in &mut bytes {
-        let (high, low) = (NIBBLES[usize::from(digits.next()?)], NIBBLES[usize::from(digits.next()?)]);
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
         wrong |= high | low;
         *byte = high << 4 | low & 0xF;
     }

@@ -94,6 +94,7 @@ const SHARED: &[(&str, &str, &str)] = &[
     ("src/engine/global.rs", "static GLOBAL", "set once, without waiting"),
     ("src/engine/global.rs", "static EARLY", "set once, without waiting"),
     ("src/engine/global.rs", "static TOLD", "a flag"),
+    ("src/trace/misuse.rs", "static PLACES", "set once, without waiting"),
     ("src/trace/stack.rs", "static STACK", "a thread's own"),
     ("src/trace/stack.rs", "static AT_EXIT", "a thread's own"),
     ("src/trace/stack.rs", "static NUMBERS", "a sum; the threads of a child are none of the parent's"),
