@@ -222,6 +222,7 @@ impl Default for Resource {
 mod tests {
     use super::*;
 
+    /// RES-04: the name of the SDK is its own.
     #[test]
     fn later_values_take_the_place_of_earlier_ones() {
         let resource = Resource::service("shop").with("service.name", "other").with("shard", 3);
@@ -230,6 +231,7 @@ mod tests {
         assert_eq!(resource.attribute("telemetry.sdk.name"), Some(&ResourceValue::from("spanring")));
     }
 
+    /// RES-03: the name of a service is never missing.
     #[test]
     fn unnamed_service_carries_the_name_of_the_program() {
         let Some(ResourceValue::Str(name)) = Resource::default().attribute("service.name").cloned() else {
@@ -237,6 +239,7 @@ mod tests {
         };
         assert!(name.starts_with("unknown_service:spanring"), "{name}");
     }
+    /// RES-01: a merge makes a resource, and leaves the updating one as it was.
     #[test]
     fn res_02_updating_resource_wins_even_by_an_empty_value() {
         let old = Resource::empty().with("a", "old").with("b", "old").schema_url("one");

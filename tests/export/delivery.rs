@@ -8,7 +8,8 @@ use std::{
 use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, common::v1::any_value::Value};
 use prost::Message;
 use spanring::{
-    Compression, Config, DiagnosticSink, DriverChoice, Engine, Export, Health, Kind, ProxyChoice, Resource, internals,
+    Compression, Config, DiagnosticSink, DriverChoice, Engine, Export, Health, Kind, ProxyChoice, Resource, SpanLimits,
+    internals,
     testing::collector::{Collector, Mode},
 };
 
@@ -210,6 +211,7 @@ fn resource_that_leaves_no_room_for_spans_is_an_error_at_start() {
 }
 
 /// `..Config::from_env()` beside a `resource` of the program's: both are sent, and the program's keys win.
+/// LIM-10: limits are for spans, and cut nothing from a resource.
 #[test]
 fn res_05_resource_of_the_program_is_merged_with_that_of_the_environment() {
     let collector = Collector::start(Mode::Record).unwrap();
@@ -218,7 +220,9 @@ fn res_05_resource_of_the_program_is_merged_with_that_of_the_environment() {
         _ => None,
     });
     let resource = Resource::service("shop").with("shard", 4);
-    let engine = Engine::start(Config { export: Some(Export::to(&collector.url())), resource, ..environment }).unwrap();
+    let limits = SpanLimits { attribute_count: 1, attribute_value_length: Some(1), ..SpanLimits::default() };
+    let export = Some(Export::to(&collector.url()));
+    let engine = Engine::start(Config { export, resource, limits, ..environment }).unwrap();
     record(&engine, 1);
     assert!(engine.shutdown(PATIENCE).is_complete());
     let request = ExportTraceServiceRequest::decode(collector.received()[0].body.as_slice()).unwrap();

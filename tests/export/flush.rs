@@ -30,6 +30,7 @@ fn engine(collector: &Collector, driver: DriverChoice, worker: WorkerChoice) -> 
     Arc::new(Engine::start(Config { export: Some(export), worker, ..Config::default() }).unwrap())
 }
 
+/// PRC-10: on all cores, whatever else they record.
 #[test]
 fn flush_delivers_whatever_had_ended_when_it_was_called() {
     for driver in [DriverChoice::Uring, DriverChoice::Poll] {

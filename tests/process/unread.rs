@@ -134,6 +134,7 @@ fn sink_that_returns_has_heard_the_last_line_when_the_shutdown_returns() {
 }
 
 /// A panic of the sink costs the line.
+/// API-23: the handler of errors is the program's, and is guarded.
 #[test]
 fn sink_that_panics_stops_nothing() {
     for (name, worker) in WORKERS {

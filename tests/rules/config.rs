@@ -174,6 +174,7 @@ fn exporter_none_records_nothing_unless_the_program_takes_spans_itself() {
     let engine = Engine::start(config).unwrap();
     assert!(engine.memory().rings < 1 << 20, "{:?}", engine.memory());
     let tracer = engine.tracer("test");
+    assert!(!tracer.is_enabled(), "API-08: nothing takes spans");
     (0..100_000).for_each(|_| tracer.span("quiet").start().end());
     for receipt in [engine.flush(Duration::ZERO), engine.shutdown(Duration::ZERO)] {
         assert!(receipt.is_complete() && receipt.is_lossless() && receipt.ledger.is_closed(), "{receipt:?}");
@@ -778,6 +779,7 @@ fn prp_04_known_propagators_of_a_list_count_once() {
     assert_eq!(engine.propagators().fields().count(), 3);
 }
 
+/// PRC-15: the size of the queue is a total, and not that of each ring.
 #[test]
 fn queue_size_becomes_memory_that_holds_so_many_spans() {
     for (spans, budget) in

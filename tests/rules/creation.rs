@@ -172,6 +172,14 @@ fn cre_05_random_flag_is_that_of_the_source_of_the_trace_id() {
 // ---- API: contexts.
 
 #[test]
+fn api_02_tracer_without_a_name_records() {
+    let engine = engine(SpanLimits::default());
+    engine.tracer("").span("work").start().end();
+    let span = only(&engine);
+    assert_eq!((span.name.as_str(), span.scope.name.as_str()), ("work", ""));
+}
+
+#[test]
 fn api_11_span_is_internal_unless_said_otherwise() {
     assert_eq!(recorded(SpanLimits::default(), |_| ()).kind, Kind::Internal);
 }
@@ -262,6 +270,7 @@ fn api_17_span_that_does_not_record_carries_its_context_and_ignores_the_rest() {
     assert!(ledger.is_closed() && ledger.not_sampled == 2, "{ledger:?}");
 }
 
+/// API-07: a tracer says whether a span would record.
 #[test]
 fn api_18_closed_engine_still_gives_spans_that_pass_the_trace_on() {
     let engine = engine(SpanLimits::default());

@@ -1,8 +1,8 @@
 //! The rules for limits: LIM of the specification, at least one test each.
 //!
 //! LIM-07 ranks a general limit below a span's own; the public API has the span's own alone, so its test is that each
-//! limit bounds its own collection. LIM-10 exempts the attributes of a resource: there is no resource before there is
-//! an export path, and its test comes with it.
+//! limit bounds its own collection. LIM-10 exempts the attributes of a resource, which
+//! `tests/export/delivery.rs` shows on the wire.
 
 use spanring::{
     Config, Engine, Link, SpanContext, SpanId, SpanLimits, StartError, TraceId, TraceState, Value,
@@ -378,6 +378,7 @@ fn lim_07_each_limit_bounds_its_own_collection() {
     assert_eq!(dropped, [3, 2, 1]);
 }
 
+/// CRE-06: an engine owns its configuration.
 #[test]
 fn lim_07_engines_keep_their_own_limits() {
     let (tight, wide) = (engine(attributes_max(1)), engine(attributes_max(3)));

@@ -100,6 +100,7 @@ fn asked<F: Fn() -> Decision<'static> + Send + Sync + 'static>(answer: F) -> (En
     (started(Asked { seen: Arc::clone(&seen), answer }), seen)
 }
 
+/// API-12: what is given later, it does not see, as the documentation of the builder says.
 #[test]
 fn smp_01_sampler_sees_all_that_the_builder_has() {
     let (engine, seen) = asked(Decision::drop);
@@ -621,6 +622,7 @@ fn sampler_that_starts_spans_does_not_come_to_itself() {
 
 /// The samplers with even numbers sample, the others do not, and each writes its number into the trace state: a mixture
 /// of two would show. What starts after an exchange is new.
+/// API-04: a tracer that exists asks the new sampler.
 #[test]
 fn sampler_is_exchanged_under_load() {
     const STARTS_MAX: usize = if cfg!(miri) { 20 } else { 20_000 };

@@ -125,6 +125,7 @@ fn contents(message: &[u8], number: u64) -> Vec<&[u8]> {
 
 // ---- The rules.
 
+/// API-01: a scope has a name, a version, a schema and attributes.
 #[test]
 fn pb_01_each_span_comes_with_the_scope_of_its_tracer() {
     let engine = engine(SpanLimits::default());

@@ -183,6 +183,7 @@ fn idle_threads_leave_the_blocks_that_are_promised() {
     });
 }
 
+/// API-24: spans that find no room are dropped and counted, and nothing grows or waits.
 #[test]
 fn lanes_that_nobody_drains_stay_within_the_budget() {
     const THREADS: u64 = 4;

@@ -58,6 +58,7 @@ fn recording_thread_lives_under_a_filter_that_kills_for_a_system_call() {
     assert_eq!(control.status.signal(), Some(libc::SIGSYS), "{control:?}");
 }
 
+/// SPN-13: the end of a span does no input or output.
 #[test]
 fn strace_sees_no_system_call_of_the_recording_thread() {
     const NAME: &str = "strace_sees_no_system_call_of_the_recording_thread";

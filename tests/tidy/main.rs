@@ -5,6 +5,7 @@
 
 mod argued;
 mod budget;
+mod conformance;
 mod documents;
 mod imports;
 mod paths;
@@ -46,5 +47,6 @@ rules! {
     source_files_are_reachable: shape::unreachable(sources("src"));
     files_named_in_the_readme_exist: documents::files("README.md", &text("README.md"), &exists);
     links_of_the_readme_lead_somewhere: documents::dead_links("README.md", &text("README.md"));
+    rows_of_the_conformance_table_are_shown_by_tests: conformance::table("docs/conformance.md", &text("docs/conformance.md"), &conformance::tests());
     files_named_in_the_architecture_exist: documents::files("ARCHITECTURE.md", &text("ARCHITECTURE.md"), &exists);
 }
