@@ -31,6 +31,8 @@
 //!   lost  5ms  (orphan of 0000000000000009)
 //! ");
 //! ```
+//!
+#![doc = include_str!("../../docs/orphans.md")]
 
 mod critical;
 mod findings;
