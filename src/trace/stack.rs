@@ -268,7 +268,7 @@ impl Frame {
 impl Drop for AtExit {
     fn drop(&mut self) {
         let frames = frames(|_, frames| mem::take(frames)).unwrap_or_default();
-        if frames.iter().any(|frame| !frame.is_left) {
+        if !frames.is_empty() {
             let _ = Misuse::LeftAttached.count_one();
         }
         // From the top: children end before their parents. A value of the program that panics here would end the
@@ -322,14 +322,18 @@ impl Stash {
     /// Takes what is on top of the frame; without an allocation if that is nothing.
     #[inline]
     pub(super) fn above(place: Place) -> Self {
-        let above = |_: &Stack, frames: &mut Vec<Frame>| {
-            let is_top = frames.last().is_none_or(|frame| frame.serial == place.serial);
-            if is_top { Vec::new() } else { find(frames, place).map_or(vec![], |at| frames.split_off(at + 1)) }
-        };
-        let stash = Self(frames(above).unwrap_or_default());
-        if !stash.is_empty() {
-            switched();
-        }
+        let is_top = frames(|_, frames| frames.last().is_none_or(|frame| frame.serial == place.serial));
+        if is_top == Some(false) { Self::taken_above(place) } else { Self::default() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn taken_above(place: Place) -> Self {
+        let above = frames(|_, frames| Some(frames.split_off(find(frames, place)? + 1)));
+        let stash = Self(above.flatten().unwrap_or_default());
+        // The guard of the frame itself may have gone meanwhile: it was moved into the future.
+        end_left();
+        switched();
         stash
     }
 

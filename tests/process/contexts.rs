@@ -97,14 +97,20 @@ fn what_is_attached_at_the_end_of_a_thread_goes_with_it_and_is_counted() {
     // A scope waits for its closures, not for the ends of their threads.
     let leaked = thread::spawn({
         let tracer = tracer.clone();
-        move || mem::forget(tracer.span("leaked").start().enter())
+        move || {
+            mem::forget(tracer.span("parent").start().enter());
+            mem::forget(tracer.span("child").start().enter());
+        }
     });
     leaked.join().unwrap();
-    while engine.ledger().queued < 4 {
+    while engine.ledger().queued < 5 {
         thread::yield_now();
     }
     assert_eq!(counts.only(Misuse::LeftAttached), 2);
-    assert_eq!(finished(&engine).len(), 4);
+    let spans = finished(&engine);
+    let end = |name: &str| spans.iter().find(|span| span.name == name).map(|span| span.end);
+    assert!(end("child") <= end("parent"));
+    assert_eq!(spans.len(), 5);
 }
 
 #[test]
@@ -211,6 +217,15 @@ fn values_of_a_context_may_attach_when_they_are_dropped() {
         }
     }
     let mut counts = Counts::begin();
+    struct Looks;
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            assert_eq!(current_id(), 1, "it is found in the middle of nothing");
+        }
+    }
+    let outer = remote(1).attach();
+    drop(Context::default().with_value(Looks).attach());
+    drop(outer);
     let attached = Context::default().with_value(Attaches).attach();
     let on_top = remote(1).attach();
     drop(attached);
@@ -380,9 +395,82 @@ fn changes_of_a_span_that_found_no_place_are_counted() {
     entered.set("lost", 1);
     drop(entered);
     assert_eq!(counts.of([Misuse::TooManyAttached, Misuse::ChangedElsewhere]), [1, 1]);
+    let mut left = tracer.span("left").start().enter().exit();
+    left.set("kept", 1);
+    drop(left);
+    assert_eq!(counts.only(Misuse::TooManyAttached), 1);
     full.into_iter().rev().for_each(drop);
     assert!(engine.ledger().is_closed());
-    assert_eq!(finished(&engine).len(), 1);
+    assert_eq!(finished(&engine).iter().map(|span| span.attributes.len()).collect::<Vec<_>>(), [0, 1]);
+}
+
+/// A guard that is moved into a future, and dropped there while another is held.
+#[test]
+fn guard_that_a_future_drops_below_what_it_holds_is_gone_when_it_waits() {
+    let mut counts = Counts::begin();
+    let mut outer = Some(remote(1).attach());
+    let mut held = None;
+    let work = poll_fn(|_| {
+        held.get_or_insert_with(|| remote(2).attach());
+        outer = None;
+        Poll::<()>::Pending
+    });
+    let mut future = Box::pin(work.in_current_context());
+    assert!(poll(future.as_mut()).is_pending());
+    assert!(Context::current().is_empty());
+    assert!(poll(future.as_mut()).is_pending());
+    assert!(Context::current().is_empty());
+    drop(future);
+    drop(held);
+    assert_eq!(counts.only(Misuse::DetachedOutOfOrder), 2);
+}
+
+/// Ends a span in the middle of a change, by code of the program that the change runs.
+struct Ends(std::cell::RefCell<Option<spanring::Entered>>);
+
+impl std::fmt::Display for Ends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        assert!(current_span().is_recording());
+        drop(self.0.take());
+        f.write_str("ended")
+    }
+}
+
+#[test]
+fn parent_that_ends_in_a_change_of_itself_or_its_child_is_counted() {
+    let mut counts = Counts::begin();
+    let engine = engine();
+    let tracer = engine.tracer("t");
+    for is_change_of_child in [true, false] {
+        let parent = tracer.span("parent").start().enter();
+        let itself = current_span();
+        let parent = Ends(Some(parent).into());
+        let child = tracer.span("child").start().enter();
+        if is_change_of_child {
+            child.fail_with(&parent)
+        } else {
+            itself.fail_with(&parent)
+        }
+        drop(child);
+        assert_eq!(counts.only(Misuse::ParentEndedFirst), 1);
+        let spans = finished(&engine);
+        let failed = spans.iter().find(|span| !span.events.is_empty()).map(|span| &*span.name);
+        assert_eq!(failed, Some(if is_change_of_child { "child" } else { "parent" }));
+        assert_eq!((spans.len(), engine.ledger().is_closed()), (2, true));
+        assert!(Context::current().is_empty());
+    }
+}
+
+#[test]
+fn guard_that_was_dropped_out_of_order_is_not_counted_as_leaked() {
+    let mut counts = Counts::begin();
+    remote(1).run(|| {
+        let first = remote(2).attach();
+        mem::forget(remote(3).attach());
+        drop(first);
+        assert_eq!(counts.only(Misuse::DetachedOutOfOrder), 1);
+    });
+    assert_eq!(counts.only(Misuse::DetachedOutOfOrder), 1);
 }
 
 /// The hook of the process, and so the only test that sets it.

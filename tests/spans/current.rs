@@ -12,7 +12,7 @@ use std::{
 };
 
 use spanring::{
-    Annotate, Config, Context, Engine, SpanContext, SpanId, Status, TraceFuture, TraceId, TraceState, Tracer,
+    Annotate, Baggage, Config, Context, Engine, SpanContext, SpanId, Status, TraceFuture, TraceId, TraceState, Tracer,
     current_ids, current_span,
     testing::{FinishedSpan, finished},
 };
@@ -433,6 +433,59 @@ fn span_of_another_place_is_no_child_of_a_current_one_in_another_trace() {
     let spans = finished(&engine);
     assert!(spans.iter().all(|span| span.span_id.is_valid() && span.trace_id.is_valid()));
     assert_children(&spans, &[("here", "half valid")]);
+}
+
+#[test]
+fn what_a_future_has_left_to_drop_when_it_is_ready_belongs_to_its_span() {
+    struct Traces(Tracer);
+    impl Drop for Traces {
+        fn drop(&mut self) {
+            self.0.span("drop").start().end();
+        }
+    }
+    let (engine, tracer) = engine();
+    let traces = Traces(tracer.clone());
+    let work = poll_fn(move |_| Poll::Ready(traces.0.is_enabled()));
+    let mut future = Box::pin(tracer.in_span_async("future", work));
+    assert!(future.as_mut().poll(&mut Task::from_waker(Waker::noop())).is_ready());
+    assert_children(&finished(&engine), &[("future", "drop")]);
+}
+
+#[test]
+fn handle_knows_whether_its_span_records() {
+    let (_engine, tracer) = engine();
+    let unsampled = SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 0, TraceState::default());
+    let entered = tracer.span("unsampled").parent(&unsampled).start().enter();
+    assert!(!entered.is_recording() && !current_span().is_recording());
+    drop(entered);
+    let shared = tracer.span("shared").start().share();
+    let _entered = shared.enter();
+    assert!(current_span().is_recording());
+    shared.end();
+    assert!(!current_span().is_recording());
+}
+
+#[test]
+fn span_under_a_context_without_one_begins_a_trace() {
+    let (engine, tracer) = engine();
+    Context::default().with_value(1_u8).run(|| tracer.span("root").start().end());
+    let span = finished(&engine).remove(0);
+    assert!(span.trace_id.is_valid() && !span.parent_id.is_valid());
+}
+
+/// Another context of the very same span is another context.
+#[test]
+fn future_sees_the_values_and_the_baggage_of_its_context() {
+    let baggage = Baggage::default().with("tenant", "blue").unwrap();
+    let plain = Context::of(remote());
+    let contexts = [plain.clone().with_value(1_u8), plain.clone().with_baggage(baggage), plain];
+    for (outer, inner) in contexts.iter().flat_map(|outer| contexts.iter().map(move |inner| (outer, inner))) {
+        let _outer = outer.clone().attach();
+        let mut future = pin!(async { Context::current() }.in_context(inner.clone()));
+        let Poll::Ready(seen) = future.as_mut().poll(&mut Task::from_waker(Waker::noop())) else { unreachable!() };
+        let what = |context: &Context| (context.value::<u8>().copied(), context.baggage().clone());
+        assert_eq!(what(&seen), what(inner));
+    }
 }
 
 #[test]
