@@ -110,6 +110,7 @@ impl Misuse {
             Self::SamplerPanicked => ("sampler_panicked", "mend the sampler"),
             Self::HookPanicked => ("hook_panicked", "mend the hook of Context::on_switch"),
             Self::StartedInSampler => ("started_in_sampler", "do not trace in samplers"),
+            Self::HookPanicked => ("hook_panicked", "mend the hook of Context::on_switch"),
         }
     }
 
