@@ -108,7 +108,6 @@ impl Misuse {
             Self::ChangedElsewhere => ("changed_elsewhere", "share the span, and enter it there"),
             Self::TooManyAttached => ("too_many_attached", "leak no guard in a loop"),
             Self::SamplerPanicked => ("sampler_panicked", "mend the sampler"),
-            Self::HookPanicked => ("hook_panicked", "mend the hook of Context::on_switch"),
             Self::StartedInSampler => ("started_in_sampler", "do not trace in samplers"),
             Self::HookPanicked => ("hook_panicked", "mend the hook of Context::on_switch"),
         }
