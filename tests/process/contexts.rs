@@ -399,9 +399,12 @@ fn changes_of_a_span_that_found_no_place_are_counted() {
     left.set("kept", 1);
     drop(left);
     assert_eq!(counts.only(Misuse::TooManyAttached), 1);
+    let mut future = Box::pin(tracer.in_span_async("future", async { Context::current() }));
+    let Poll::Ready(seen) = poll(future.as_mut()) else { panic!("it waits for nothing") };
+    assert_eq!((seen.span_context().span_id().0[0], counts.only(Misuse::TooManyAttached)), (1, 1));
     full.into_iter().rev().for_each(drop);
     assert!(engine.ledger().is_closed());
-    assert_eq!(finished(&engine).iter().map(|span| span.attributes.len()).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(finished(&engine).iter().map(|span| span.attributes.len()).collect::<Vec<_>>(), [0, 1, 0]);
 }
 
 /// A guard that is moved into a future, and dropped there while another is held.

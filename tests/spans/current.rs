@@ -452,6 +452,25 @@ fn what_a_future_has_left_to_drop_when_it_is_ready_belongs_to_its_span() {
 }
 
 #[test]
+fn future_is_dropped_in_its_context_though_it_was_never_polled() {
+    struct Looks(mpsc::Sender<Option<SpanId>>);
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.0.send(current_ids().map(|ids| ids.span_id)).unwrap();
+        }
+    }
+    let (sender, seen) = mpsc::channel();
+    let looks = Looks(sender);
+    let work = async move {
+        let _looks = looks;
+        pending::<()>().await;
+    };
+    drop(work.in_context(Context::of(remote())));
+    assert_eq!(seen.recv().unwrap(), Some(remote().span_id()));
+    assert_nothing_current();
+}
+
+#[test]
 fn handle_knows_whether_its_span_records() {
     let (_engine, tracer) = engine();
     let unsampled = SpanContext::remote(TraceId([1; 16]), SpanId([2; 8]), 0, TraceState::default());
