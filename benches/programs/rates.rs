@@ -5,8 +5,9 @@
 //! cargo run --release -p spanring-benches --bin rates -- [SECONDS [RATE …]]
 //! ```
 //!
-//! A rate of 0 is as fast as one thread records; what the rings have no room for is lost then. Linux only: the figures
-//! are those of `/proc`.
+//! A rate of 0 is as fast as one thread records; what the rings have no room for is lost then. The last column is what
+//! cannot be had for less: a thread that has the same bytes ready, and only sends as many requests, as large and as often,
+//! and reads the answers. Linux only: the figures are those of `/proc`.
 //! Two commits are compared by two builds of this file, run in turn: it needs the public API alone.
 
 #![expect(clippy::print_stdout, reason = "the result")]
@@ -38,8 +39,8 @@ fn main() {
     let seconds = first.map_or(SECONDS, |text| text.parse().expect("seconds"));
     let rates: Vec<u64> = arguments.map(|text| text.parse().expect("a rate")).collect();
     println!(
-        "{:>9} {:>10} {:>12} {:>8} {:>12} {:>6}",
-        "spans/s", "exported/s", "cpu s/1e6", "core %", "wake-ups/s", "lost"
+        "{:>9} {:>10} {:>12} {:>8} {:>12} {:>6} {:>12}",
+        "spans/s", "exported/s", "cpu s/1e6", "core %", "wake-ups/s", "lost", "socket alone"
     );
     for &rate in if rates.is_empty() { RATES } else { &rates } {
         println!("{}", row(rate, Duration::from_secs(seconds)));
@@ -55,23 +56,49 @@ fn row(rate: u64, time: Duration) -> String {
     // The engine's thread begins with the first span.
     pace(&tracer, rate, WARM_UP);
     let thread = engine_thread();
-    let (before, began, exported) = (usage(&thread), Instant::now(), engine.ledger().exported);
+    let (before, began, earlier) = (usage(&thread), Instant::now(), engine.stats());
     pace(&tracer, rate, time);
-    let (after, passed) = (usage(&thread), began.elapsed().as_secs_f64());
-    let spans = (engine.ledger().exported - exported) as f64;
+    let (after, passed, stats) = (usage(&thread), began.elapsed().as_secs_f64(), engine.stats());
+    let spans = (stats.ledger.exported - earlier.ledger.exported) as f64;
+    let requests = stats.requests - earlier.requests;
+    let len = (stats.body_bytes - earlier.body_bytes).checked_div(requests).unwrap_or_default();
     let cpu = (after.cpu_ns - before.cpu_ns) as f64 / 1e9;
     let wake_ups = (after.wake_ups - before.wake_ups) as f64 / passed;
     let _receipt = engine.shutdown(Duration::from_secs(10));
     let lost = engine.ledger().lost.total();
     drop(engine);
+    let socket = socket_alone(port, usize::try_from(len).expect("a request"), requests, time);
     receiver.kill().expect("the receiver is ours");
     receiver.wait().expect("the receiver is ours");
     format!(
-        "{rate:>9} {:>10.0} {:>12.4} {:>8.3} {wake_ups:>12.1} {lost:>6}",
+        "{rate:>9} {:>10.0} {:>12.4} {:>8.3} {wake_ups:>12.1} {lost:>6} {:>12.4}",
         spans / passed,
         cpu / (spans / 1e6),
-        cpu / passed * 100.0
+        cpu / passed * 100.0,
+        socket / (spans / 1e6)
     )
+}
+
+/// Processor time of a thread that sends so many requests of this length, spread over the time, and does nothing else.
+fn socket_alone(port: u16, len: usize, requests: u64, time: Duration) -> f64 {
+    let mut request =
+        format!("POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len}\r\n\r\n").into_bytes();
+    request.resize(request.len() + len, 7);
+    let sender = thread::spawn(move || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the receiver listens");
+        stream.set_nodelay(true).expect("a socket");
+        let (before, began) = (usage("/proc/thread-self"), Instant::now());
+        let mut answer = [0; 1024];
+        for number in 0..u32::try_from(requests).expect("a few seconds") {
+            let due = time * number / u32::try_from(requests).expect("as above");
+            thread::sleep(due.saturating_sub(began.elapsed()));
+            stream.write_all(&request).expect("the receiver reads");
+            let read = stream.read(&mut answer).expect("the receiver answers");
+            assert!(answer[..read].ends_with(b"\r\n\r\n"), "an answer comes in one piece");
+        }
+        (usage("/proc/thread-self").cpu_ns - before.cpu_ns) as f64 / 1e9
+    });
+    sender.join().expect("it has sent all")
 }
 
 fn pace(tracer: &Tracer, rate: u64, time: Duration) {

@@ -69,7 +69,7 @@ fuzz_target!(|headers: Headers<'_>| {
     let Some(context) = found else {
         return;
     };
-    let (mut one, mut each): (Vec<(String, String)>, Vec<(String, String)>) = (vec![], vec![]);
+    let (mut one, mut each) = (Vec::<(String, String)>::new(), Vec::<(String, String)>::new());
     b3::inject(&context, &mut one);
     b3::inject_multi(&context, &mut each);
     assert_eq!((one.len(), each.len()), (1, if context.is_undecided() { 2 } else { 3 }));
