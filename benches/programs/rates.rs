@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A rate of 0 is as fast as one thread records; what the rings have no room for is lost then. The last column is what
-//! cannot be had for less: a thread that has the same bytes ready, and only sends as many requests, as large and as often,
-//! and reads the answers. Linux only: the figures are those of `/proc`.
+//! cannot be had for less: a thread that has the same bytes ready, and only sends as many requests, as large and as
+//! often, and reads the answers. Linux only: the figures are those of `/proc`.
 //! Two commits are compared by two builds of this file, run in turn: it needs the public API alone.
 
 #![expect(clippy::print_stdout, reason = "the result")]
