@@ -85,7 +85,7 @@ impl Context {
     }
 
     /// The same with a value of the program, which replaces one of the same type. Its type is its key: make one of your
-    /// own for what only you shall find.
+    /// own for what nobody else is to find.
     #[must_use]
     pub fn with_value<T: Any + Send + Sync>(self, value: T) -> Self {
         let type_id = TypeId::of::<T>();

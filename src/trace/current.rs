@@ -105,16 +105,6 @@ pub struct Attached {
     here: PhantomData<*const ()>,
 }
 
-impl Attached {
-    /// Takes off what is attached on top, whose guards were leaked: they were made in what ends now.
-    #[track_caller]
-    fn end_what_is_left(&self) {
-        if let Some(place) = self.place {
-            stack::end_above(place);
-        }
-    }
-}
-
 /// The context of a closure: what the closure leaves attached goes first, whether it returns or panics.
 struct Within(Attached);
 
@@ -122,7 +112,9 @@ impl Drop for Within {
     #[inline]
     #[track_caller]
     fn drop(&mut self) {
-        self.0.end_what_is_left();
+        if let Some(place) = self.0.place {
+            stack::end_above(place);
+        }
     }
 }
 
@@ -145,7 +137,7 @@ pub struct Entered {
 }
 
 impl Entered {
-    /// As [`Attached::end_what_is_left`].
+    /// Takes off what is attached on top, whose guards were leaked: they were made in what ends now.
     #[track_caller]
     pub(super) fn end_what_is_left(&self) {
         if let Some(place) = self.current.place {
@@ -211,15 +203,8 @@ impl Span {
     /// ```
     #[track_caller]
     pub fn enter(self) -> Entered {
-        let context = Context::current();
-        self.enter_in(context)
-    }
-
-    /// As [`Span::enter`], with what else is in this context.
-    #[track_caller]
-    pub(super) fn enter_in(self, context: Context) -> Entered {
         let (body, identity) = self.part();
-        let context = context.with_span_context(identity.clone());
+        let context = Context::current().with_span_context(identity.clone());
         let (place, aside) = match stack::attach(context, Held::Own(body)) {
             Ok(place) => (Some(place), None),
             Err((context, held)) => (None, whole(context, held)),

@@ -14,26 +14,31 @@ impl Span {
     /// error that was handled is none of the span's. [`Span::fail`] sets it, too.
     #[track_caller]
     pub fn record_error<E: Error + ?Sized>(&mut self, error: &E) {
-        if !self.is_recording() {
-            return;
+        if self.is_recording() {
+            self.record_as(error, &error.to_string());
         }
-        let (text, sources) = (error.to_string(), sources(error.source()));
+    }
+
+    /// Records an error that has this text.
+    #[track_caller]
+    fn record_as<E: Error + ?Sized>(&mut self, error: &E, text: &str) {
+        let sources = sources(error.source());
         let kind = any::type_name::<E>();
         // That of a trait object says nothing.
         let kind = Some(("exception.type", kind)).filter(|(_, kind)| !kind.starts_with("dyn "));
         let sources = Some(("exception.stacktrace", sources.as_str())).filter(|(_, text)| !text.is_empty());
-        let attributes = kind.into_iter().chain([("exception.message", text.as_str())]).chain(sources);
+        let attributes = kind.into_iter().chain([("exception.message", text)]).chain(sources);
         self.event_with("exception", attributes);
     }
 
     /// Records the error as [`Span::record_error`] does, and then sets the status with its text.
     #[track_caller]
     pub fn fail<E: Error + ?Sized>(&mut self, error: &E) {
-        if !self.is_recording() {
-            return;
+        if self.is_recording() {
+            let text = error.to_string();
+            self.record_as(error, &text);
+            self.status(Status::Error(&text));
         }
-        self.record_error(error);
-        self.status(Status::Error(&error.to_string()));
     }
 
     /// As [`Span::fail`] for what has a text alone: a message, or an error that is no [`Error`], as those of `anyhow`.

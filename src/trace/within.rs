@@ -74,7 +74,7 @@ impl Span {
     #[track_caller]
     pub fn run<R>(self, work: impl FnOnce(&CurrentSpan) -> R) -> R {
         let entered = self.enter();
-        // What the panic leaves behind is for those to see who catch it further up.
+        // The panic goes on, so whoever catches it further up sees what it left half done.
         let result = catch_unwind(AssertUnwindSafe(|| work(&entered)));
         entered.end_what_is_left();
         match result {
